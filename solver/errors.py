@@ -1,0 +1,30 @@
+"""Errors of the solver package.
+
+NetproofError (networks.errors)
+└── BackendError (RuntimeError)        a MIP solver that cannot serve the request
+    ├── BackendUnavailableError        not installed, or no licence
+    ├── LicenceLimitError              the model exceeds the licence's size
+    └── NumericsError                  coefficients that the solver would drop or refuse
+"""
+
+from __future__ import annotations
+
+from networks.errors import NetproofError
+
+__all__ = ["BackendError", "BackendUnavailableError", "LicenceLimitError", "NumericsError"]
+
+
+class BackendError(NetproofError, RuntimeError):
+    """A MIP solver that cannot serve the request."""
+
+
+class BackendUnavailableError(BackendError):
+    """The solver is not installed or has no licence."""
+
+
+class LicenceLimitError(BackendError):
+    """The model is larger than the solver's licence admits."""
+
+
+class NumericsError(BackendError):
+    """Coefficients outside the range that the solver handles faithfully."""

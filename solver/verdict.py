@@ -1,0 +1,156 @@
+"""Verdicts, the evidence that they carry, and progress reports."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Counterexample", "Outcome", "Progress", "Reason", "Stage", "Trust", "Verdict"]
+
+
+class Outcome(enum.StrEnum):
+    """What was found out; DESIGN's three verdicts."""
+
+    ROBUST = "robust"
+    COUNTEREXAMPLE = "counterexample"
+    UNKNOWN = "unknown"
+
+
+class Trust(enum.StrEnum):
+    """Whose word a decided verdict rests on."""
+
+    CERTIFIED = "certified"  #: the independent checker accepted a certificate
+    SOLVER = "solver"  #: the prover says so: its own bounds, or a MIP solver
+    REPLAYED = "replayed"  #: ONNX Runtime reproduces the violation
+
+
+class Reason(enum.StrEnum):
+    """Why a verdict is ``unknown``."""
+
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    CANCELLED = "cancelled"
+    NUMERICS = "numerics"
+    INCOMPLETE = "incomplete"  #: the chosen engine cannot decide further (``--engine bounds``)
+
+
+@dataclass(frozen=True, eq=False)
+class Counterexample:
+    """A float32 input of the region whose ONNX Runtime output violates the property.
+
+    Attributes:
+        input: shape of the network's input without batch dimension, float32.
+        output: what ONNX Runtime returned for it, float32, shape ``(outputs,)``.
+        clause: label of the violated clause.
+        margin: the clause's exact margin at ``output``, at most 0 (rounded to float for display).
+    """
+
+    input: NDArray[np.float32]
+    output: NDArray[np.float32]
+    clause: str
+    margin: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "input": self.input.reshape(-1).astype(float).tolist(),
+            "shape": list(self.input.shape),
+            "output": self.output.astype(float).tolist(),
+            "clause": self.clause,
+            "margin": self.margin,
+        }
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One rung of the ladder: what it was, what it cost and what it proved."""
+
+    name: str
+    seconds: float
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "seconds": round(self.seconds, 6), **self.detail}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known while a query is being decided.
+
+    Attributes:
+        stage: the rung at work.
+        seconds: since the query started.
+        lower: proven lower bound of the margin over what is still open (−inf when nothing is proven yet).
+        upper: smallest replayed margin so far (+inf when there is none).
+        open: clauses not yet proven.
+        nodes: branch-and-bound nodes (or boxes) so far.
+    """
+
+    stage: str
+    seconds: float
+    lower: float = -math.inf
+    upper: float = math.inf
+    open: int = 0
+    nodes: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "seconds": round(self.seconds, 3),
+            "margin": [finite(self.lower), finite(self.upper)],
+            "open": self.open,
+            "nodes": self.nodes,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """The answer to a query, with its evidence.
+
+    Attributes:
+        margin: proven lower bound and replayed upper bound of the property's margin over the region. The lower bound
+            is at least 0 only for ``robust``; an upper bound at most 0 comes with a counterexample.
+        decided_by: the stage that settled the query, "" if none did.
+        open: labels of the clauses that are not proven.
+        hint: what would help, for ``unknown``.
+        statistics: facts about the query (ReLUs, unstable ReLUs, …).
+    """
+
+    outcome: Outcome
+    trust: Trust | None
+    margin: tuple[float, float]
+    seconds: float
+    stages: tuple[Stage, ...] = ()
+    counterexample: Counterexample | None = None
+    reason: Reason | None = None
+    decided_by: str = ""
+    open: tuple[str, ...] = ()
+    hint: str = ""
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as DESIGN §7's JSON object; infinite bounds become null."""
+        return {
+            "verdict": str(self.outcome),
+            "trust": str(self.trust) if self.trust else None,
+            "margin": [finite(self.margin[0]), finite(self.margin[1])],
+            "distance": [None, None],
+            "counterexample": self.counterexample.to_json() if self.counterexample else None,
+            "certificate": None,
+            "seconds": round(self.seconds, 6),
+            "stages": [stage.to_json() for stage in self.stages],
+            "reason": str(self.reason) if self.reason else None,
+            "decided_by": self.decided_by,
+            "open": list(self.open),
+            "hint": self.hint,
+            "statistics": self.statistics,
+        }
+
+
+def finite(value: float) -> float | None:
+    """``value``, or None where JSON has no number for it."""
+    return value if math.isfinite(value) else None
