@@ -1,0 +1,305 @@
+"""Interval and backward linear bounds, batched over boxes and rows, with every rounding error charged.
+
+Symbols. Node k of the network has the value h_k; a ReLU has the pre-activation z with bounds l ≤ z ≤ u. For a row
+vector C on the value of some node, and for **any** row vectors Λ on the pre-activations,
+
+    C·h  ≥  Σ_affine A·b  +  Σ_relu Σ_j min{ A_j·relu(z) − Λ_j·z : z ∈ {l_j, u_j, 0 if l_j < 0 < u_j} }  +  min_{x ∈ box} A_0·x
+
+where A is the row vector that has arrived at the node: an affine node passes ``A L_i`` on to its parents and a ReLU passes Λ on
+to its own. This is the partial Lagrangian dual of the affine rows (DESIGN §5; Wong & Kolter 2018 §3; Zhang et al. 2018,
+CROWN; Salman et al. 2019). Default slopes: Λ = A·u/(u−l) where A < 0, and A·[u > −l] where A > 0.
+
+Soundness. Λ is data: whatever it was rounded to, the inequality holds. What rounds is A L_i, the products at
+vertices and the sums. Each is charged a priori: an entry of fl(A L) is off by at most γ_n |A||L|, so by at most
+γ_n |A|·(|L| M) in the bound, where M bounds the magnitude of the parents' values. γ_n = (n+16)·2⁻⁵², twice what round-to-nearest needs. An
+overflow or a NaN turns into −∞, which claims nothing. Trusted: torch's matrix products and convolutions are sums of
+products in some order, in IEEE float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bounds.program import Affine, Program
+
+__all__ = ["BoxBounds", "LinearBound", "enclose", "specification_bounds", "unit_bounds"]
+
+_UNIT = 2.0**-52
+_UNDERFLOW = 2.0**-1000
+# Entries of float64 that one chunk of rows may hold in its widest coefficient matrix (128 MiB).
+_CHUNK_ENTRIES = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class BoxBounds:
+    """A batch of B input boxes and the pre-activation bounds known on each.
+
+    Attributes:
+        lower, upper: end points of the boxes, shape ``(B, inputs)``.
+        pre_lower, pre_upper: for each ReLU node, bounds of its pre-activations, shape ``(B, features)``.
+        magnitude: for each node, a bound on ``|h|`` (for affine nodes on ``Σ|L||h| + |b|``), shape ``(B, features)``.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    pre_lower: dict[int, Tensor] = field(default_factory=dict)
+    pre_upper: dict[int, Tensor] = field(default_factory=dict)
+    magnitude: list[Tensor] = field(default_factory=list)
+
+    @property
+    def boxes(self) -> int:
+        """The number of boxes B."""
+        return int(self.lower.shape[0])
+
+    def unstable(self, node: int) -> Tensor:
+        """Mask of shape ``(B, features)``: ReLUs of ``node`` with ``l < 0 < u``."""
+        return (self.pre_lower[node] < 0) & (self.pre_upper[node] > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearBound:
+    """Lower bounds of R linear forms, and the linear functions of the input that they come from.
+
+    Attributes:
+        value: shape ``(R,)``; rigorous, −inf where nothing is claimed.
+        coefficients: A_0 of shape ``(R, inputs)``.
+        constant: shape ``(R,)``: over its box the form is at least ``coefficients · x + constant``, rounding included.
+    """
+
+    value: Tensor
+    coefficients: Tensor
+    constant: Tensor
+
+
+def enclose(
+    program: Program,
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    start: BoxBounds | None = None,
+    backward: bool = True,
+) -> BoxBounds:
+    """Pre-activation bounds over each of B boxes.
+
+    Layer by layer: interval bounds from what is already known, then (with ``backward``) backward linear bounds for the neurons
+    whose sign is still open. Interval arithmetic is exact before the first ReLU, so nothing is repeated there.
+
+    Args:
+        program: the compiled network (float64).
+        lower, upper: the boxes, shape ``(B, inputs)``.
+        start: bounds that hold on the same boxes (or on boxes around them); the result is never looser.
+        backward: False for interval bounds alone.
+    """
+    bounds = BoxBounds(lower, upper)
+    values: list[tuple[Tensor, Tensor]] = []
+    for node, step in enumerate(program.steps):
+        if step is None:
+            values.append((lower, upper))
+            bounds.magnitude.append(torch.maximum(lower.abs(), upper.abs()))
+        elif isinstance(step, Affine):
+            low, high, magnitude = _interval(step, values, bounds.magnitude)
+            values.append((low, high))
+            bounds.magnitude.append(magnitude)
+        else:
+            low, high = values[step]
+            if start is not None and node in start.pre_lower:
+                low = torch.maximum(low, start.pre_lower[node])
+                high = torch.minimum(high, start.pre_upper[node])
+            bounds.pre_lower[node], bounds.pre_upper[node] = low, high
+            if backward and not program.boxed[step]:
+                box, neuron = torch.nonzero((low < 0) & (high > 0), as_tuple=True)
+                if len(neuron):
+                    low, high = low.clone(), high.clone()
+                    least, most = unit_bounds(program, bounds, step, box, neuron)
+                    low[box, neuron] = torch.maximum(low[box, neuron], least)
+                    high[box, neuron] = torch.minimum(high[box, neuron], most)
+                    bounds.pre_lower[node], bounds.pre_upper[node] = low, high
+            values.append((low.clamp(min=0), high.clamp(min=0)))
+            bounds.magnitude.append(values[-1][1])
+    return bounds
+
+
+def unit_bounds(
+    program: Program, bounds: BoxBounds, node: int, box: Tensor, neuron: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Backward lower and upper bounds of single entries of ``node``'s value.
+
+    Args:
+        program: the compiled network.
+        bounds: must hold the pre-activation bounds and magnitudes of everything before ``node``.
+        node: index of the node.
+        box, neuron: shape ``(R,)``: entry ``neuron[r]`` on box ``box[r]``.
+
+    Returns:
+        Two tensors of shape ``(R,)``.
+    """
+    width = max(program.features[: node + 1])
+    chunk = max(1, _CHUNK_ENTRIES // width // 2)
+    least, most = [], []
+    for begin in range(0, len(neuron), chunk):
+        where, which = box[begin : begin + chunk], neuron[begin : begin + chunk]
+        ones = torch.ones(len(which), dtype=program.dtype, device=program.device)
+        signs = torch.cat([ones, -ones])
+        bound = _backward_entries(program, bounds, node, torch.cat([which, which]), signs, torch.cat([where, where]))
+        least.append(bound.value[: len(which)])
+        most.append(-bound.value[len(which) :])
+    return torch.cat(least), torch.cat(most)
+
+
+def specification_bounds(
+    program: Program,
+    bounds: BoxBounds,
+    C: Tensor,
+    box: Tensor | None = None,
+    node: int = -1,
+    multipliers: Mapping[int, Tensor] | None = None,
+) -> LinearBound:
+    """Lower bounds of ``C · h_node`` over boxes.
+
+    Args:
+        program: the compiled network.
+        bounds: boxes with bounds for every ReLU before ``node``.
+        C: rows of shape ``(R, features of node)``.
+        box: shape ``(R,)``, the box of each row; box 0 for all when absent.
+        node: index of the node; the output by default.
+        multipliers: Λ for some ReLU nodes, shape ``(R, features)``, used at their unstable neurons in place of the
+            default slopes; any values are valid.
+    """
+    last = node % len(program.steps)
+    if box is None:
+        box = torch.zeros(len(C), dtype=torch.int64, device=program.device)
+    width = max(program.features[: last + 1])
+    chunk = max(1, _CHUNK_ENTRIES // width)
+    parts = []
+    for begin in range(0, len(C), chunk):
+        rows = slice(begin, begin + chunk)
+        part = {k: v[rows] for k, v in multipliers.items()} if multipliers else None
+        zero = torch.zeros(len(C[rows]), dtype=program.dtype, device=program.device)
+        parts.append(_backward(program, bounds, {last: C[rows]}, box[rows], zero, zero.clone(), last, part))
+    if len(parts) == 1:
+        return parts[0]
+    return LinearBound(
+        torch.cat([p.value for p in parts]),
+        torch.cat([p.coefficients for p in parts]),
+        torch.cat([p.constant for p in parts]),
+    )
+
+
+def _gamma(terms: int) -> float:
+    return (terms + 16) * _UNIT
+
+
+def _interval(
+    step: Affine, values: list[tuple[Tensor, Tensor]], magnitudes: list[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Bounds of an affine node from those of its parents, and the magnitude ``Σ|L||h| + |b|``."""
+    center: Tensor = step.bias
+    radius: Tensor = torch.zeros_like(step.bias)
+    magnitude: Tensor = step.bias.abs()
+    for parent, op in zip(step.parents, step.operators, strict=True):
+        low, high = values[parent]
+        center = center + op.forward((low + high) / 2)
+        radius = radius + op.abs_forward((high - low) / 2)
+        magnitude = magnitude + op.abs_forward(magnitudes[parent])
+    magnitude = magnitude * (1 + 1e-9) + _UNDERFLOW
+    radius = radius * (1 + _gamma(step.terms)) + _gamma(step.terms) * magnitude + _UNDERFLOW
+    low = torch.nan_to_num(center - radius, nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    high = torch.nan_to_num(center + radius, nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    return low, high, magnitude
+
+
+def _backward_entries(
+    program: Program, bounds: BoxBounds, node: int, neuron: Tensor, signs: Tensor, box: Tensor
+) -> LinearBound:
+    """`_backward` from signed unit rows; the first affine step reads rows of the weights instead of multiplying."""
+    step = program.steps[node]
+    if not isinstance(step, Affine):
+        C = torch.zeros((len(neuron), program.features[node]), dtype=program.dtype, device=program.device)
+        C[torch.arange(len(neuron)), neuron] = signs
+        zero = torch.zeros_like(signs)
+        return _backward(program, bounds, {node: C}, box, zero, zero.clone(), node, None)
+    pending: dict[int, Tensor] = {}
+    total = signs * step.bias[neuron]
+    charge = _gamma(step.terms) * bounds.magnitude[node][box, neuron]
+    for parent, op in zip(step.parents, step.operators, strict=True):
+        rows = signs[:, None] * op.rows(neuron)
+        pending[parent] = pending[parent] + rows if parent in pending else rows
+    return _backward(program, bounds, pending, box, total, charge, node - 1, None)
+
+
+def _backward(
+    program: Program,
+    bounds: BoxBounds,
+    pending: dict[int, Tensor],
+    box: Tensor,
+    total: Tensor,
+    charge: Tensor,
+    last: int,
+    multipliers: Mapping[int, Tensor] | None,
+) -> LinearBound:
+    """The formula of the module's docstring, from the coefficients ``pending`` on nodes up to ``last``.
+
+    ``total`` is what the bound has already collected and ``charge`` the rounding charged so far, both ``(R,)``.
+    """
+    pending = dict(pending)
+    single = bounds.boxes == 1
+    sums = len(program.steps) + 8
+
+    def of(values: Tensor) -> Tensor:
+        """The boxes' values for each row; a lone box broadcasts."""
+        return values if single else values[box]
+
+    def dot(magnitudes: Tensor, A: Tensor) -> Tensor:
+        return A @ magnitudes[0] if single else (A * magnitudes[box]).sum(-1)
+
+    def push(parent: int, A: Tensor) -> Tensor:
+        """Adds A to what is pending at ``parent``; returns the charge for that addition."""
+        if parent not in pending:
+            pending[parent] = A
+            return torch.zeros((), dtype=A.dtype, device=A.device)
+        before = pending[parent]
+        pending[parent] = before + A
+        return _UNIT * dot(bounds.magnitude[parent], before.abs() + A.abs())
+
+    for node in range(last, 0, -1):
+        A = pending.pop(node, None)
+        if A is None:
+            continue
+        step = program.steps[node]
+        if isinstance(step, Affine):
+            total = total + A @ step.bias
+            n = max(step.terms, program.features[node]) + sums
+            charge = charge + _gamma(n) * dot(bounds.magnitude[node], A.abs())
+            for parent, op in zip(step.parents, step.operators, strict=True):
+                charge = charge + push(parent, op.adjoint(A))
+        else:
+            assert step is not None
+            low, high = of(bounds.pre_lower[node]), of(bounds.pre_upper[node])
+            unstable = (low < 0) & (high > 0)
+            active = (low >= 0).to(A.dtype)
+            upper_slope = torch.where(unstable, high / (high - low), active)
+            lower_slope = torch.where(unstable, (high > -low).to(A.dtype), active)
+            L = torch.where(A > 0, A * lower_slope, A * upper_slope)
+            if multipliers is not None and node in multipliers:
+                L = torch.where(unstable, multipliers[node], L)
+            # Stable neurons contribute exactly zero: Λ is A or 0 there.
+            vertex = torch.minimum(-L * low, (A - L) * high).clamp(max=0)
+            total = total + torch.where(unstable, vertex, 0.0).sum(-1)
+            reach = torch.where(unstable, torch.maximum(-low, high), 0.0)
+            n = program.features[node] + sums
+            charge = charge + _gamma(n) * ((A.abs() + L.abs()) * reach).sum(-1)
+            charge = charge + push(step, L)
+    A = pending.pop(0, None)
+    if A is None:
+        A = torch.zeros((len(total), program.features[0]), dtype=program.dtype, device=program.device)
+    n = program.features[0] + sums
+    charge = charge + _gamma(n) * dot(bounds.magnitude[0], A.abs())
+    charge = charge * (1 + 2.0**-20) + _UNDERFLOW * (1 + sum(m.sum() for m in bounds.magnitude[: last + 1]))
+    constant = total - charge
+    low, high = of(bounds.lower), of(bounds.upper)
+    value = constant + torch.minimum(A * low, A * high).sum(-1)
+    return LinearBound(torch.nan_to_num(value, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf), A, constant)

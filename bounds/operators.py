@@ -1,0 +1,231 @@
+"""The linear maps of `networks.graph` in torch: forward, adjoint and absolute value, batched.
+
+Every operator acts on the last axis of flat row-major vectors, in float64:
+
+* ``forward(h)``: ``L h`` for each row of ``h``, shape ``(R, in) → (R, out)``;
+* ``adjoint(A)``: ``A L`` for each row of ``A``, shape ``(R, out) → (R, in)``;
+* ``abs_forward(h)``: ``|L| h``, with the entries of L replaced by their absolute values;
+* ``rows(indices)``: the rows ``e_i L``, shape ``(len(indices), in)``.
+
+``forward_terms`` and ``adjoint_terms`` bound the number of products that are summed into one entry: with the unit roundoff they
+bound the rounding error of each method (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1), for
+any order of summation. Convolutions are plain sums of products here: torch uses no Winograd or FFT
+variants for float64 on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from networks.graph import Conv, ConvTranspose, Dense, Gather, Identity, LinearMap, Scale
+
+__all__ = ["Operator", "operator"]
+
+
+class Operator(Protocol):
+    """One linear map, ready to be applied; see the module's docstring."""
+
+    forward_terms: int
+    adjoint_terms: int
+
+    def forward(self, h: Tensor) -> Tensor: ...
+    def adjoint(self, A: Tensor) -> Tensor: ...
+    def abs_forward(self, h: Tensor) -> Tensor: ...
+    def rows(self, indices: Tensor) -> Tensor: ...
+
+
+def operator(linear: LinearMap, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> Operator:
+    """The torch operator of ``linear``, its weights on ``device``."""
+    if isinstance(linear, Identity):
+        return _Identity(linear, device, dtype)
+    if isinstance(linear, Dense):
+        return _Dense(linear, device, dtype)
+    if isinstance(linear, Scale):
+        return _Scale(linear, device, dtype)
+    if isinstance(linear, Gather):
+        return _Gather(linear, device, dtype)
+    if isinstance(linear, Conv):
+        return _Conv(linear, device, dtype)
+    return _ConvTranspose(linear, device, dtype)
+
+
+def _unit_rows(indices: Tensor, features: int, dtype: torch.dtype) -> Tensor:
+    rows = torch.zeros((len(indices), features), dtype=dtype, device=indices.device)
+    rows[torch.arange(len(indices), device=indices.device), indices] = 1
+    return rows
+
+
+class _Identity:
+    forward_terms = 1
+    adjoint_terms = 1
+
+    def __init__(self, linear: Identity, _device: torch.device | str, dtype: torch.dtype) -> None:
+        self._features = linear.features
+        self._dtype = dtype
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h
+
+    def adjoint(self, A: Tensor) -> Tensor:
+        return A
+
+    def abs_forward(self, h: Tensor) -> Tensor:
+        return h
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return _unit_rows(indices, self._features, self._dtype)
+
+
+class _Dense:
+    def __init__(self, linear: Dense, device: torch.device | str, dtype: torch.dtype) -> None:
+        self._weight = torch.as_tensor(linear.weight, dtype=dtype, device=device)
+        self._magnitude = self._weight.abs()
+        self.forward_terms = linear.in_features
+        self.adjoint_terms = linear.out_features
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h @ self._weight.T
+
+    def adjoint(self, A: Tensor) -> Tensor:
+        return A @ self._weight
+
+    def abs_forward(self, h: Tensor) -> Tensor:
+        return h @ self._magnitude.T
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return self._weight[indices]
+
+
+class _Scale:
+    forward_terms = 1
+    adjoint_terms = 1
+
+    def __init__(self, linear: Scale, device: torch.device | str, dtype: torch.dtype) -> None:
+        self._factors = torch.as_tensor(linear.factors, dtype=dtype, device=device)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h * self._factors
+
+    def adjoint(self, A: Tensor) -> Tensor:
+        return A * self._factors
+
+    def abs_forward(self, h: Tensor) -> Tensor:
+        return h * self._factors.abs()
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return self.adjoint(_unit_rows(indices, len(self._factors), self._factors.dtype))
+
+
+class _Gather:
+    def __init__(self, linear: Gather, device: torch.device | str, dtype: torch.dtype) -> None:
+        indices = torch.as_tensor(linear.indices, dtype=torch.int64, device=device)
+        self._features = linear.in_features
+        self._dtype = dtype
+        # Padding reads from one extra entry that is always zero.
+        self._indices = torch.where(indices < 0, linear.in_features, indices)
+        self.forward_terms = 1
+        self.adjoint_terms = int(torch.bincount(self._indices).max()) if len(indices) else 1
+
+    def forward(self, h: Tensor) -> Tensor:
+        return functional.pad(h, (0, 1))[..., self._indices]
+
+    def adjoint(self, A: Tensor) -> Tensor:
+        out = torch.zeros((*A.shape[:-1], self._features + 1), dtype=A.dtype, device=A.device)
+        return out.index_add_(-1, self._indices, A)[..., :-1]
+
+    def abs_forward(self, h: Tensor) -> Tensor:
+        return self.forward(h)
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return self.adjoint(_unit_rows(indices, len(self._indices), self._dtype))
+
+
+_CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_CONV_TRANSPOSE = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
+
+
+def _pad(h: Tensor, padding: tuple[tuple[int, int], ...]) -> Tensor:
+    """Zeros around the spatial axes; negative amounts crop."""
+    flat = [amount for pair in reversed(padding) for amount in pair]
+    return functional.pad(h, flat) if any(flat) else h
+
+
+class _Conv:
+    def __init__(self, linear: Conv, device: torch.device | str, dtype: torch.dtype) -> None:
+        self._map = linear
+        self._weight = torch.as_tensor(linear.weight, dtype=dtype, device=device)
+        self._magnitude = self._weight.abs()
+        spatial = linear.weight.shape[2:]
+        kernel = math.prod(spatial)
+        self.forward_terms = linear.weight.shape[1] * kernel
+        self.adjoint_terms = linear.weight.shape[0] // linear.groups * kernel
+        padded = [n + sum(p) for n, p in zip(linear.input_shape[1:], linear.padding, strict=True)]
+        reached = [
+            (out - 1) * stride + dilation * (k - 1) + 1
+            for out, stride, dilation, k in zip(
+                linear.output_shape[1:], linear.stride, linear.dilation, spatial, strict=True
+            )
+        ]
+        # Where the stride leaves input entries unread, the adjoint owes them zeros.
+        self._unread = tuple((0, p - r) for p, r in zip(padded, reached, strict=True))
+        self._crop = tuple((-before, -after) for before, after in linear.padding)
+
+    def _apply(self, h: Tensor, weight: Tensor) -> Tensor:
+        c = self._map
+        x = _pad(h.reshape(-1, *c.input_shape), c.padding)
+        y = _CONV[len(c.stride)](x, weight, None, c.stride, 0, c.dilation, c.groups)
+        return y.reshape(*h.shape[:-1], c.out_features)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self._apply(h, self._weight)
+
+    def abs_forward(self, h: Tensor) -> Tensor:
+        return self._apply(h, self._magnitude)
+
+    def adjoint(self, A: Tensor) -> Tensor:
+        c = self._map
+        y = A.reshape(-1, *c.output_shape)
+        x = _CONV_TRANSPOSE[len(c.stride)](y, self._weight, None, c.stride, 0, 0, c.groups, c.dilation)
+        return _pad(_pad(x, self._unread), self._crop).reshape(*A.shape[:-1], c.in_features)
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return self.adjoint(_unit_rows(indices, self._map.out_features, self._weight.dtype))
+
+
+class _ConvTranspose:
+    def __init__(self, linear: ConvTranspose, device: torch.device | str, dtype: torch.dtype) -> None:
+        self._map = linear
+        self._weight = torch.as_tensor(linear.weight, dtype=dtype, device=device)
+        self._magnitude = self._weight.abs()
+        kernel = math.prod(linear.weight.shape[2:])
+        self.forward_terms = linear.weight.shape[0] // linear.groups * kernel
+        self.adjoint_terms = linear.weight.shape[1] * kernel
+        self._extend = tuple((0, extra) for extra in linear.output_padding)
+        self._crop = tuple((-before, -after) for before, after in linear.padding)
+
+    def _apply(self, h: Tensor, weight: Tensor) -> Tensor:
+        c = self._map
+        x = h.reshape(-1, *c.input_shape)
+        y = _CONV_TRANSPOSE[len(c.stride)](x, weight, None, c.stride, 0, 0, c.groups, c.dilation)
+        return _pad(_pad(y, self._extend), self._crop).reshape(*h.shape[:-1], c.out_features)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self._apply(h, self._weight)
+
+    def abs_forward(self, h: Tensor) -> Tensor:
+        return self._apply(h, self._magnitude)
+
+    def adjoint(self, A: Tensor) -> Tensor:
+        c = self._map
+        full = _pad(A.reshape(-1, *c.output_shape), tuple((b, a) for b, a in c.padding))
+        full = _pad(full, tuple((0, -extra) for extra in c.output_padding))
+        x = _CONV[len(c.stride)](full, self._weight, None, c.stride, 0, c.dilation, c.groups)
+        return x.reshape(*A.shape[:-1], c.in_features)
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return self.adjoint(_unit_rows(indices, self._map.out_features, self._weight.dtype))
