@@ -1,0 +1,36 @@
+"""Connections to Redis or Valkey, each with a retry policy that is stated and not inherited.
+
+redis-py's ``from_url`` retries nothing unless it is told to, and a worker that meets a restarting server then dies.
+"""
+
+from __future__ import annotations
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+__all__ = ["PATIENT", "PROMPT", "connect", "connect_async"]
+
+#: Retries for processes whose work is the queue: with pauses of at most 5 s they ride out some five minutes.
+PATIENT = 60
+#: Retries where someone waits for an answer: under a second altogether.
+PROMPT = 2
+
+_TRANSIENT: list[type[Exception]] = [redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError]
+
+
+def connect(url: str, *, retries: int = PROMPT) -> redis.Redis:
+    """A client for ``redis://``, ``rediss://`` or ``unix://`` URLs."""
+    retry = Retry(ExponentialBackoff(cap=5.0, base=0.1), retries, supported_errors=tuple(_TRANSIENT))
+    # protocol 2 keeps the shape of replies the same whatever the server's age
+    return redis.Redis.from_url(url, retry=retry, retry_on_error=_TRANSIENT, socket_connect_timeout=5.0, protocol=2)
+
+
+def connect_async(url: str, *, retries: int = PROMPT) -> redis.asyncio.Redis:
+    """The same for asyncio."""
+    retry = AsyncRetry(ExponentialBackoff(cap=5.0, base=0.1), retries, supported_errors=tuple(_TRANSIENT))
+    return redis.asyncio.Redis.from_url(
+        url, retry=retry, retry_on_error=_TRANSIENT, socket_connect_timeout=5.0, protocol=2
+    )

@@ -1,0 +1,367 @@
+"""The ledger: what is known of networks and jobs. All queries of the service live here.
+
+The ledger is the truth and the queue only a hint, so every state change is one compare-and-set: an update that names
+the states it may start from (`service.states`) and, once a job has started, the number of the attempt that writes.
+An attempt that was declared lost therefore cannot overwrite what its successor did, however late it comes back.
+
+Leases are kept here too and not in Redis: a queue server that forgets everything must not look like the loss of
+every worker.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Engine,
+    create_engine,
+    event,
+    func,
+    insert,
+    make_url,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+
+from service.errors import IdempotencyError, NotFoundError, StateChangeError
+from service.identifiers import new_id
+from service.models import AttemptRecord, JobRecord, NetworkRecord, attempts, jobs, metadata, networks
+from service.states import JobState, NetworkState, sources
+
+__all__ = ["Ledger"]
+
+_ACTIVE = (JobState.RUNNING, JobState.CANCELLING)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Ledger:
+    """The records behind one database URL.
+
+    Args:
+        url: SQLAlchemy URL; SQLite runs in write-ahead mode.
+        now: clock, for tests.
+    """
+
+    def __init__(self, url: str, *, now: Callable[[], datetime] = _utc_now) -> None:
+        self._engine = _engine(url)
+        self._now = now
+
+    def create(self) -> None:
+        """Create the tables that do not exist."""
+        metadata.create_all(self._engine)
+
+    def ping(self) -> None:
+        """Raise SQLAlchemyError if the database does not answer."""
+        with self._engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close pooled connections."""
+        self._engine.dispose()
+
+    # -- networks ------------------------------------------------------------------------------------------------
+
+    def add_network(
+        self, sha256: str, *, size: int, name: str, state: NetworkState, summary: dict[str, Any]
+    ) -> tuple[NetworkRecord, bool]:
+        """Record a network; returns its record and whether it is new. What is known already stays as it is."""
+        values = {"sha256": sha256, "size": size, "name": name, "state": state, "summary": summary}
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(networks).values(created_at=self._now(), **values))
+        except IntegrityError:
+            return self.network(sha256), False
+        return self.network(sha256), True
+
+    def network(self, sha256: str) -> NetworkRecord:
+        """Raises NotFoundError if the network was never uploaded."""
+        with self._engine.connect() as connection:
+            row = connection.execute(select(networks).where(networks.c.sha256 == sha256)).mappings().first()
+        if row is None:
+            raise NotFoundError(sha256, kind="network")
+        return NetworkRecord.of(row)
+
+    def networks(self, *, limit: int = 50) -> list[NetworkRecord]:
+        """The newest networks first."""
+        query = select(networks).order_by(networks.c.created_at.desc(), networks.c.sha256).limit(limit)
+        with self._engine.connect() as connection:
+            return [NetworkRecord.of(row) for row in connection.execute(query).mappings()]
+
+    # -- jobs ----------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        network: str,
+        request: dict[str, Any],
+        *,
+        queue: str,
+        time_limit: float,
+        max_attempts: int,
+        idempotency_key: str | None = None,
+        fingerprint: str | None = None,
+    ) -> tuple[JobRecord, bool]:
+        """Record a new queued job; returns it and whether it is new.
+
+        Raises:
+            NotFoundError: the network is unknown.
+            IdempotencyError: the key came before with another fingerprint.
+        """
+        self.network(network)
+        moment = self._now()
+        values = {
+            "id": new_id(int(moment.timestamp() * 1000)),
+            "network": network,
+            "request": request,
+            "state": JobState.QUEUED,
+            "queue": queue,
+            "time_limit": time_limit,
+            "max_attempts": max_attempts,
+            "idempotency_key": idempotency_key,
+            "fingerprint": fingerprint,
+            "created_at": moment,
+            "queued_at": moment,
+        }
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(jobs).values(values))
+        except IntegrityError:
+            if idempotency_key is None:
+                raise
+            return self._earlier(idempotency_key, fingerprint), False
+        return self.job(str(values["id"])), True
+
+    def _earlier(self, key: str, fingerprint: str | None) -> JobRecord:
+        with self._engine.connect() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.idempotency_key == key)).one()
+        if row.fingerprint != fingerprint:
+            raise IdempotencyError(key, row.id)
+        return self.job(row.id)
+
+    def job(self, job_id: str) -> JobRecord:
+        """The job with its attempts. Raises NotFoundError if there is none."""
+        with self._engine.connect() as connection:
+            return _read(connection, job_id)
+
+    def jobs(
+        self,
+        *,
+        limit: int = 50,
+        before: str | None = None,
+        state: JobState | None = None,
+        network: str | None = None,
+    ) -> list[JobRecord]:
+        """Newest jobs first, without their attempts; ``before`` is the identifier that ended the previous page."""
+        query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(jobs.c.id < before)
+        if state is not None:
+            query = query.where(jobs.c.state == state)
+        if network is not None:
+            query = query.where(jobs.c.network == network)
+        with self._engine.connect() as connection:
+            return [JobRecord.of(row) for row in connection.execute(query).mappings()]
+
+    def counts(self) -> dict[JobState, int]:
+        """How many jobs are in each state."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
+        return dict.fromkeys(JobState, 0) | {JobState(state): number for state, number in rows}
+
+    # -- state changes -------------------------------------------------------------------------------------------
+
+    def start(self, job_id: str, *, worker: str, lease_seconds: float) -> JobRecord | None:
+        """Begin the next attempt: queued → running. None if the job is not queued (started elsewhere, cancelled)."""
+        moment = self._now()
+        with self._engine.begin() as connection:
+            started = {"attempt": jobs.c.attempt + 1, "started_at": moment, "progress": None}
+            if not self._change(connection, job_id, JobState.RUNNING, started):
+                return None
+            number = connection.execute(select(jobs.c.attempt).where(jobs.c.id == job_id)).scalar_one()
+            connection.execute(
+                insert(attempts).values(
+                    job=job_id,
+                    number=number,
+                    worker=worker,
+                    started_at=moment,
+                    lease_until=moment + timedelta(seconds=lease_seconds),
+                )
+            )
+            return _read(connection, job_id)
+
+    def renew(
+        self, job_id: str, attempt: int, *, lease_seconds: float, progress: dict[str, Any] | None = None
+    ) -> JobState | None:
+        """Extend an attempt's lease and record its progress.
+
+        Returns the job's state, by which a running attempt learns that it is to stop, or None when the attempt is no
+        longer the job's current one and must end without a trace.
+        """
+        lease = self._now() + timedelta(seconds=lease_seconds)
+        with self._engine.begin() as connection:
+            mine = (attempts.c.job == job_id) & (attempts.c.number == attempt) & attempts.c.ended_at.is_(None)
+            if not _changed(connection.execute(update(attempts).where(mine).values(lease_until=lease))):
+                return None
+            if progress is not None:
+                current = (jobs.c.id == job_id) & (jobs.c.attempt == attempt) & jobs.c.state.in_(_ACTIVE)
+                connection.execute(update(jobs).where(current).values(progress=progress))
+            return JobState(connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one())
+
+    def finish(
+        self,
+        job_id: str,
+        attempt: int,
+        state: JobState,
+        *,
+        verdict: dict[str, Any] | None = None,
+        error: dict[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> bool:
+        """End a job from within its attempt; False if the attempt is not the current one or the change is illegal."""
+        values = {"verdict": verdict, "error": error, "finished_at": self._now()}
+        with self._engine.begin() as connection:
+            if not self._change(connection, job_id, state, values, attempt=attempt):
+                return False
+            self._close_attempt(connection, job_id, attempt, state, reason)
+            return True
+
+    def requeue(self, job_id: str, attempt: int, *, reason: str, lost: bool) -> bool:
+        """Give a running job back to the queue: running → queued.
+
+        Args:
+            job_id: the job.
+            attempt: the attempt that ends.
+            reason: kept with the attempt.
+            lost: whether it counts against the job's attempts; a drained worker's jobs do not.
+        """
+        values: dict[str, Any] = {"queued_at": self._now()}
+        if lost:
+            values["losses"] = jobs.c.losses + 1
+        with self._engine.begin() as connection:
+            if not self._change(connection, job_id, JobState.QUEUED, values, attempt=attempt):
+                return False
+            self._close_attempt(connection, job_id, attempt, JobState.QUEUED, reason)
+            return True
+
+    def request_cancel(self, job_id: str) -> JobRecord:
+        """Ask a job to stop: queued → cancelled at once, running → cancelling; asking again changes nothing.
+
+        Raises:
+            NotFoundError: no such job.
+            StateChangeError: the job has ended.
+        """
+        moment = self._now()
+        with self._engine.begin() as connection:
+            # two tries in this order, as a job may start in between but never goes back while it is being cancelled
+            ended = {"cancelled_at": moment, "finished_at": moment}
+            if not self._change(connection, job_id, JobState.CANCELLED, ended, before=[JobState.QUEUED]):
+                self._change(connection, job_id, JobState.CANCELLING, {"cancelled_at": moment})
+            job = _read(connection, job_id)
+        if job.state not in {JobState.CANCELLED, JobState.CANCELLING}:
+            raise StateChangeError(job_id, job.state, JobState.CANCELLING)
+        return job
+
+    def fail_queued(self, job_id: str, error: dict[str, Any]) -> bool:
+        """End a job that is queued and cannot be run: queued → failed."""
+        values = {"error": error, "finished_at": self._now()}
+        with self._engine.begin() as connection:
+            return self._change(connection, job_id, JobState.FAILED, values, before=[JobState.QUEUED])
+
+    # -- what the reaper asks ------------------------------------------------------------------------------------
+
+    def lapsed(self, *, slack_seconds: float = 0.0) -> list[JobRecord]:
+        """Jobs in progress whose current attempt's lease ended more than ``slack_seconds`` ago."""
+        limit = self._now() - timedelta(seconds=slack_seconds)
+        current = (attempts.c.job == jobs.c.id) & (attempts.c.number == jobs.c.attempt)
+        query = select(jobs).join(attempts, current).where(jobs.c.state.in_(_ACTIVE), attempts.c.lease_until < limit)
+        with self._engine.connect() as connection:
+            return [JobRecord.of(row) for row in connection.execute(query).mappings()]
+
+    def overdue_cancels(self, seconds: float) -> list[JobRecord]:
+        """Jobs that are still cancelling more than ``seconds`` after they were asked to stop."""
+        limit = self._now() - timedelta(seconds=seconds)
+        query = select(jobs).where(jobs.c.state == JobState.CANCELLING, jobs.c.cancelled_at < limit)
+        with self._engine.connect() as connection:
+            return [JobRecord.of(row) for row in connection.execute(query).mappings()]
+
+    def waiting(self, seconds: float) -> list[JobRecord]:
+        """Jobs queued for more than ``seconds``, oldest first: candidates for having been lost by the queue."""
+        limit = self._now() - timedelta(seconds=seconds)
+        query = select(jobs).where(jobs.c.state == JobState.QUEUED, jobs.c.queued_at < limit).order_by(jobs.c.queued_at)
+        with self._engine.connect() as connection:
+            return [JobRecord.of(row) for row in connection.execute(query).mappings()]
+
+    # -- internals -----------------------------------------------------------------------------------------------
+
+    def _change(
+        self,
+        connection: Connection,
+        job_id: str,
+        after: JobState,
+        values: dict[str, Any],
+        *,
+        attempt: int | None = None,
+        before: Iterable[JobState] | None = None,
+    ) -> bool:
+        """The compare-and-set that every state change goes through; ``before`` narrows the legal sources."""
+        allowed = sources(after) if before is None else sources(after).intersection(before)
+        query = update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(sorted(allowed)))
+        if attempt is not None:
+            query = query.where(jobs.c.attempt == attempt)
+        return _changed(connection.execute(query.values(state=after, **values)))
+
+    def _close_attempt(
+        self, connection: Connection, job_id: str, attempt: int, outcome: JobState, reason: str | None
+    ) -> None:
+        mine = (attempts.c.job == job_id) & (attempts.c.number == attempt)
+        ended = {"ended_at": self._now(), "outcome": outcome, "reason": reason}
+        connection.execute(update(attempts).where(mine).values(ended))
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, pool_pre_ping=True, json_serializer=_json)
+    if parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    # IMMEDIATE: a writer waits for its turn at BEGIN; a deferred one may find its snapshot stale, which is an error
+    engine = create_engine(
+        parsed, json_serializer=_json, connect_args={"isolation_level": "IMMEDIATE", "timeout": 30.0}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # NORMAL: a power cut may undo the newest transactions, which the reaper then has redone; it corrupts nothing
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    return engine
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def _changed(result: CursorResult[Any]) -> bool:
+    return result.rowcount == 1
+
+
+def _read(connection: Connection, job_id: str) -> JobRecord:
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().first()
+    if row is None:
+        raise NotFoundError(job_id, kind="job")
+    tries = connection.execute(select(attempts).where(attempts.c.job == job_id).order_by(attempts.c.number))
+    return JobRecord.of(row, tuple(AttemptRecord.of(t) for t in tries.mappings()))

@@ -1,0 +1,180 @@
+"""The ledger's tables, and the records that its methods return.
+
+Records are plain frozen values: nothing outside the ledger holds a live database row. All times are UTC and aware;
+JSON columns hold finite numbers only, which every database accepts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    RowMapping,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+from service.states import TERMINAL, JobState, NetworkState
+
+__all__ = ["AttemptRecord", "JobRecord", "NetworkRecord", "attempts", "jobs", "metadata", "networks"]
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time; SQLite stores times without a zone, so the zone is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData()
+
+networks = Table(
+    "networks",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("size", Integer, nullable=False),
+    Column("name", String(255), nullable=False, default=""),
+    Column("state", String(16), nullable=False),
+    Column("summary", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("network", String(64), ForeignKey("networks.sha256"), nullable=False, index=True),
+    Column("request", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("queue", String(32), nullable=False),
+    Column("time_limit", Float, nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("losses", Integer, nullable=False, default=0),
+    Column("max_attempts", Integer, nullable=False),
+    Column("progress", JSON(none_as_null=True)),
+    Column("verdict", JSON(none_as_null=True)),
+    Column("error", JSON(none_as_null=True)),
+    Column("idempotency_key", String(255)),
+    Column("fingerprint", String(64)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("queued_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("cancelled_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    UniqueConstraint("idempotency_key"),
+    # the reaper asks for what is queued or running; nearly every row is neither
+    Index("ix_jobs_state_queued", "state", "queued_at"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job", String(26), ForeignKey("jobs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("worker", String(128), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("lease_until", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("outcome", String(16)),
+    Column("reason", String(1024)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRecord:
+    """An uploaded network. ``summary`` is what `service.inspection` found out: shapes and counts, or the refusal."""
+
+    sha256: str
+    size: int
+    name: str
+    state: NetworkState
+    summary: dict[str, Any]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: RowMapping) -> Self:
+        return cls(**{**row, "state": NetworkState(row["state"])})
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try at a job. ``outcome`` is the state that the job went to when the attempt ended, None while it runs."""
+
+    job: str
+    number: int
+    worker: str
+    started_at: datetime
+    lease_until: datetime
+    ended_at: datetime | None = None
+    outcome: str | None = None
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, row: RowMapping) -> Self:
+        return cls(**row)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One query about one network, and how far it is.
+
+    Attributes:
+        request: what was asked, see `service.request`.
+        attempt: number of the newest attempt, 0 before the first; writes carry it, so that a late orphan's fail.
+        losses: attempts that ended because their worker was lost.
+        progress: `solver.Progress` as last reported, in JSON.
+        verdict: `solver.Verdict` in JSON, for ``succeeded`` and for ``cancelled`` after it had started.
+        error: ``{"code", "message"}``, for ``failed``.
+        fingerprint: digest of the request that the idempotency key came with.
+    """
+
+    id: str
+    network: str
+    request: dict[str, Any]
+    state: JobState
+    queue: str
+    time_limit: float
+    attempt: int
+    losses: int
+    max_attempts: int
+    progress: dict[str, Any] | None
+    verdict: dict[str, Any] | None
+    error: dict[str, Any] | None
+    idempotency_key: str | None
+    fingerprint: str | None
+    created_at: datetime
+    queued_at: datetime
+    started_at: datetime | None
+    cancelled_at: datetime | None
+    finished_at: datetime | None
+    attempts: tuple[AttemptRecord, ...] = field(default=())
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing can happen to it any more."""
+        return self.state in TERMINAL
+
+    @classmethod
+    def of(cls, row: RowMapping, tries: tuple[AttemptRecord, ...] = ()) -> Self:
+        return cls(**{**row, "state": JobState(row["state"]), "attempts": tries})

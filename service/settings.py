@@ -1,0 +1,88 @@
+"""Everything that an operator may set, from ``NETPROOF_*`` environment variables.
+
+One object is built at the edge (command line, worker entry, test) and handed down; no other module reads the
+environment.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["Settings"]
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "netproof"
+
+
+class Settings(BaseSettings):
+    """Settings of one deployment; the web process, its workers and its reaper must agree on them."""
+
+    model_config = SettingsConfigDict(env_prefix="NETPROOF_", frozen=True, extra="forbid")
+
+    data_dir: Path = Field(default_factory=_default_data_dir, description="ledger, artifacts and logs live here")
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; None: SQLite in data_dir")
+    redis_url: str | None = Field(default=None, description="Redis or Valkey; None: an embedded server")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+
+    workers: int = Field(default=2, ge=0, description="worker processes that `netproof serve` starts")
+    threads: int | None = Field(default=None, ge=1, description="threads of one job; None: cores / workers")
+    memory_limit_mb: int = Field(default=8192, ge=256, description="address space that one job may add to its worker's")
+    max_attempts: int = Field(default=3, ge=1, description="attempts before a job fails as worker_lost")
+
+    default_time_limit: float = Field(default=300.0, gt=0, description="seconds of a query that names no limit")
+    max_time_limit: float = Field(default=86_400.0, gt=0)
+    wait_max: float = Field(default=60.0, ge=0, description="longest `?wait=` and `Prefer: wait=`, seconds")
+    max_model_bytes: int = Field(default=512 * 2**20, ge=1)
+    inspect_seconds: float = Field(default=60.0, gt=0, description="time that reading an uploaded network may take")
+
+    heartbeat_seconds: float = Field(default=0.5, gt=0, description="a running job renews its lease this often")
+    lease_seconds: float = Field(default=15.0, gt=0, description="a job whose lease is older has lost its worker")
+    grace_seconds: float = Field(default=10.0, ge=0, description="past its time limit a job is killed after this")
+    cancel_seconds: float = Field(default=5.0, gt=0, description="a cancelled job that goes on is killed after this")
+    drain_seconds: float = Field(default=5.0, ge=0, description="on SIGTERM a job may finish within this")
+    reap_seconds: float = Field(default=5.0, gt=0, description="period of the reaper")
+    stray_seconds: float = Field(default=20.0, gt=0, description="queued this long but in no queue: put back")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.lease_seconds < 3 * self.heartbeat_seconds:
+            msg = (
+                f"lease_seconds ({self.lease_seconds:g}) must be at least three times heartbeat_seconds "
+                f"({self.heartbeat_seconds:g}), or one slow renewal loses a healthy worker"
+            )
+            raise ValueError(msg)
+        if self.default_time_limit > self.max_time_limit:
+            msg = (
+                f"default_time_limit ({self.default_time_limit:g}) exceeds max_time_limit ({self.max_time_limit:g}); "
+                "raise the latter or lower the former"
+            )
+            raise ValueError(msg)
+        return self
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'ledger.db'}"
+
+    @property
+    def artifact_dir(self) -> Path:
+        """Where artifacts are kept."""
+        return self.data_dir / "artifacts"
+
+    @property
+    def log_dir(self) -> Path:
+        """Where job tracebacks and dumps go."""
+        return self.data_dir / "logs"
+
+    @cached_property
+    def job_threads(self) -> int:
+        """CPU threads of one job: by default all workers together use each core once."""
+        return self.threads or max(1, (os.cpu_count() or 1) // max(1, self.workers))
