@@ -18,7 +18,7 @@ PATIENT = 60
 #: Retries where someone waits for an answer: under a second altogether.
 PROMPT = 2
 
-_TRANSIENT: list[type[Exception]] = [redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError]
+_TRANSIENT: list[type[redis.RedisError]] = [redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError]
 
 
 def connect(url: str, *, retries: int = PROMPT) -> redis.Redis:

@@ -1,0 +1,65 @@
+"""What a child process may take, and how it ends with its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+__all__ = ["adopt_orphans", "die_with_parent", "is_memory_error", "limit_memory"]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+#: What libraries say, in errors of other types, when an allocation fails.
+_MEMORY_WORDS = ("can't allocate memory", "failed to allocate memory", "bad_alloc", "out of memory", "bad allocation")
+
+
+def limit_memory(megabytes: int) -> None:
+    """Let this process map at most ``megabytes`` more than it has mapped now; beyond, allocations fail.
+
+    The limit is on address space, which fails in the allocation that is too much, where a limit on resident memory
+    would let the kernel choose a victim. Systems without ``RLIMIT_AS`` (macOS ignores it) are left alone.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = mapped + megabytes * 2**20
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def is_memory_error(error: BaseException | None) -> bool:
+    """Whether an allocation failed: Python's own error, or a native library's in the words that it uses."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
+            return True
+        error = error.__cause__
+    return False
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent, process ``parent``, ends (Linux).
+
+    Elsewhere the job's heartbeat notices the parent's end by its pipe.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel was told
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends (Linux), so that they can be found and ended."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

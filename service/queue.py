@@ -1,0 +1,100 @@
+"""Handing queued jobs to workers, through RQ on Redis or Valkey.
+
+RQ only carries job identifiers. An entry that is lost is put back by the reaper and an entry that comes twice starts
+nothing the second time, because starting is a compare-and-set in the ledger.
+
+Whoever can write to Redis could make a worker import and call any function, so entries are JSON, name one function,
+and `service.worker` refuses every other.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from rq import Queue
+from rq.serializers import JSONSerializer
+from rq.worker_registration import REDIS_WORKER_KEYS
+
+from service.connections import PROMPT, connect
+from service.models import JobRecord
+from solver.options import Backend
+
+__all__ = ["JOB_FUNCTION", "QUEUES", "Dispatcher", "Priority", "queue_name"]
+
+#: The one function that queue entries may name; its only argument is the job's identifier.
+JOB_FUNCTION = "service.job.run_job"
+
+_FAILURE_SECONDS = 3600
+_HIGH = "-high"
+
+
+class Priority(enum.StrEnum):
+    """How urgent a job is: workers take ``high`` ones first."""
+
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+def queue_name(backend: Backend | str, priority: Priority | str = Priority.NORMAL) -> str:
+    """The queue for jobs that ask for ``backend``; ``auto`` is served where HiGHS is, which is everywhere."""
+    name = Backend.HIGHS if Backend(backend) is Backend.AUTO else Backend(backend)
+    return f"{name}{_HIGH if Priority(priority) is Priority.HIGH else ''}"
+
+
+#: Every queue, urgent ones first: the order in which a worker that serves all of them looks.
+QUEUES: tuple[str, ...] = tuple(
+    queue_name(backend, priority)
+    for priority in (Priority.HIGH, Priority.NORMAL)
+    for backend in (Backend.HIGHS, Backend.GUROBI)
+)
+
+
+class Dispatcher:
+    """Puts jobs on their queues and looks at what is there."""
+
+    def __init__(self, url: str, *, retries: int = PROMPT) -> None:
+        self.redis = connect(url, retries=retries)
+
+    def enqueue(self, job: JobRecord) -> None:
+        """Put a queued job on its queue.
+
+        Raises:
+            redis.RedisError: the queue server does not answer; the reaper will put the job there later.
+        """
+        self._queue(job.queue).enqueue_call(
+            JOB_FUNCTION,
+            args=(job.id,),
+            job_id=_entry(job),
+            timeout=-1,  # the job keeps its own deadlines, which also hold inside native code
+            result_ttl=0,
+            failure_ttl=_FAILURE_SECONDS,
+            description=f"job {job.id}",
+        )
+
+    def contains(self, job: JobRecord) -> bool:
+        """Whether the job's next attempt waits in its queue."""
+        return self.redis.lpos(self._queue(job.queue).key, _entry(job)) is not None
+
+    def depths(self) -> dict[str, int]:
+        """Entries waiting in each queue."""
+        return {name: self._queue(name).count for name in QUEUES}
+
+    def workers(self) -> int:
+        """Workers that have shown themselves lately: RQ lets a worker's key expire when it falls silent."""
+        keys = self.redis.smembers(REDIS_WORKER_KEYS)
+        return sum(bool(self.redis.exists(key)) and not self.redis.hexists(key, "death") for key in keys)
+
+    def ping(self) -> None:
+        """Raise redis.RedisError if the queue server does not answer."""
+        self.redis.ping()
+
+    def close(self) -> None:
+        self.redis.close()
+
+    def _queue(self, name: str) -> Queue:
+        return Queue(name, connection=self.redis, serializer=JSONSerializer)
+
+
+def _entry(job: JobRecord) -> str:
+    """Name of the queue entry for the job's next attempt; a new attempt never shares RQ's records with an old one."""
+    return f"{job.id}-{job.attempt + 1}"
