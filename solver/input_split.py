@@ -1,0 +1,291 @@
+"""Branch and bound by splitting the input box: the ``bab`` engine for networks with few inputs.
+
+A box is closed when backward linear bounds, recomputed on it, prove every clause there. An open box is first clipped by the
+linear bounds of its rows (a violation can only lie where every row of some open clause is at most 0; a linear form
+over a box gives the clipped end points in closed form), then halved along the input that moves the bounds most.
+The two halves share the cut exactly, so the leaves cover the region.
+
+Soundness. Every bound is rigorous in float64 (`bounds.linear`) and clipping rounds outward, so "proven" here rests on no
+solver tolerance.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bounds.linear import LinearBound, enclose, specification_bounds
+from bounds.program import Program
+from networks.property import Clause
+from networks.region import Region
+from solver.attack import Attack, AttackResult, clause_margins
+from solver.verdict import Counterexample, Reason
+
+__all__ = ["SplitResult", "decide_by_input_split"]
+
+_BATCH = 128
+# Above this many open boxes the search goes depth first, so memory stays bounded.
+_POOL = 200_000
+
+
+@dataclass(frozen=True, eq=False)
+class SplitResult:
+    """What the search found.
+
+    Attributes:
+        lower: proven lower bound of the margin over the region, for the clauses searched.
+        upper: smallest replayed margin.
+        counterexample: a replayed violation, if one was found.
+        reason: why the search stopped undecided; None when it decided.
+        boxes: boxes bounded.
+    """
+
+    lower: float
+    upper: float
+    counterexample: Counterexample | None
+    reason: Reason | None
+    boxes: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """All clauses' rows in one matrix; ``clause[r]`` is the clause that row r belongs to."""
+
+    C: Tensor
+    offsets: Tensor
+    clause: Tensor
+
+    @classmethod
+    def of(cls, clauses: Sequence[Clause]) -> _Rows:
+        return cls(
+            torch.as_tensor(np.concatenate([c.matrix for c in clauses])),
+            torch.as_tensor(np.concatenate([c.offsets for c in clauses])),
+            torch.as_tensor([i for i, c in enumerate(clauses) for _ in c.rows]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Box:
+    """An open box: its end points, and which clauses are still open on it."""
+
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    open: NDArray[np.bool_]
+
+
+class _Pool:
+    """Open boxes, the weakest bound first; depth first once there are too many."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, _Box]] = []
+        self._ticket = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    @property
+    def weakest(self) -> float:
+        return self._heap[0][0] if self._heap else math.inf
+
+    def put(self, bound: float, box: _Box) -> None:
+        heapq.heappush(self._heap, (bound, next(self._ticket), box))
+
+    def take(self, count: int) -> list[_Box]:
+        # The last entry of a heap is a leaf, so popping it keeps the heap in order.
+        take = self._heap.pop if len(self._heap) > _POOL else lambda: heapq.heappop(self._heap)
+        return [take()[2] for _ in range(min(count, len(self._heap)))]
+
+
+def decide_by_input_split(
+    program: Program,
+    region: Region,
+    clauses: Sequence[Clause],
+    attack: Attack | None,
+    *,
+    stop: Callable[[], Reason | None],
+    progress: Callable[[float, float, int, int], None],
+) -> SplitResult:
+    """Proves the clauses on the region, or finds a counterexample, or runs until ``stop``.
+
+    Args:
+        program: the compiled network, float64.
+        region: the input region.
+        clauses: the clauses still open.
+        attack: confirms points where the network itself violates a clause; None if the region holds no float32 point.
+        stop: asked between batches; a reason ends the search.
+        progress: told (lower, upper, open boxes, boxes so far) after each batch.
+    """
+    rows = _Rows.of(clauses)
+    pool = _Pool()
+    pool.put(-math.inf, _Box(region.lower, region.upper, np.ones(len(clauses), dtype=bool)))
+    proven = math.inf  # the weakest bound among closed boxes
+    stuck = math.inf  # the weakest bound among boxes that are too small to halve
+    upper = math.inf
+    boxes = 0
+    for round_number in itertools.count():
+        lower = min(pool.weakest, proven, stuck)
+        if not pool:
+            return SplitResult(lower, upper, None, Reason.NUMERICS if stuck < math.inf else None, boxes)
+        reason = stop()
+        if reason is not None:
+            return SplitResult(lower, upper, None, reason, boxes)
+        batch = pool.take(_BATCH)
+        boxes += len(batch)
+        bounded = _bound(program, rows, batch)
+        proven = min(proven, bounded.proven)
+        left = np.flatnonzero(bounded.open.any(-1))
+        if attack is not None and len(left):
+            outcome = _probe(attack, program, clauses, bounded, left, push=round_number % 16 == 0)
+            upper = min(upper, outcome.upper)
+            if outcome.counterexample is not None:
+                return SplitResult(lower, outcome.upper, outcome.counterexample, None, boxes)
+        for b in left:
+            worst = float(bounded.value[b][bounded.open[b]].min())
+            halves = _halve(bounded.lower[b], bounded.upper[b], bounded.score[b])
+            if not halves:
+                stuck = min(stuck, worst)
+            for low, high in halves:
+                pool.put(worst, _Box(low, high, bounded.open[b]))
+        progress(min(pool.weakest, proven, stuck), upper, len(pool), boxes)
+    raise AssertionError
+
+
+@dataclass(frozen=True, eq=False)
+class _Bounded:
+    """A batch of B boxes after bounding and clipping.
+
+    Attributes:
+        lower, upper: the clipped boxes, shape ``(B, inputs)``.
+        value: lower bound of each clause's margin on each box, shape ``(B, clauses)``.
+        open: which clauses are still open, shape ``(B, clauses)``.
+        proven: the weakest bound among those closed here.
+        corner: for each box, where the weakest row's linear bound is smallest, shape ``(B, inputs)``.
+        score: for each box and input, how much the bounds depend on it, shape ``(B, inputs)``.
+    """
+
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    value: NDArray[np.float64]
+    open: NDArray[np.bool_]
+    proven: float
+    corner: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+
+@torch.no_grad()
+def _bound(program: Program, rows: _Rows, batch: Sequence[_Box]) -> _Bounded:
+    lower = torch.as_tensor(np.stack([box.lower for box in batch]))
+    upper = torch.as_tensor(np.stack([box.upper for box in batch]))
+    was_open = torch.as_tensor(np.stack([box.open for box in batch]))
+    count, clauses = was_open.shape
+    bounds = enclose(program, lower, upper)
+    box, row = torch.nonzero(was_open[:, rows.clause], as_tuple=True)
+    clause = rows.clause[row]
+    linear = specification_bounds(program, bounds, rows.C[row], box)
+    # The offset is rounded down already; one more rounding of the sum is charged here.
+    row_value = linear.value + rows.offsets[row]
+    row_value = row_value - 2.0**-52 * (linear.value.abs() + rows.offsets[row].abs())
+    row_value = torch.nan_to_num(row_value, nan=-torch.inf)
+
+    # A clause is a conjunction: it is disproved on a box as soon as one of its rows is positive there.
+    flat = box * clauses + clause
+    value = torch.full((count * clauses,), -torch.inf, dtype=torch.float64)
+    value = value.scatter_reduce(0, flat, row_value, "amax").reshape(count, clauses)
+    is_open = was_open & ~(value > 0)
+    proven = torch.where(was_open & ~is_open, value, torch.inf).amin().item()
+
+    keep = is_open.reshape(-1)[flat]
+    lower, upper, empty = _clip(lower, upper, linear, row_value, box, flat, is_open, keep)
+    if empty.any():
+        proven = min(proven, 0.0)
+        is_open &= ~empty
+    leading = keep & (row_value >= value.reshape(-1)[flat])
+    weight = linear.coefficients.abs() * leading[:, None]
+    score = torch.zeros_like(lower).index_add_(0, box, weight) * (upper - lower)
+    corner = (lower + upper) / 2
+    minimiser = torch.where(linear.coefficients > 0, lower[box], upper[box])
+    corner[box[leading]] = minimiser[leading]
+    return _Bounded(
+        lower.numpy(), upper.numpy(), value.numpy(), is_open.numpy(), proven, corner.numpy(), score.numpy()
+    )
+
+
+def _clip(
+    lower: Tensor,
+    upper: Tensor,
+    linear: LinearBound,
+    row_value: Tensor,
+    box: Tensor,
+    flat: Tensor,
+    is_open: Tensor,
+    keep: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Shrinks each box to where its open clauses can still be violated.
+
+    A row is at least ``v`` on the box, with v ≤ 0, and rises by ``|a_j|`` per unit as input j moves away from the minimising end. So it
+    can be at most 0 only within ``-v / |a_j|`` of that end. A clause needs all its rows, so its box is the intersection; several open
+    clauses need the union, of which the enclosing box is kept. (Clip-and-Verify, 2025, relaxed to one row.)
+
+    Returns:
+        The clipped end points, and a mask ``(B, clauses)`` of open clauses that no point of the box can violate.
+    """
+    count, clauses = is_open.shape
+    inputs = lower.shape[1]
+    reach = (-row_value)[:, None] / linear.coefficients.abs() * (1 + 2.0**-40)
+    reach = torch.nan_to_num(reach, nan=torch.inf).clamp(min=0)
+    rising = linear.coefficients > 0
+    falling = linear.coefficients < 0
+    infinity = torch.full((), torch.inf, dtype=lower.dtype)
+    row_high = torch.where(rising, torch.nextafter(lower[box] + reach, infinity), upper[box])
+    row_low = torch.where(falling, torch.nextafter(upper[box] - reach, -infinity), lower[box])
+    index = flat[keep][:, None].expand(-1, inputs)
+    high = upper.repeat_interleave(clauses, 0).scatter_reduce(0, index, row_high[keep], "amin")
+    low = lower.repeat_interleave(clauses, 0).scatter_reduce(0, index, row_low[keep], "amax")
+    high, low = high.reshape(count, clauses, inputs), low.reshape(count, clauses, inputs)
+    empty = (low > high).any(-1) & is_open
+    useful = (is_open & ~empty)[..., None]
+    some = useful.any(1)
+    clipped_low = torch.where(some, torch.where(useful, low, torch.inf).amin(1), lower)
+    clipped_high = torch.where(some, torch.where(useful, high, -torch.inf).amax(1), upper)
+    return clipped_low, clipped_high, empty
+
+
+def _probe(
+    attack: Attack,
+    program: Program,
+    clauses: Sequence[Clause],
+    bounded: _Bounded,
+    left: NDArray[np.intp],
+    *,
+    push: bool,
+) -> AttackResult:
+    """Looks for a violation at the open boxes' corners and middles; with ``push``, descends from the best of them."""
+    points = np.concatenate([bounded.corner[left], (bounded.lower[left] + bounded.upper[left]) / 2])
+    with torch.no_grad():
+        margins = clause_margins(clauses, program.forward(torch.as_tensor(points))).numpy()
+    point, clause = np.unravel_index(np.nanargmin(margins), margins.shape)
+    if push or margins[point, clause] <= 0:
+        return attack.confirm(clauses[clause], points[point])
+    return AttackResult(None, math.inf, 0)
+
+
+def _halve(
+    lower: NDArray[np.float64], upper: NDArray[np.float64], score: NDArray[np.float64]
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """The two halves along the input with the highest score that can be cut; empty if none can."""
+    middle = lower + (upper - lower) / 2
+    width = upper - lower
+    for j in np.lexsort((width, score))[::-1]:
+        if lower[j] < middle[j] < upper[j]:
+            left, right = upper.copy(), lower.copy()
+            left[j] = right[j] = middle[j]
+            return [(lower, left), (right, upper)]
+    return []

@@ -1,0 +1,417 @@
+"""From a query to a verdict: the ladder of engines, each stronger and dearer than the one before.
+
+``auto`` climbs until something decides:
+
+1. replay of each region's center;
+2. interval bounds, then backward linear bounds; proven clauses are dropped;
+3. a short attack on what is open;
+4. exact search: input splits where the input is small, otherwise LP tightening and the MILP.
+
+A named engine is used alone: ``milp`` and ``bab`` take pre-activation bounds from rung 2 but prove every clause themselves, which is
+what makes them comparable. What is open at the end is reported with the bounds that were proven.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bounds import Enclosure
+from bounds.linear import BoxBounds, enclose, specification_bounds
+from bounds.program import Program, program
+from networks.errors import PropertyError, RegionError
+from networks.graph import Network
+from networks.property import Clause, Property, Query
+from networks.region import Region
+from solver import policy
+from solver.attack import Attack
+from solver.options import Budget, Engine, Options
+from solver.replay import Replayer
+from solver.verdict import Counterexample, Outcome, Progress, Reason, Stage, Trust, Verdict
+
+__all__ = ["verify"]
+
+
+def verify(
+    network: Network,
+    query: Query,
+    *,
+    options: Options | None = None,
+    budget: Budget | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> Verdict:
+    """Decides a query, or proves as much as the budget allows.
+
+    Args:
+        network: the loaded network.
+        query: regions and properties; see `networks.property`.
+        options: engine, back end and seed.
+        budget: wall-clock seconds and threads.
+        progress: called from this thread or a solver's, at most a few times a second.
+        cancel: polled; when it returns True the verdict is ``unknown`` with the bounds so far.
+
+    Returns:
+        A verdict; ``robust`` and ``counterexample`` are claims as DESIGN §1 words them.
+
+    Raises:
+        RegionError, PropertyError: the query does not fit the network.
+        BackendError: the back end that was asked for cannot serve the query.
+    """
+    options = options or Options()
+    budget = budget or Budget()
+    _check_fit(network, query)
+    torch.set_num_threads(budget.threads)
+    return _Climb(network, query, options, budget, progress, cancel).run()
+
+
+def _check_fit(network: Network, query: Query) -> None:
+    for region, prop in query.cases:
+        if region.inputs != network.inputs:
+            shape = "x".join(map(str, network.input_shape))
+            msg = f"the region has {region.inputs} input entries, but the network expects {network.inputs} ({shape})"
+            raise RegionError(msg)
+        for clause in prop.clauses:
+            if clause.outputs != network.outputs:
+                msg = f"the property is about {clause.outputs} outputs, but the network has {network.outputs}"
+                raise PropertyError(msg)
+
+
+@dataclass(eq=False)
+class _Case:
+    """One region with its property, and what is known about each clause.
+
+    Attributes:
+        lower: proven lower bound of each clause's margin, shape ``(clauses,)``.
+        proven: which clauses hold on the region; set apart from ``lower`` because engines may prove a sign alone.
+        corners: for each clause, where its linear bound is smallest, shape ``(clauses, inputs)``.
+    """
+
+    region: Region
+    prop: Property
+    lower: NDArray[np.float64]
+    proven: NDArray[np.bool_]
+    corners: NDArray[np.float64]
+    enclosure: Enclosure | None = None
+
+    @classmethod
+    def of(cls, region: Region, prop: Property) -> _Case:
+        count = len(prop.clauses)
+        middle = (region.lower + region.upper) / 2
+        return cls(region, prop, np.full(count, -math.inf), np.zeros(count, dtype=bool), np.tile(middle, (count, 1)))
+
+    @property
+    def open(self) -> list[Clause]:
+        return [clause for clause, proven in zip(self.prop.clauses, self.proven, strict=True) if not proven]
+
+    def prove(self, clause: Clause, lower: float, *, proven: bool) -> None:
+        i = self.prop.clauses.index(clause)
+        self.lower[i] = max(self.lower[i], lower)
+        self.proven[i] |= proven
+
+
+@dataclass(eq=False)
+class _Climb:
+    """One run of the ladder."""
+
+    network: Network
+    query: Query
+    options: Options
+    budget: Budget
+    progress: Callable[[Progress], None] | None
+    cancel: Callable[[], bool] | None
+    started: float = field(default_factory=time.monotonic)
+    stages: list[Stage] = field(default_factory=list)
+    upper: float = math.inf
+    counterexample: Counterexample | None = None
+    decided_by: str = ""
+    reason: Reason | None = None
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.cases = [_Case.of(region, prop) for region, prop in self.query.cases]
+        self.rng = np.random.default_rng(self.options.seed)
+        self.replayer = Replayer(self.network)
+        self.compiled: Program = program(self.network)
+        self.deadline = self.started + self.budget.seconds
+
+    # The climb
+
+    def run(self) -> Verdict:
+        engine = self.options.engine
+        with self._stage("replay"):
+            self._replay_centers()
+        if self._undecided:
+            self._bound(prove=engine in {Engine.AUTO, Engine.BOUNDS})
+        if engine in {Engine.AUTO, Engine.BOUNDS} and self._undecided:
+            self._attack()
+        if engine is Engine.BOUNDS:
+            self.reason = self.reason or Reason.INCOMPLETE
+        elif self._undecided:
+            self._search()
+        return self._verdict()
+
+    @property
+    def _undecided(self) -> bool:
+        if self.counterexample is not None or all(case.proven.all() for case in self.cases):
+            return False
+        self.reason = self._stop() or self.reason
+        return self.reason not in {Reason.TIMEOUT, Reason.CANCELLED}
+
+    def _stop(self) -> Reason | None:
+        if self.cancel is not None and self.cancel():
+            return Reason.CANCELLED
+        return Reason.TIMEOUT if time.monotonic() >= self.deadline else None
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Times a rung and credits it with whatever it decided."""
+        detail: dict[str, Any] = {}
+        begin = time.monotonic()
+        before = self._open_count
+        self._report(name)
+        try:
+            yield detail
+        finally:
+            if self._open_count < before:
+                detail["proven"] = before - self._open_count
+            if self.counterexample is not None or self._open_count == 0:
+                self.decided_by = self.decided_by or name
+            self.stages.append(Stage(name, time.monotonic() - begin, detail))
+
+    # The rungs
+
+    def _replay_centers(self) -> None:
+        for case in self.cases:
+            if case.region.center is None:
+                continue
+            self._found(self.replayer.counterexample(case.region, case.prop, case.region.center))
+            if self.counterexample is not None:
+                return
+            margin = self.replayer.margin(case.prop, case.region.center)
+            self.upper = min(self.upper, math.inf if math.isnan(margin) else margin)
+
+    @torch.no_grad()
+    def _bound(self, *, prove: bool) -> None:
+        with self._stage("interval") as detail:
+            unstable = sum(self._bound_cases(cases, backward=False, prove=prove) for cases in self._chunks())
+            detail["unstable"] = unstable
+        if self._undecided:
+            with self._stage("linear") as detail:
+                unstable = sum(self._bound_cases(cases, backward=True, prove=prove) for cases in self._chunks())
+                detail["unstable"] = unstable
+        self.statistics["relus"] = self.network.relus
+        self.statistics["unstable"] = unstable
+
+    def _chunks(self) -> Iterator[list[_Case]]:
+        still = [case for case in self.cases if not case.proven.all()]
+        for begin in range(0, len(still), policy.CASES_PER_BATCH):
+            if self._stop() is not None:
+                return
+            yield still[begin : begin + policy.CASES_PER_BATCH]
+
+    def _bound_cases(self, cases: list[_Case], *, backward: bool, prove: bool) -> int:
+        """Bounds a batch of cases together; returns how many ReLUs stay unstable (over all of them)."""
+        lower = torch.as_tensor(np.stack([case.region.lower for case in cases]))
+        upper = torch.as_tensor(np.stack([case.region.upper for case in cases]))
+        bounds = enclose(self.compiled, lower, upper, start=_known(cases), backward=backward)
+        rows = [
+            (b, c, r)
+            for b, case in enumerate(cases)
+            for c, clause in enumerate(case.prop.clauses)
+            if not case.proven[c]
+            for r in range(len(clause.rows))
+        ]
+        C = np.stack([cases[b].prop.clauses[c].matrix[r] for b, c, r in rows])
+        box = torch.as_tensor([b for b, _, _ in rows])
+        linear = specification_bounds(self.compiled, bounds, torch.as_tensor(C), box)
+        minimiser = torch.where(linear.coefficients > 0, lower[box], upper[box]).numpy()
+        for (b, c, r), value, corner in zip(rows, linear.value.tolist(), minimiser, strict=True):
+            case = cases[b]
+            offset = float(case.prop.clauses[c].offsets[r])
+            margin = value + offset - 2.0**-52 * (abs(value) + abs(offset))
+            if margin >= case.lower[c]:
+                case.lower[c] = margin
+                case.corners[c] = corner
+            case.proven[c] |= prove and margin > 0
+        for b, case in enumerate(cases):
+            case.enclosure = Enclosure(
+                {k: v[b].numpy() for k, v in bounds.pre_lower.items()},
+                {k: v[b].numpy() for k, v in bounds.pre_upper.items()},
+            )
+        return int(sum(bounds.unstable(node).sum() for node in bounds.pre_lower))
+
+    def _attack(self) -> None:
+        with self._stage("attack") as detail:
+            steps = 0
+            for case in self.cases:
+                if not case.open or not case.region.replayable:
+                    continue
+                result = self._attacker(case).run(
+                    case.open,
+                    starts=case.corners[~case.proven],
+                    restarts=policy.ATTACK_RESTARTS,
+                    steps=policy.ATTACK_STEPS,
+                    rng=self.rng,
+                )
+                steps += result.steps
+                self.upper = min(self.upper, result.upper)
+                self._found(result.counterexample)
+                if not self._undecided:
+                    break
+            detail["steps"] = steps
+
+    def _search(self) -> None:
+        engine = self.options.engine
+        if engine is Engine.AUTO:
+            engine = Engine.BAB if self.network.inputs <= policy.SPLIT_INPUTS else Engine.MILP
+        open_cases = [case for case in self.cases if case.open]
+        for done, case in enumerate(open_cases):
+            if not self._undecided:
+                return
+            share = (self.deadline - time.monotonic()) / (len(open_cases) - done)
+            if engine is Engine.BAB:
+                self._split_inputs(case, share)
+            else:
+                self._milp(case, share)
+
+    def _split_inputs(self, case: _Case, seconds: float) -> None:
+        from solver.input_split import decide_by_input_split
+
+        limit = time.monotonic() + seconds
+        with self._stage("bab") as detail:
+            clauses = case.open
+            result = decide_by_input_split(
+                self.compiled,
+                case.region,
+                clauses,
+                self._attacker(case) if case.region.replayable else None,
+                stop=lambda: self._stop() or (Reason.TIMEOUT if time.monotonic() > limit else None),
+                progress=lambda lower, upper, pending, boxes: self._report(
+                    "bab", lower=lower, upper=upper, boxes_open=pending, nodes=boxes
+                ),
+            )
+            detail["nodes"] = result.boxes
+            self.upper = min(self.upper, result.upper)
+            self._found(result.counterexample)
+            proven = result.counterexample is None and result.reason is None
+            for clause in clauses:
+                case.prove(clause, result.lower, proven=proven)
+            self.reason = result.reason
+
+    def _milp(self, case: _Case, seconds: float) -> None:
+        raise NotImplementedError
+
+    # What is known
+
+    def _attacker(self, case: _Case) -> Attack:
+        return Attack(self.compiled, self.replayer, case.region, case.prop, lambda: self._stop() is not None)
+
+    def _found(self, counterexample: Counterexample | None) -> None:
+        if counterexample is not None:
+            self.counterexample = counterexample
+            self.upper = min(self.upper, counterexample.margin)
+
+    @property
+    def _open_count(self) -> int:
+        return int(sum((~case.proven).sum() for case in self.cases))
+
+    @property
+    def _lower(self) -> float:
+        return float(min(case.lower.min() for case in self.cases))
+
+    def _report(
+        self,
+        stage: str,
+        *,
+        lower: float = -math.inf,
+        upper: float = math.inf,
+        boxes_open: int | None = None,
+        nodes: int = 0,
+    ) -> None:
+        if self.progress is not None:
+            self.progress(
+                Progress(
+                    stage,
+                    time.monotonic() - self.started,
+                    max(self._lower, lower),
+                    min(self.upper, upper),
+                    self._open_count if boxes_open is None else boxes_open,
+                    nodes,
+                )
+            )
+
+    def _verdict(self) -> Verdict:
+        seconds = time.monotonic() - self.started
+        margin = (self._lower, self.upper)
+        common: dict[str, Any] = {"margin": margin, "seconds": seconds, "stages": tuple(self.stages)}
+        if self.counterexample is not None:
+            return Verdict(
+                Outcome.COUNTEREXAMPLE,
+                Trust.REPLAYED,
+                counterexample=self.counterexample,
+                decided_by=self.decided_by,
+                statistics=self.statistics,
+                hint=self._float32_effect(self.counterexample),
+                **common,
+            )
+        if self._open_count == 0:
+            return Verdict(
+                Outcome.ROBUST, Trust.SOLVER, decided_by=self.decided_by, statistics=self.statistics, **common
+            )
+        reason = self.reason or Reason.NUMERICS
+        return Verdict(
+            Outcome.UNKNOWN,
+            None,
+            reason=reason,
+            open=tuple(dict.fromkeys(clause.label for case in self.cases for clause in case.open)),
+            hint=_HINTS[reason],
+            statistics=self.statistics,
+            **common,
+        )
+
+    def _float32_effect(self, counterexample: Counterexample) -> str:
+        """Says so where a clause that holds over the reals is violated by float32 inference."""
+        for case in self.cases:
+            for clause, proven in zip(case.prop.clauses, case.proven, strict=True):
+                if proven and clause.label == counterexample.clause and case.region.contains(counterexample.input):
+                    return (
+                        "the clause is proven for real arithmetic, but ONNX Runtime's float32 arithmetic violates it: "
+                        "rounding alone changes the decision here"
+                    )
+        return ""
+
+
+_HINTS = {
+    Reason.TIMEOUT: "give it more time, a smaller epsilon, or fewer targets",
+    Reason.MEMORY: "raise the memory limit, or ask about a smaller region",
+    Reason.CANCELLED: "",
+    Reason.NUMERICS: (
+        "the margin is too close to zero for floating-point proofs, or no float32 input attains it; "
+        "ask with a slightly smaller or larger epsilon"
+    ),
+    Reason.INCOMPLETE: "bounds alone do not settle this; use the auto engine",
+}
+
+
+def _known(cases: list[_Case]) -> BoxBounds | None:
+    """The cases' enclosures as one batch, if all have one."""
+    enclosures = [case.enclosure for case in cases if case.enclosure is not None]
+    if len(enclosures) < len(cases):
+        return None
+    nodes = list(enclosures[0].lower)
+    empty = torch.empty(0)
+    return BoxBounds(
+        empty,
+        empty,
+        {k: torch.as_tensor(np.stack([e.lower[k] for e in enclosures])) for k in nodes},
+        {k: torch.as_tensor(np.stack([e.upper[k] for e in enclosures])) for k in nodes},
+    )

@@ -1,0 +1,23 @@
+"""What the ladder runs when, and for how long: every number that a reader may want to change, in one table."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ATTACK_RESTARTS",
+    "ATTACK_STEPS",
+    "CASES_PER_BATCH",
+    "SPLIT_INPUTS",
+]
+
+#: Regions that are bounded together; VNNLIB files may hold thousands.
+CASES_PER_BATCH = 64
+
+#: Random starts of the short attack for each open clause, beside the center and the bounds' minimisers.
+ATTACK_RESTARTS = 4
+
+#: Steps of the short attack.
+ATTACK_STEPS = 25
+
+#: Networks with at most this many inputs are decided by input splits, larger ones by the MILP: each split halves one
+#: input, so the boxes needed grow exponentially with the inputs that matter.
+SPLIT_INPUTS = 16

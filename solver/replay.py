@@ -1,0 +1,65 @@
+"""Replay of inputs through ONNX Runtime in float32: the only thing that makes a point a counterexample."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from networks.graph import Network
+from networks.property import Property
+from networks.region import Region
+from solver.verdict import Counterexample
+
+__all__ = ["Replayer"]
+
+
+class Replayer:
+    """Runs the network's original ONNX file on the CPU, one input at a time, on one thread."""
+
+    def __init__(self, network: Network) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._network = network
+        self._session = onnxruntime.InferenceSession(network.model, options, providers=["CPUExecutionProvider"])
+        declared = self._session.get_inputs()[0]
+        self._name = declared.name
+        self._dtype = np.float64 if declared.type == "tensor(double)" else np.float32
+        if declared.type == "tensor(float16)":
+            self._dtype = np.float16
+        # Symbolic dimensions are the batch; the loader has fixed them to 1 as well.
+        self._shape = tuple(d if isinstance(d, int) else 1 for d in declared.shape)
+
+    def __call__(self, x: ArrayLike) -> NDArray[np.float32]:
+        """The outputs for ``x`` of shape ``(inputs,)`` or ``(B, inputs)``: ``(outputs,)`` or ``(B, outputs)``, as the model
+        returns them."""
+        points = np.asarray(x)
+        if points.ndim > 1:
+            return np.stack([self(point) for point in points])
+        feed = points.astype(self._dtype).reshape(self._shape)
+        return np.asarray(self._session.run(None, {self._name: feed})[0]).reshape(-1)
+
+    def margin(self, prop: Property, x: NDArray[np.float32]) -> float:
+        """The property's margin at the replayed output of ``x``; NaN if the output is not finite."""
+        output = self(x)
+        return float(prop.margin(output)) if np.isfinite(output).all() else float("nan")
+
+    def counterexample(self, region: Region, prop: Property, x: NDArray[np.float32]) -> Counterexample | None:
+        """``x`` as a counterexample, if it lies in the region exactly and its replayed output violates the property.
+
+        Args:
+            region: the input region.
+            prop: the property.
+            x: float32 point, shape ``(inputs,)``.
+        """
+        point = np.asarray(x, dtype=np.float32).reshape(-1)
+        if not region.contains(point) or not np.array_equal(point.astype(self._dtype), point):
+            return None
+        output = self(point)
+        if not prop.violated(output):
+            return None
+        margin, clause = min(((clause.margin(output), clause.label) for clause in prop.clauses), key=lambda pair: pair[0])
+        return Counterexample(point.reshape(self._network.input_shape), output, clause, float(margin))
