@@ -123,9 +123,7 @@ def enclose(
     return bounds
 
 
-def unit_bounds(
-    program: Program, bounds: BoxBounds, node: int, box: Tensor, neuron: Tensor
-) -> tuple[Tensor, Tensor]:
+def unit_bounds(program: Program, bounds: BoxBounds, node: int, box: Tensor, neuron: Tensor) -> tuple[Tensor, Tensor]:
     """Backward lower and upper bounds of single entries of ``node``'s value.
 
     Args:

@@ -1,0 +1,75 @@
+"""Random canonical networks, built without ONNX, that use every kind of node and linear map."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from networks.graph import (
+    AffineNode,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Gather,
+    Identity,
+    InputNode,
+    LinearMap,
+    Network,
+    Node,
+    ReluNode,
+    Scale,
+)
+
+LINEAR_MAPS = ("identity", "dense", "scale", "gather", "conv1d", "conv2d", "conv_strided", "conv_transpose")
+
+
+def linear_map(kind: str, rng: np.random.Generator) -> LinearMap:
+    if kind == "identity":
+        return Identity(5)
+    if kind == "dense":
+        return Dense(rng.normal(size=(4, 6)))
+    if kind == "scale":
+        return Scale(rng.normal(size=5))
+    if kind == "gather":
+        return Gather(np.array([2, 0, -1, 2, 4, -1]), 5)
+    if kind == "conv1d":
+        return Conv(rng.normal(size=(4, 1, 3)), (2, 9), (4, 4), (2,), ((1, 0),), (1,), groups=2)
+    if kind == "conv2d":
+        return Conv(rng.normal(size=(3, 2, 3, 2)), (2, 5, 4), (3, 5, 4), (1, 1), ((1, 1), (0, 1)), (1, 1))
+    if kind == "conv_strided":
+        # Stride 3 leaves the last row unread, and the kernel is dilated along one axis.
+        return Conv(rng.normal(size=(2, 2, 2, 2)), (2, 6, 7), (2, 2, 3), (3, 2), ((0, 0), (0, 1)), (1, 2))
+    if kind == "conv_transpose":
+        return ConvTranspose(
+            rng.normal(size=(2, 2, 3, 2)), (2, 3, 3), (4, 6, 5), (2, 2), ((1, 0), (1, 0)), (0, 0), (1, 1), groups=2
+        )
+    raise ValueError(kind)
+
+
+def dense_network(rng: np.random.Generator, widths: tuple[int, ...] = (3, 6, 5, 3), scale: float = 1.0) -> Network:
+    nodes: list[Node] = [InputNode((widths[0],))]
+    for k, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        weight = scale * rng.normal(size=(fan_out, fan_in)) / np.sqrt(fan_in)
+        nodes.append(AffineNode(((len(nodes) - 1, Dense(weight)),), rng.normal(size=fan_out) * 0.3, (fan_out,)))
+        if k < len(widths) - 2:
+            nodes.append(ReluNode(len(nodes) - 1, (fan_out,)))
+    return Network(tuple(nodes), b"", "")
+
+
+def residual_network(rng: np.random.Generator) -> Network:
+    """Convolution, a skip connection that subtracts, a gather, then a dense output."""
+    conv = Conv(rng.normal(size=(2, 1, 3, 3)) * 0.5, (1, 4, 4), (2, 4, 4), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    again = Conv(rng.normal(size=(2, 2, 3, 3)) * 0.4, (2, 4, 4), (2, 4, 4), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    nodes: list[Node] = [
+        InputNode((1, 4, 4)),
+        AffineNode(((0, Scale(rng.uniform(0.5, 2, size=16))),), rng.normal(size=16) * 0.1, (1, 4, 4)),
+        AffineNode(((1, conv),), rng.normal(size=32) * 0.1, (2, 4, 4)),
+        ReluNode(2, (2, 4, 4)),
+        AffineNode(((3, again),), rng.normal(size=32) * 0.1, (2, 4, 4)),
+        ReluNode(4, (2, 4, 4)),
+        AffineNode(
+            ((5, Identity(32)), (3, Scale(-np.ones(32))), (1, Gather(np.arange(32) % 16, 16))), np.zeros(32), (32,)
+        ),
+        ReluNode(6, (32,)),
+        AffineNode(((7, Dense(rng.normal(size=(3, 32)) * 0.3)),), rng.normal(size=3), (3,)),
+    ]
+    return Network(tuple(nodes), b"", "")
