@@ -18,7 +18,8 @@ __all__ = ["Enclosure"]
 class Enclosure:
     """Bounds ``l ≤ z ≤ u`` of every ReLU's pre-activation z over a region.
 
-    ``lower`` and ``upper`` map the index of a ReLU node (in ``network.nodes``) to arrays of shape ``(features,)``, float64.
+    ``lower`` and ``upper`` map the index of a ReLU node (in ``network.nodes``) to arrays of shape ``(features,)``,
+    float64.
     """
 
     lower: Mapping[int, NDArray[np.float64]]

@@ -1,11 +1,11 @@
 """Values of the network as linear forms over its input and its unstable ReLUs.
 
-With the stable ReLUs substituted away (an active one passes its input on, an inactive one is zero), every pre-activation and
-every output is a linear form of the input x and of the outputs of earlier *unstable* ReLUs. LP and MILP models have one row
-for each form that they need, and one variable for each input and unstable ReLU.
+With the stable ReLUs substituted away (an active one passes its input on, an inactive one is zero), every
+pre-activation and every output is a linear form of the input x and of the outputs of earlier *unstable* ReLUs. LP and
+MILP models have one row for each form that they need, and one variable for each input and unstable ReLU.
 
-Soundness. The coefficients are computed in float64 and rounded; models built from them claim nothing rigorous. What an LP
-finds is turned into a proof by `bounds.lower_bounds`, which works on the network itself.
+Soundness. The coefficients are computed in float64 and rounded; models built from them claim nothing rigorous. What
+an LP finds is turned into a proof by `bounds.lower_bounds`, which works on the network itself.
 """
 
 from __future__ import annotations

@@ -3,17 +3,19 @@
 Symbols. Node k of the network has the value h_k; a ReLU has the pre-activation z with bounds l ≤ z ≤ u. For a row
 vector C on the value of some node, and for **any** row vectors Λ on the pre-activations,
 
-    C·h  ≥  Σ_affine A·b  +  Σ_relu Σ_j min{ A_j·relu(z) − Λ_j·z : z ∈ {l_j, u_j, 0 if l_j < 0 < u_j} }  +  min_{x ∈ box} A_0·x
+    C·h  ≥  Σ_affine A·b
+            + Σ_relu Σ_j min{ A_j·relu(z) − Λ_j·z : z ∈ {l_j, u_j, 0 if l_j < 0 < u_j} }
+            + min_{x ∈ box} A_0·x
 
-where A is the row vector that has arrived at the node: an affine node passes ``A L_i`` on to its parents and a ReLU passes Λ on
-to its own. This is the partial Lagrangian dual of the affine rows (DESIGN §5; Wong & Kolter 2018 §3; Zhang et al. 2018,
-CROWN; Salman et al. 2019). Default slopes: Λ = A·u/(u−l) where A < 0, and A·[u > −l] where A > 0.
+where A is the row vector that has arrived at the node: an affine node passes ``A L_i`` on to its parents and a ReLU
+passes Λ on to its own. This is the partial Lagrangian dual of the affine rows (DESIGN §5; Wong & Kolter 2018 §3;
+Zhang et al. 2018, CROWN; Salman et al. 2019). Default slopes: Λ = A·u/(u−l) where A < 0, and A·[u > −l] where A > 0.
 
 Soundness. Λ is data: whatever it was rounded to, the inequality holds. What rounds is A L_i, the products at
 vertices and the sums. Each is charged a priori: an entry of fl(A L) is off by at most γ_n |A||L|, so by at most
-γ_n |A|·(|L| M) in the bound, where M bounds the magnitude of the parents' values. γ_n = (n+16)·2⁻⁵², twice what round-to-nearest needs. An
-overflow or a NaN turns into −∞, which claims nothing. Trusted: torch's matrix products and convolutions are sums of
-products in some order, in IEEE float64.
+γ_n |A|·(|L| M) in the bound, where M bounds the magnitude of the parents' values. γ_n = (n+16)·2⁻⁵², twice what
+round-to-nearest needs. An overflow or a NaN turns into −∞, which claims nothing. Trusted: torch's matrix products and
+convolutions are sums of products in some order, in IEEE float64.
 """
 
 from __future__ import annotations
@@ -85,8 +87,9 @@ def enclose(
 ) -> BoxBounds:
     """Pre-activation bounds over each of B boxes.
 
-    Layer by layer: interval bounds from what is already known, then (with ``backward``) backward linear bounds for the neurons
-    whose sign is still open. Interval arithmetic is exact before the first ReLU, so nothing is repeated there.
+    Layer by layer: interval bounds from what is already known, then (with ``backward``) backward linear bounds for
+    the neurons whose sign is still open. Interval arithmetic is exact before the first ReLU, so nothing is repeated
+    there.
 
     Args:
         program: the compiled network (float64).

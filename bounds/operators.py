@@ -7,9 +7,9 @@ Every operator acts on the last axis of flat row-major vectors, in float64:
 * ``abs_forward(h)``: ``|L| h``, with the entries of L replaced by their absolute values;
 * ``rows(indices)``: the rows ``e_i L``, shape ``(len(indices), in)``.
 
-``forward_terms`` and ``adjoint_terms`` bound the number of products that are summed into one entry: with the unit roundoff they
-bound the rounding error of each method (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1), for
-any order of summation. Convolutions are plain sums of products here: torch uses no Winograd or FFT
+``forward_terms`` and ``adjoint_terms`` bound the number of products that are summed into one entry: with the unit
+roundoff they bound the rounding error of each method (Higham, *Accuracy and Stability of Numerical Algorithms*,
+§3.1), for any order of summation. Convolutions are plain sums of products here: torch uses no Winograd or FFT
 variants for float64 on the CPU.
 """
 

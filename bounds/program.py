@@ -35,7 +35,7 @@ class Program:
             between the input and it.
     """
 
-    steps: tuple[None | int | Affine, ...]
+    steps: tuple[int | Affine | None, ...]
     features: tuple[int, ...]
     boxed: tuple[bool, ...]
     dtype: torch.dtype
@@ -75,7 +75,7 @@ def program(network: Network, device: str = "cpu", dtype: torch.dtype = torch.fl
 
 
 def _compile(network: Network, device: torch.device, dtype: torch.dtype) -> Program:
-    steps: list[None | int | Affine] = []
+    steps: list[int | Affine | None] = []
     boxed: list[bool] = []
     elementwise: list[bool] = []  # the node's entries depend on one input entry each, so its values fill a box
     for node in network.nodes:

@@ -103,8 +103,8 @@ class Gather:
 class Conv:
     """Cross-correlation as ONNX ``Conv``, without bias, over 1 or 2 spatial dimensions.
 
-    ``weight`` has shape ``(C_out, C_in / groups, *kernel)``; ``input_shape`` is ``(C_in, *spatial)`` and ``output_shape``
-    ``(C_out, *spatial)``, without a batch dimension. ``padding`` holds zeros (before, after) for each
+    ``weight`` has shape ``(C_out, C_in / groups, *kernel)``; ``input_shape`` is ``(C_in, *spatial)`` and
+    ``output_shape`` ``(C_out, *spatial)``, without a batch dimension. ``padding`` holds zeros (before, after) for each
     spatial dimension.
     """
 
@@ -214,6 +214,9 @@ class Network:
         sha256: hex digest of ``model``.
         name: the file's name, for messages.
         notes: what the loader changed knowingly, e.g. that a final Softmax was stripped.
+        stripped: the operator of a final Softmax or LogSoftmax that was left out, else "". The nodes then give the
+            logits while ``model`` gives (log) probabilities: only the sign of a difference of two outputs means the
+            same in both.
     """
 
     nodes: tuple[Node, ...]
@@ -221,6 +224,7 @@ class Network:
     sha256: str
     name: str = ""
     notes: tuple[str, ...] = ()
+    stripped: str = ""
 
     @property
     def input_shape(self) -> tuple[int, ...]:

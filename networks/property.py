@@ -96,7 +96,7 @@ class Property:
 
     @classmethod
     def classification(cls, label: int, outputs: int, targets: Sequence[int] | None = None) -> Self:
-        """"Class ``label`` scores strictly higher than every target"; ``targets`` defaults to all other classes.
+        """ "Class ``label`` scores strictly higher than every target"; ``targets`` defaults to all other classes.
 
         Raises:
             PropertyError: the label or a target is not an output, or a target is the label.
@@ -129,7 +129,8 @@ class Property:
 
     def violated(self, y: NDArray[np.floating]) -> bool:
         """Whether the output ``y``, shape ``(outputs,)``, violates the property exactly; a non-finite output does not
-        count as a violation."""
+        count as a violation.
+        """
         return bool(np.isfinite(y).all()) and self.margin(y) <= 0
 
 
@@ -137,8 +138,8 @@ class Property:
 class Query:
     """Is there an input of a region on which the property is violated?
 
-    ``cases`` are (region, property) pairs; there is a counterexample if some case has one. A query about one ball or box
-    has one case; VNNLIB files that put input boxes inside a disjunction have several.
+    ``cases`` are (region, property) pairs; there is a counterexample if some case has one. A query about one ball or
+    box has one case; VNNLIB files that put input boxes inside a disjunction have several.
     """
 
     cases: tuple[tuple[Region, Property], ...]

@@ -4,8 +4,8 @@ A region's end points are rationals (a decimal is kept as written). Two rounding
 
 * ``lower``, ``upper``: float64, rounded **outward**. Everything that is proved is proved for this box, which
   contains the region.
-* ``replay_lower``, ``replay_upper``: float32, rounded **inward**. A float32 input lies in the region exactly when it lies
-  between them, so membership needs no tolerance.
+* ``replay_lower``, ``replay_upper``: float32, rounded **inward**. A float32 input lies in the region exactly when it
+  lies between them, so membership needs no tolerance.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Region:
         return np.clip(rounded, self.replay_lower, self.replay_upper)
 
     def sample(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """``count`` float32 points of the region, shape ``(count, inputs)``: uniform, with a quarter at random corners."""
+        """``count`` float32 points of the region, shape ``(count, inputs)``: uniform, a quarter at random corners."""
         uniform = rng.random((count, self.inputs))
         corners = rng.random((count, 1)) < 0.25
         weight = np.where(corners, np.round(uniform), uniform)

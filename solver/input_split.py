@@ -1,12 +1,12 @@
 """Branch and bound by splitting the input box: the ``bab`` engine for networks with few inputs.
 
-A box is closed when backward linear bounds, recomputed on it, prove every clause there. An open box is first clipped by the
-linear bounds of its rows (a violation can only lie where every row of some open clause is at most 0; a linear form
-over a box gives the clipped end points in closed form), then halved along the input that moves the bounds most.
+A box is closed when backward linear bounds, recomputed on it, prove every clause there. An open box is first clipped
+by the linear bounds of its rows (a violation can only lie where every row of some open clause is at most 0; a linear
+form over a box gives the clipped end points in closed form), then halved along the input that moves the bounds most.
 The two halves share the cut exactly, so the leaves cover the region.
 
-Soundness. Every bound is rigorous in float64 (`bounds.linear`) and clipping rounds outward, so "proven" here rests on no
-solver tolerance.
+Soundness. Every bound is rigorous in float64 (`bounds.linear`) and clipping rounds outward, so "proven" here rests on
+no solver tolerance.
 """
 
 from __future__ import annotations
@@ -213,9 +213,7 @@ def _bound(program: Program, rows: _Rows, batch: Sequence[_Box]) -> _Bounded:
     corner = (lower + upper) / 2
     minimiser = torch.where(linear.coefficients > 0, lower[box], upper[box])
     corner[box[leading]] = minimiser[leading]
-    return _Bounded(
-        lower.numpy(), upper.numpy(), value.numpy(), is_open.numpy(), proven, corner.numpy(), score.numpy()
-    )
+    return _Bounded(lower.numpy(), upper.numpy(), value.numpy(), is_open.numpy(), proven, corner.numpy(), score.numpy())
 
 
 def _clip(
@@ -230,9 +228,10 @@ def _clip(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Shrinks each box to where its open clauses can still be violated.
 
-    A row is at least ``v`` on the box, with v ≤ 0, and rises by ``|a_j|`` per unit as input j moves away from the minimising end. So it
-    can be at most 0 only within ``-v / |a_j|`` of that end. A clause needs all its rows, so its box is the intersection; several open
-    clauses need the union, of which the enclosing box is kept. (Clip-and-Verify, 2025, relaxed to one row.)
+    A row is at least ``v`` on the box, with v ≤ 0, and rises by ``|a_j|`` per unit as input j moves away from the
+    minimising end. So it can be at most 0 only within ``-v / |a_j|`` of that end. A clause needs all its rows, so its
+    box is the intersection; several open clauses need the union, of which the enclosing box is kept.
+    (Clip-and-Verify, 2025, relaxed to one row.)
 
     Returns:
         The clipped end points, and a mask ``(B, clauses)`` of open clauses that no point of the box can violate.

@@ -7,8 +7,8 @@
 3. a short attack on what is open;
 4. exact search: input splits where the input is small, otherwise LP tightening and the MILP.
 
-A named engine is used alone: ``milp`` and ``bab`` take pre-activation bounds from rung 2 but prove every clause themselves, which is
-what makes them comparable. What is open at the end is reported with the bounds that were proven.
+A named engine is used alone: ``milp`` and ``bab`` take pre-activation bounds from rung 2 but prove every clause
+themselves, which is what makes them comparable. What is open at the end is reported with the bounds that were proven.
 """
 
 from __future__ import annotations

@@ -34,8 +34,9 @@ class Replayer:
         self._shape = tuple(d if isinstance(d, int) else 1 for d in declared.shape)
 
     def __call__(self, x: ArrayLike) -> NDArray[np.float32]:
-        """The outputs for ``x`` of shape ``(inputs,)`` or ``(B, inputs)``: ``(outputs,)`` or ``(B, outputs)``, as the model
-        returns them."""
+        """The outputs for ``x`` of shape ``(inputs,)`` or ``(B, inputs)``: ``(outputs,)`` or ``(B, outputs)``, as the
+        model returns them.
+        """
         points = np.asarray(x)
         if points.ndim > 1:
             return np.stack([self(point) for point in points])
@@ -61,5 +62,7 @@ class Replayer:
         output = self(point)
         if not prop.violated(output):
             return None
-        margin, clause = min(((clause.margin(output), clause.label) for clause in prop.clauses), key=lambda pair: pair[0])
+        margin, clause = min(
+            ((clause.margin(output), clause.label) for clause in prop.clauses), key=lambda pair: pair[0]
+        )
         return Counterexample(point.reshape(self._network.input_shape), output, clause, float(margin))

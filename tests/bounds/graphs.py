@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from networks.graph import (
@@ -47,7 +49,7 @@ def linear_map(kind: str, rng: np.random.Generator) -> LinearMap:
 
 def dense_network(rng: np.random.Generator, widths: tuple[int, ...] = (3, 6, 5, 3), scale: float = 1.0) -> Network:
     nodes: list[Node] = [InputNode((widths[0],))]
-    for k, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for k, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
         weight = scale * rng.normal(size=(fan_out, fan_in)) / np.sqrt(fan_in)
         nodes.append(AffineNode(((len(nodes) - 1, Dense(weight)),), rng.normal(size=fan_out) * 0.3, (fan_out,)))
         if k < len(widths) - 2:

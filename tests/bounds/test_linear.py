@@ -90,7 +90,7 @@ def test_bounds_hold_in_rational_arithmetic_where_rounding_is_all_there_is(seed:
     for enclosure in (interval_bounds(network, region), backward_bounds(network, region)):
         for bound, value in zip(lower_bounds(network, region, enclosure, C), exact, strict=True):
             assert Fraction(float(bound)) <= value
-            assert float(value - Fraction(float(bound))) <= 1e-9 * max(1.0, max(abs(float(t)) for t in truth))
+            assert float(value - Fraction(float(bound))) <= 1e-9 * max(1.0, *(abs(float(t)) for t in truth))
 
 
 def test_absorbed_terms_are_charged() -> None:
