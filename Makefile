@@ -1,0 +1,52 @@
+# Everything runs in .venv, which is made once from pyproject.toml and constraints.txt.
+
+PYTHON   ?= python3
+PIP_ARGS ?=
+VENV     := .venv
+BIN      := $(VENV)/bin
+READY    := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check format bench openapi examples clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(READY) ## make the environment (PYTHON=python3.12 and PIP_ARGS=… choose interpreter and pip options)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "netproof needs Python 3.11 or newer, but $(PYTHON) is %d.%d; name another: make PYTHON=python3.11 …" \
+	  % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## start the service, verify two small networks over HTTP, print the evidence
+	$(BIN)/python examples/demo.py
+
+test: $(READY) ## run the test suite
+	$(BIN)/python -m pytest -q
+
+check: $(READY) ## what CI runs: format, lint, types, then the test suite
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q
+
+format: $(READY) ## format the code and apply safe lint fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## measure the ladder and the service path; results go to benchmarks/results
+	$(BIN)/python -m benchmarks.first_slice
+
+openapi: $(READY) ## write openapi.yaml from the app
+	$(BIN)/python -m service.openapi > openapi.yaml
+
+examples: $(READY) ## train the example networks anew
+	$(BIN)/python examples/train.py
+
+clean: ## remove the environment and everything that was generated
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

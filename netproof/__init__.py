@@ -1,0 +1,74 @@
+"""netproof: exact verification of trained neural networks.
+
+    >>> import netproof
+    >>> verdict = netproof.verify("examples/digits_robust.onnx", vnnlib="examples/digits.vnnlib")
+    >>> str(verdict.outcome)
+    'robust'
+
+Names are imported when they are first used, because most of them bring torch or ONNX Runtime along.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netproof.api import verify
+    from netproof.client import Client
+    from networks import Network, Property, Query, Region, load, read_vnnlib
+    from networks.errors import InputError, NetproofError
+    from solver import Budget, Options, Progress, Verdict
+
+__all__ = [
+    "Budget",
+    "Client",
+    "InputError",
+    "NetproofError",
+    "Network",
+    "Options",
+    "Progress",
+    "Property",
+    "Query",
+    "Region",
+    "Verdict",
+    "__version__",
+    "load",
+    "read_vnnlib",
+    "verify",
+]
+
+_HOMES = {
+    "Budget": "solver",
+    "Client": "netproof.client",
+    "InputError": "networks.errors",
+    "NetproofError": "networks.errors",
+    "Network": "networks",
+    "Options": "solver",
+    "Progress": "solver",
+    "Property": "networks",
+    "Query": "networks",
+    "Region": "networks",
+    "Verdict": "solver",
+    "load": "networks",
+    "read_vnnlib": "networks",
+    "verify": "netproof.api",
+}
+
+if TYPE_CHECKING:
+    __version__: str
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("netproof")
+    if name not in _HOMES:
+        msg = f"module 'netproof' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,128 @@
+"""One call from Python: `verify`, and the queries that it and the command line build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+import networks
+import solver
+from networks import Network, Property, Query, Region
+from networks.errors import InputError, PropertyError, RegionError
+from networks.exact import Number
+from solver import Backend, Budget, Engine, Options, Progress, Verdict
+
+__all__ = ["ball_query", "verify"]
+
+
+def verify(
+    network: str | Path | Network,
+    *,
+    vnnlib: str | Path | None = None,
+    input: ArrayLike | None = None,  # noqa: A002  the field's own word for it
+    label: int | None = None,
+    epsilon: Number | None = None,
+    norm: str = "linf",
+    targets: Sequence[int] | None = None,
+    domain: tuple[Number, Number] | None = None,
+    time_limit: float = 300.0,
+    engine: Engine | str = Engine.AUTO,
+    backend: Backend | str = Backend.AUTO,
+    threads: int | None = None,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> Verdict:
+    """Decide whether any input of a region makes a network break a property.
+
+    The query is either a VNNLIB file, or a ball around an input in which the class must not change:
+
+    >>> import numpy as np, netproof
+    >>> digits = np.load("examples/digits.npz")
+    >>> image, label = digits["images"][10], int(digits["labels"][10])
+    >>> verdict = netproof.verify(
+    ...     "examples/digits_robust.onnx", input=image, label=label, epsilon="0.1", domain=(0, 1), threads=1
+    ... )
+    >>> str(verdict.outcome), verdict.margin[0] > 0
+    ('robust', True)
+    >>> verdict = netproof.verify(
+    ...     "examples/digits_plain.onnx", input=image, label=label, epsilon="0.1", domain=(0, 1), threads=1
+    ... )
+    >>> str(verdict.outcome), verdict.counterexample.output.argmax() == label
+    ('counterexample', False)
+
+    Args:
+        network: an ONNX file (also ``.onnx.gz``), or a network that `netproof.load` returned; load once when asking
+            several questions about one network.
+        vnnlib: a VNNLIB file (also ``.vnnlib.gz``), instead of ``input`` and ``epsilon``.
+        input: center of the ball, as many numbers as the network has inputs, in its input units.
+        label: the class that must score strictly highest; by default the one that the network gives ``input``.
+        epsilon: radius of the ball, in input units; a decimal is taken as written, and so is ``"8/255"``.
+        norm: of the ball; ``"linf"``.
+        targets: the classes that must not overtake ``label``; by default all others.
+        domain: lowest and highest value of every input entry, such as ``(0, 1)``; by default unlimited.
+        time_limit: seconds for the decision; then the verdict is ``unknown``, with the bounds proven so far.
+        engine: ``auto``, or ``bounds``, ``milp`` or ``bab`` to force one.
+        backend: MIP solver of the ``milp`` engine: ``auto``, ``highs`` or ``gurobi``.
+        threads: CPU threads, by default one for each core.
+        seed: of the attacks' randomness.
+        progress: called now and then with what is known so far.
+        cancel: asked now and then; once it returns true, the verdict is ``unknown`` with the bounds so far.
+
+    Raises:
+        InputError: the network, the specification, the input or their combination cannot be used.
+        BackendError: the chosen back end cannot serve the request.
+    """
+    loaded = network if isinstance(network, Network) else networks.load(network)
+    if vnnlib is not None:
+        if input is not None or epsilon is not None or label is not None or targets is not None or domain is not None:
+            msg = "a VNNLIB file states region and property; give either vnnlib or input, label, epsilon, …, not both"
+            raise InputError(msg)
+        query = networks.read_vnnlib(vnnlib, loaded.inputs, loaded.outputs)
+    elif input is None or epsilon is None:
+        missing = [name for name, value in (("input", input), ("epsilon", epsilon)) if value is None]
+        msg = f"{' and '.join(missing)} missing: give either vnnlib, or input and epsilon"
+        raise InputError(msg)
+    else:
+        query = ball_query(loaded, input, epsilon, label=label, norm=norm, targets=targets, domain=domain)
+    budget = Budget(time_limit) if threads is None else Budget(time_limit, threads)
+    options = Options(Engine(engine), Backend(backend), seed)
+    return solver.verify(loaded, query, options=options, budget=budget, progress=progress, cancel=cancel)
+
+
+def ball_query(
+    network: Network,
+    center: ArrayLike,
+    epsilon: Number,
+    *,
+    label: int | None = None,
+    norm: str = "linf",
+    targets: Sequence[int] | None = None,
+    domain: tuple[Number, Number] | None = None,
+) -> Query:
+    """The query "does ``network`` give every input of the ball around ``center`` the class ``label``?"
+
+    Args are those of `verify`.
+
+    Raises:
+        RegionError: the center does not fit the network, or the ball is empty or not finite.
+        PropertyError: the label or a target is not a class of the network.
+    """
+    if norm != "linf":
+        msg = f"norm {norm!r} is not supported; use linf"
+        raise RegionError(msg)
+    point = np.asarray(center, dtype=np.float64)
+    if point.size != network.inputs:
+        shape = "×".join(map(str, network.input_shape))
+        msg = f"the input has {point.size} entries, but the network takes {network.inputs} ({shape})"
+        raise RegionError(msg)
+    region = Region.linf_ball(point, epsilon, domain)
+    if label is None:
+        if network.outputs < 2:
+            msg = "the network has one output, so there is no class to keep; state the property in a VNNLIB file"
+            raise PropertyError(msg)
+        label = int(np.argmax(networks.evaluate(network, point.astype(np.float32).reshape(1, -1))[0]))
+    return Query.single(region, Property.classification(label, network.outputs, targets))
