@@ -96,7 +96,7 @@ class Property:
 
     @classmethod
     def classification(cls, label: int, outputs: int, targets: Sequence[int] | None = None) -> Self:
-        """ "Class ``label`` scores strictly higher than every target"; ``targets`` defaults to all other classes.
+        """Class ``label`` scores strictly higher than every target; ``targets`` defaults to all other classes.
 
         Raises:
             PropertyError: the label or a target is not an output, or a target is the label.

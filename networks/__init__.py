@@ -1,0 +1,53 @@
+"""Networks, regions, properties and data sets: everything that a query is made of.
+
+ONNX files are read to one canonical graph of affine maps and ReLUs. Importing this package is light: ``onnx`` and
+``onnxruntime`` are imported when the first file is loaded, torch never.
+"""
+
+from __future__ import annotations
+
+from networks.dataset import Dataset
+from networks.errors import (
+    DatasetError,
+    InputError,
+    NetproofError,
+    NetworkError,
+    NetworkFormatError,
+    NetworkShapeError,
+    NonFiniteWeightError,
+    PropertyError,
+    RegionError,
+    SoundnessError,
+    UnsupportedOperatorError,
+    VnnlibError,
+)
+from networks.evaluation import evaluate
+from networks.graph import Network
+from networks.onnx_reader import load, load_bytes
+from networks.property import Clause, Property, Query, Row
+from networks.region import Region
+
+__all__ = [
+    "Clause",
+    "Dataset",
+    "DatasetError",
+    "InputError",
+    "NetproofError",
+    "Network",
+    "NetworkError",
+    "NetworkFormatError",
+    "NetworkShapeError",
+    "NonFiniteWeightError",
+    "Property",
+    "PropertyError",
+    "Query",
+    "Region",
+    "RegionError",
+    "Row",
+    "SoundnessError",
+    "UnsupportedOperatorError",
+    "VnnlibError",
+    "evaluate",
+    "load",
+    "load_bytes",
+]

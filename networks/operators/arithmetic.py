@@ -1,0 +1,102 @@
+"""Elementwise arithmetic: sums of paths, and sums and products with constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from networks.operators.registry import Call, operator
+from networks.tracing import Constant, Tensor, Trace, View, check_size
+
+__all__ = ["aligned"]
+
+
+def aligned(trace: Trace, *tensors: Tensor) -> list[Tensor]:
+    """The tensors broadcast to one shape: views as views, constants as they are."""
+    shape = np.broadcast_shapes(*(t.shape for t in tensors))
+    check_size(shape)
+    return [
+        trace.rearranged(t, lambda a: np.broadcast_to(a, shape)) if isinstance(t, View) and t.shape != shape else t
+        for t in tensors
+    ]
+
+
+def _folded(trace: Trace, call: Call, function: Callable[..., Any], *tensors: Constant) -> Constant:
+    """Arithmetic on constants: integers (shapes) exactly, weights in float64."""
+    if all(t.dtype.kind in "iub" for t in tensors):
+        return np.asarray(function(*(t.astype(np.int64) for t in tensors)))
+    trace.note(f"constants computed in float64 at {call.op} node {call.name!r}")
+    return np.asarray(function(*(call.finite(t, "constant") for t in tensors)))
+
+
+@operator("Add")
+def _add(trace: Trace, call: Call) -> Tensor:
+    a, b = aligned(trace, call.required(0), call.required(1))
+    if isinstance(a, View) and isinstance(b, View):
+        return trace.affine([trace.term(a), trace.term(b)], a.shape)
+    if isinstance(a, View):
+        return trace.shifted(a, call.weights(1, "constant"))
+    if isinstance(b, View):
+        return trace.shifted(b, call.weights(0, "constant"))
+    return _folded(trace, call, np.add, a, b)
+
+
+@operator("Sub")
+def _sub(trace: Trace, call: Call) -> Tensor:
+    a, b = aligned(trace, call.required(0), call.required(1))
+    if isinstance(a, View) and isinstance(b, View):
+        return trace.affine([trace.term(a), trace.negated(b)], a.shape)
+    if isinstance(a, View):
+        return trace.shifted(a, -call.weights(1, "constant"))
+    if isinstance(b, View):
+        return trace.affine([trace.negated(b)], b.shape, call.weights(0, "constant"))
+    return _folded(trace, call, np.subtract, a, b)
+
+
+@operator("Neg")
+def _neg(trace: Trace, call: Call) -> Tensor:
+    value = call.required(0)
+    if isinstance(value, View):
+        return trace.affine([trace.negated(value)], value.shape)
+    return np.negative(value)
+
+
+@operator("Mul")
+def _mul(trace: Trace, call: Call) -> Tensor:
+    a, b = aligned(trace, call.required(0), call.required(1))
+    if isinstance(a, View) and isinstance(b, View):
+        raise call.refusal("both factors depend on the input, so it is not piecewise linear")
+    if isinstance(a, View):
+        return trace.scaled(a, call.weights(1, "factor"))
+    if isinstance(b, View):
+        return trace.scaled(b, call.weights(0, "factor"))
+    return _folded(trace, call, np.multiply, a, b)
+
+
+@operator("Div")
+def _div(trace: Trace, call: Call) -> Tensor:
+    a, b = aligned(trace, call.required(0), call.required(1))
+    if isinstance(b, View):
+        raise call.refusal("the divisor depends on the input, so it is not piecewise linear")
+    if isinstance(a, View):
+        return trace.scaled(a, reciprocal(trace, call, call.weights(1, "divisor")))
+    if not b.all():
+        raise call.refusal("it divides constants by zero")
+    if a.dtype.kind in "iu":
+        # ONNX rounds integer quotients towards zero; these are computations with shapes.
+        return np.trunc(np.divide(a, b)).astype(np.int64)
+    return _folded(trace, call, np.divide, a, b)
+
+
+def reciprocal(trace: Trace, call: Call, divisor: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``1 / divisor`` in float64, with a note unless every divisor is a power of two."""
+    with np.errstate(divide="ignore", over="ignore"):
+        out = 1.0 / divisor
+    if not np.isfinite(out).all():
+        raise call.refusal("a divisor is zero, or too small for its reciprocal to be represented")
+    if (np.abs(np.frexp(divisor)[0]) != 0.5).any():
+        trace.note(f"weights rounded to float64 at {call.op} node {call.name!r} (division by a constant)")
+    return out

@@ -1,0 +1,134 @@
+"""The table of rewrite rules: one for each ONNX operator that is supported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from networks.errors import NonFiniteWeightError, UnsupportedOperatorError
+from networks.tracing import Constant, Tensor, Trace, View
+
+__all__ = ["Call", "Operator", "Rule", "operator", "supported"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One node of the ONNX graph, its inputs resolved.
+
+    Attributes:
+        op, name, opset: operator, the node's name (its first output where it has none), version of the operator set.
+        inputs: tensors; None where an optional input was left out.
+        attributes: by name, as Python values; tensors as arrays.
+        outputs: number of outputs that the node declares.
+    """
+
+    op: str
+    name: str
+    opset: int
+    inputs: tuple[Tensor | None, ...]
+    attributes: Mapping[str, Any]
+    outputs: int = 1
+
+    def input(self, i: int) -> Tensor | None:
+        """Input ``i``, or None where it was left out."""
+        return self.inputs[i] if i < len(self.inputs) else None
+
+    def required(self, i: int) -> Tensor:
+        """Input ``i``.
+
+        Raises:
+            UnsupportedOperatorError: it was left out.
+        """
+        value = self.input(i)
+        if value is None:
+            raise self.refusal(f"its input {i} is missing")
+        return value
+
+    def view(self, i: int) -> View:
+        """Input ``i``, which must depend on the network's input."""
+        value = self.required(i)
+        if not isinstance(value, View):
+            raise self.refusal(f"its input {i} is a constant; it must depend on the network's input")
+        return value
+
+    def constant(self, i: int, what: str) -> Constant:
+        """Input ``i``, which must be a constant."""
+        value = self.required(i)
+        if isinstance(value, View):
+            raise self.refusal(f"its {what} (input {i}) depends on the network's input; it must be a constant")
+        return value
+
+    def weights(self, i: int, what: str) -> NDArray[np.float64]:
+        """Input ``i`` as finite float64 weights; the conversion is exact.
+
+        Raises:
+            NonFiniteWeightError: NaN or infinity among them.
+        """
+        return self.finite(self.constant(i, what), what)
+
+    def finite(self, value: Constant, what: str) -> NDArray[np.float64]:
+        """The constant in float64, refused unless it is finite."""
+        if value.dtype.kind not in "fiu" or value.dtype.itemsize > 8:
+            raise self.refusal(f"its {what} has element type {value.dtype}; float16, float32 or float64 is needed")
+        out = value.astype(np.float64)
+        if not np.isfinite(out).all():
+            bad = np.unravel_index(int(np.flatnonzero(~np.isfinite(out))[0]), out.shape) if out.shape else ()
+            msg = f"{self.where}: its {what} holds {out[bad]} at index {[int(b) for b in bad]}; all weights must be finite"
+            raise NonFiniteWeightError(msg)
+        return out
+
+    def integers(self, i: int, attribute: str, default: list[int] | None = None) -> list[int] | None:
+        """Integers that older operator sets keep in an attribute and newer ones in constant input ``i``."""
+        if attribute in self.attributes:
+            return [int(v) for v in self.attributes[attribute]]
+        value = self.input(i)
+        if value is None:
+            return default
+        return [int(v) for v in self.constant(i, attribute).reshape(-1)]
+
+    @property
+    def where(self) -> str:
+        """The node, op, opset and input shapes, for messages."""
+        shapes = ", ".join("none" if t is None else str(tuple(t.shape)) for t in self.inputs)
+        return f"node {self.name!r} ({self.op}, opset {self.opset}, input shapes {shapes or 'none'})"
+
+    def refusal(self, reason: str) -> UnsupportedOperatorError:
+        """The error that says why this node is not supported."""
+        shape = next((t.shape for t in self.inputs if isinstance(t, View)), None)
+        return UnsupportedOperatorError(
+            f"{self.where} is not supported: {reason}", node=self.name, op=self.op, opset=self.opset, shape=shape
+        )
+
+
+Rule: TypeAlias = Callable[[Trace, Call], Tensor | list[Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A rewrite rule and the attributes that it understands; any other attribute is refused."""
+
+    rule: Rule
+    attributes: frozenset[str]
+
+
+_OPERATORS: dict[str, Operator] = {}
+
+
+def operator(op: str, *attributes: str) -> Callable[[Rule], Rule]:
+    """Register the decorated function as the rewrite rule of ``op``."""
+
+    def register(rule: Rule) -> Rule:
+        assert op not in _OPERATORS
+        _OPERATORS[op] = Operator(rule, frozenset(attributes))
+        return rule
+
+    return register
+
+
+def supported() -> Mapping[str, Operator]:
+    """The rules by operator."""
+    return _OPERATORS

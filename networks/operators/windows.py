@@ -1,0 +1,259 @@
+"""Operators that slide a window: convolutions and pooling."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from networks.graph import Conv, ConvTranspose, Gather, LinearMap
+from networks.operators.arithmetic import reciprocal
+from networks.operators.registry import Call, operator
+from networks.tracing import Tensor, Trace, View, check_size
+
+__all__: list[str] = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """How a window of ``kernel`` entries moves over ``spatial`` dimensions, and the ``output`` sizes that this gives."""
+
+    spatial: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    output: tuple[int, ...]
+
+
+def _spatial(call: Call, value: View) -> tuple[int, ...]:
+    if len(value.shape) not in (3, 4) or value.shape[0] != 1:
+        raise call.refusal("one image of shape (1, channels, length) or (1, channels, height, width) is needed")
+    return value.shape[2:]
+
+
+def _per_axis(call: Call, name: str, rank: int, default: int) -> tuple[int, ...]:
+    values = tuple(int(v) for v in call.attributes.get(name, [default] * rank))
+    if len(values) != rank:
+        raise call.refusal(f"{name} {list(values)} has {len(values)} numbers; {rank} are needed")
+    return values
+
+
+def _window(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> _Window:
+    """The window of a Conv or pooling node; a ceil_mode that matters becomes padding at the end."""
+    rank = len(spatial)
+    stride, dilation = _per_axis(call, "strides", rank, 1), _per_axis(call, "dilations", rank, 1)
+    pads = _per_axis(call, "pads", 2 * rank, 0)
+    if min(stride + dilation + kernel) < 1 or min(pads) < 0:
+        raise call.refusal("kernel, strides and dilations must be positive and pads nonnegative")
+    auto = call.attributes.get("auto_pad", "NOTSET")
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padding = []
+    for i, n in enumerate(spatial):
+        if auto == "NOTSET":
+            before, after = pads[i], pads[i + rank]
+        elif auto == "VALID":
+            before = after = 0
+        elif auto in ("SAME_UPPER", "SAME_LOWER"):
+            total = max((-(-n // stride[i]) - 1) * stride[i] + reach[i] - n, 0)
+            before = total // 2 if auto == "SAME_UPPER" else total - total // 2
+            after = total - before
+        else:
+            raise call.refusal(f"auto_pad {auto!r}; NOTSET, VALID, SAME_UPPER and SAME_LOWER are supported")
+        if call.attributes.get("ceil_mode", 0):
+            # A window may start inside the image or its padding in front and reach over the end.
+            count = -(-(n + before + after - reach[i]) // stride[i]) + 1
+            if (count - 1) * stride[i] >= n + before:
+                count -= 1
+            after = max(after, (count - 1) * stride[i] + reach[i] - n - before)
+        padding.append((before, after))
+    output = tuple((n + b + a - r) // s + 1 for n, (b, a), r, s in zip(spatial, padding, reach, stride, strict=True))
+    if min(output) < 1:
+        raise call.refusal(f"the window {list(reach)} does not fit into the padded image")
+    return _Window(spatial, kernel, stride, dilation, tuple(padding), output)
+
+
+@operator("Conv", "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+def _conv(trace: Trace, call: Call) -> Tensor:
+    value = call.view(0)
+    spatial = _spatial(call, value)
+    weight = call.weights(1, "weight")
+    groups = int(call.attributes.get("group", 1))
+    _check_kernel(call, weight, len(spatial))
+    if groups < 1 or weight.shape[1] * groups != value.shape[1] or weight.shape[0] % groups:
+        raise call.refusal(f"weight {weight.shape} with {groups} groups does not fit {value.shape[1]} channels")
+    window = _window(call, spatial, weight.shape[2:])
+    out = (weight.shape[0], *window.output)
+    linear = Conv(weight, value.shape[1:], out, window.stride, window.padding, window.dilation, groups)
+    return trace.affine([(trace.plain(value), linear)], (1, *out), _channel_bias(call, len(spatial)))
+
+
+def _check_kernel(call: Call, weight: NDArray[np.float64], rank: int) -> None:
+    if weight.ndim != rank + 2:
+        raise call.refusal(f"weight {weight.shape} does not have {rank} spatial dimensions")
+    if tuple(call.attributes.get("kernel_shape", weight.shape[2:])) != weight.shape[2:]:
+        raise call.refusal(f"kernel_shape {call.attributes['kernel_shape']} is not that of its weight {weight.shape}")
+
+
+def _channel_bias(call: Call, rank: int) -> NDArray[np.float64] | None:
+    return None if call.input(2) is None else call.weights(2, "bias").reshape(-1, *[1] * rank)
+
+
+@operator(
+    "ConvTranspose",
+    "auto_pad",
+    "dilations",
+    "group",
+    "kernel_shape",
+    "output_padding",
+    "output_shape",
+    "pads",
+    "strides",
+)
+def _conv_transpose(trace: Trace, call: Call) -> Tensor:
+    value = call.view(0)
+    spatial = _spatial(call, value)
+    rank = len(spatial)
+    weight = call.weights(1, "weight")
+    groups = int(call.attributes.get("group", 1))
+    _check_kernel(call, weight, rank)
+    if groups < 1 or weight.shape[0] != value.shape[1] or weight.shape[0] % groups:
+        raise call.refusal(f"weight {weight.shape} with {groups} groups does not fit {value.shape[1]} channels")
+    stride, dilation = _per_axis(call, "strides", rank, 1), _per_axis(call, "dilations", rank, 1)
+    extra = _per_axis(call, "output_padding", rank, 0)
+    pads = _per_axis(call, "pads", 2 * rank, 0)
+    auto = call.attributes.get("auto_pad", "NOTSET")
+    if auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise call.refusal(f"auto_pad {auto!r}; NOTSET, VALID, SAME_UPPER and SAME_LOWER are supported")
+    wanted = call.attributes.get("output_shape")
+    if wanted is None and auto.startswith("SAME"):
+        wanted = [n * s for n, s in zip(spatial, stride, strict=True)]
+    padding, output = [], []
+    for i, n in enumerate(spatial):
+        full = stride[i] * (n - 1) + extra[i] + (weight.shape[2 + i] - 1) * dilation[i] + 1
+        if wanted is not None:
+            total = full - int(wanted[len(wanted) - rank + i])
+            before = total // 2 if auto == "SAME_UPPER" else total - total // 2
+            cropped = (before, total - before)
+        else:
+            cropped = (pads[i], pads[i + rank]) if auto == "NOTSET" else (0, 0)
+        padding.append(cropped)
+        output.append(full - sum(cropped))
+    if min(output) < 1 or min(min(p) for p in padding) < 0:
+        raise call.refusal(f"its pads {padding} do not leave an output ({output})")
+    out = (weight.shape[1] * groups, *output)
+    check_size(out)
+    linear = ConvTranspose(weight, value.shape[1:], out, stride, tuple(padding), extra, dilation, groups)
+    return trace.affine([(trace.plain(value), linear)], (1, *out), _channel_bias(call, rank))
+
+
+@operator("AveragePool", "auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides")
+def _average_pool(trace: Trace, call: Call) -> Tensor:
+    value = call.view(0)
+    spatial = _spatial(call, value)
+    window = _window(call, spatial, _per_axis(call, "kernel_shape", len(spatial), 0))
+    if call.attributes.get("ceil_mode", 0) and window.padding != _without_ceil(call, window).padding:
+        raise call.refusal("ceil_mode = 1 changes its output shape; pad the input instead")
+    entries = math.prod(window.kernel)
+    if call.attributes.get("count_include_pad", 0) or not any(itertools.chain(*window.padding)):
+        return _depthwise(trace, value, window, reciprocal(trace, call, np.full(window.kernel, float(entries))))
+    counts = _depthwise_counts(window)
+    sums = _depthwise(trace, value, window, np.ones(window.kernel))
+    return trace.scaled(sums, reciprocal(trace, call, counts))
+
+
+def _without_ceil(call: Call, window: _Window) -> _Window:
+    attributes = {k: v for k, v in call.attributes.items() if k != "ceil_mode"}
+    floor = Call(call.op, call.name, call.opset, call.inputs, attributes, call.outputs)
+    return _window(floor, window.spatial, window.kernel)
+
+
+def _depthwise(trace: Trace, value: View, window: _Window, kernel: NDArray[np.float64]) -> View:
+    """The same kernel on every channel."""
+    channels = value.shape[1]
+    weight = np.broadcast_to(kernel, (channels, 1, *kernel.shape)).copy()
+    out = (channels, *window.output)
+    linear = Conv(weight, value.shape[1:], out, window.stride, window.padding, window.dilation, channels)
+    return trace.affine([(trace.plain(value), linear)], (1, *out))
+
+
+def _window_entries(window: _Window) -> NDArray[np.int64]:
+    """Flat index of every entry under every window, -1 for padding; shape ``(prod(kernel), *output)``."""
+    image = np.arange(math.prod(window.spatial), dtype=np.int64).reshape(window.spatial)
+    padded = np.pad(image, window.padding, constant_values=-1)
+    parts = []
+    for offset in itertools.product(*(range(k) for k in window.kernel)):
+        cut = tuple(
+            slice(o * d, o * d + (n - 1) * s + 1, s)
+            for o, d, n, s in zip(offset, window.dilation, window.output, window.stride, strict=True)
+        )
+        parts.append(padded[cut])
+    return np.stack(parts)
+
+
+def _depthwise_counts(window: _Window) -> NDArray[np.float64]:
+    return (_window_entries(window) >= 0).sum(0).astype(np.float64)
+
+
+@operator("GlobalAveragePool")
+def _global_average_pool(trace: Trace, call: Call) -> Tensor:
+    value = call.view(0)
+    spatial = _spatial(call, value)
+    ones = (1,) * len(spatial)
+    window = _Window(spatial, spatial, ones, ones, ((0, 0),) * len(spatial), ones)
+    return _depthwise(trace, value, window, reciprocal(trace, call, np.full(spatial, float(math.prod(spatial)))))
+
+
+@operator("MaxPool", "auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides")
+def _max_pool(trace: Trace, call: Call) -> Tensor:
+    value = call.view(0)
+    spatial = _spatial(call, value)
+    window = _window(call, spatial, _per_axis(call, "kernel_shape", len(spatial), 0))
+    entries = _window_entries(window)
+    check_size((value.shape[1], *entries.shape))
+    if not (entries >= 0).any(0).all():
+        raise call.refusal("a window lies wholly in the padding")
+    # Padding never wins: such a place repeats an entry of its own window instead, which changes no maximum.
+    inside = np.take_along_axis(entries, np.argmax(entries >= 0, axis=0)[None], 0)
+    entries = np.where(entries >= 0, entries, inside)
+    channels = np.arange(value.shape[1], dtype=np.int64)[None, :, None] * math.prod(spatial)
+    players = entries.reshape(entries.shape[0], 1, -1) + channels
+    shape = (1, value.shape[1], *window.output)
+    return _tournament(trace, trace.plain(value), players.reshape(entries.shape[0], -1), shape)
+
+
+@operator("GlobalMaxPool")
+def _global_max_pool(trace: Trace, call: Call) -> Tensor:
+    value = call.view(0)
+    spatial = _spatial(call, value)
+    players = np.arange(value.features, dtype=np.int64).reshape(value.shape[1], -1).T
+    shape = (1, value.shape[1], *[1] * len(spatial))
+    return _tournament(trace, trace.plain(value), players, shape)
+
+
+def _tournament(trace: Trace, node: int, players: NDArray[np.int64], shape: tuple[int, ...]) -> View:
+    """Column maxima of ``players`` (indices into the node's vector, shape ``(k, columns)``) by rounds of b + relu(a - b).
+
+    Every round is one difference, one ReLU and one sum for all pairs at once.
+    """
+    while len(players) > 1:
+        source = trace.nodes[node].features
+        pairs = len(players) // 2
+        first, second, bye = players[:pairs], players[pairs : 2 * pairs], players[2 * pairs :]
+        negative = trace.negated(View(node, (source,)))
+        opposite = trace.affine([negative], (source,)).node
+        games = first.size
+        difference: list[tuple[int, LinearMap]] = [
+            (node, Gather(first.reshape(-1), source)),
+            (opposite, Gather(second.reshape(-1), source)),
+        ]
+        excess = trace.relu(trace.affine(difference, (games,))).node
+        kept = np.concatenate([second, bye]).reshape(-1)
+        won = np.concatenate([np.arange(games, dtype=np.int64), np.full(bye.size, -1, np.int64)])
+        node = trace.affine([(node, Gather(kept, source)), (excess, Gather(won, games))], (kept.size,)).node
+        players = np.arange(kept.size, dtype=np.int64).reshape(pairs + len(bye), -1)
+    flat = players.reshape(-1)
+    return trace.rearranged(View(node, (trace.nodes[node].features,)), lambda _: flat.reshape(shape))

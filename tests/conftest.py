@@ -1,0 +1,18 @@
+"""Fixtures for all packages."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder with real networks and queries: ``NETPROOF_DATA``, or ``shared/data`` beside the repository."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("NETPROOF_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"the private data folder {folder} is absent; set NETPROOF_DATA to use another")
+    return folder
