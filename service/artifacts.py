@@ -91,11 +91,22 @@ class Upload:
 
     @property
     def path(self) -> Path:
-        """The incomplete file."""
+        """The incomplete file, with all that was written so far."""
         if self._temporary is None:
             msg = "the upload has ended; ask the Artifact for its path"
             raise ValueError(msg)
+        self._file.flush()
         return self._temporary
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what was written so far."""
+        return self._digest.hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._size
 
     def write(self, chunk: bytes) -> None:
         """Append bytes.
@@ -112,10 +123,9 @@ class Upload:
     def commit(self) -> Artifact:
         """Put the file in its place, durably."""
         temporary = self.path
-        self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        sha256 = self._digest.hexdigest()
+        sha256 = self.sha256
         path = self._artifacts.path(sha256)
         path.parent.mkdir(exist_ok=True)
         temporary.replace(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from solver import Counterexample
+from solver.verdict import Counterexample
 
 __all__ = ["vnncomp_text"]
 

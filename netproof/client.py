@@ -1,0 +1,518 @@
+"""A client of netproof's service, for Python programs and CI.
+
+    client = Client("http://127.0.0.1:8000")
+    job = client.verify("net.onnx", input=x, label=3, epsilon="8/255", domain=(0, 1))
+    print(job.verdict, job.margin)
+
+Every call may be repeated safely (networks are addressed by content, queries carry an idempotency key), so the client
+retries by itself where the connection fails or the service is busy.
+
+ClientError (networks.errors.NetproofError)
+├── UnreachableError (ConnectionError)     no answer, even after the retries
+├── AnswerError                            the service answered with a problem document
+│   ├── RefusedError (InputError)          4xx: the request has to change
+│   │   └── NotFoundError (LookupError)    404: no such network, job or counterexample
+│   └── ServiceError (RuntimeError)        5xx: the service has to change
+└── JobFailedError (RuntimeError)          the job ended without a verdict
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import httpx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from networks.errors import InputError, NetproofError
+from solver.verdict import Counterexample
+
+__all__ = [
+    "AnswerError",
+    "Client",
+    "ClientError",
+    "Event",
+    "Job",
+    "JobFailedError",
+    "NotFoundError",
+    "RefusedError",
+    "ServiceError",
+    "UnreachableError",
+]
+
+Document: TypeAlias = dict[str, Any]
+
+#: Answers that ask to try again: too many requests, and a part of the service that is on its way up or down.
+_BUSY = frozenset({429, 502, 503, 504})
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_GZIP_MAGIC = b"\x1f\x8b"
+#: Seconds of one long poll; shorter than the idle limits that proxies usually set.
+_POLL_SECONDS = 25.0
+
+
+class ClientError(NetproofError):
+    """Root of what `Client` raises."""
+
+
+class UnreachableError(ClientError, ConnectionError):
+    """No answer, even after the retries."""
+
+
+class AnswerError(ClientError):
+    """The service answered with a problem document (RFC 9457).
+
+    Attributes:
+        status: HTTP status.
+        problem: the whole document; ``type``, ``title``, ``detail``, ``errors`` and ``instance`` are its usual members.
+    """
+
+    def __init__(self, status: int, problem: Document) -> None:
+        lines = [str(problem.get("detail") or problem.get("title") or f"HTTP status {status}")]
+        lines += [f"{fault['pointer'] or '/'}: {fault['detail']}" for fault in problem.get("errors", [])]
+        super().__init__("\n  ".join(lines) if len(lines) != 2 else lines[0])
+        self.status = status
+        self.problem = problem
+
+    @property
+    def type(self) -> str:
+        """The problem's type URI, stable across versions."""
+        return str(self.problem.get("type", "about:blank"))
+
+
+class RefusedError(AnswerError, InputError):
+    """4xx: the request has to change."""
+
+
+class NotFoundError(RefusedError, LookupError):
+    """404: no such network, job or counterexample."""
+
+
+class ServiceError(AnswerError, RuntimeError):
+    """5xx: the service has to change."""
+
+
+class JobFailedError(ClientError, RuntimeError):
+    """The job ended without a verdict; ``job`` holds what is known."""
+
+    def __init__(self, job: Job) -> None:
+        problem = job.error or {}
+        super().__init__(
+            f"job {job.id} {job.state}: {problem.get('detail') or problem.get('title') or 'no reason given'}"
+        )
+        self.job = job
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event: ``id`` resumes the stream after it, ``name`` is ``state`` or ``progress``."""
+
+    id: str
+    name: str
+    data: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the service described it in ``document``."""
+
+    document: Document
+
+    @property
+    def id(self) -> str:
+        return str(self.document["id"])
+
+    @property
+    def state(self) -> str:
+        """One of queued, running, cancelling, succeeded, failed, cancelled."""
+        return str(self.document["state"])
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job's state is final."""
+        return self.state in {"succeeded", "failed", "cancelled"}
+
+    @property
+    def network(self) -> str:
+        """Sha256 of the network."""
+        return str(self.document["network"])
+
+    @property
+    def progress(self) -> Document | None:
+        """The latest report: stage, seconds, margin bounds, open clauses, nodes."""
+        return self.document.get("progress")
+
+    @property
+    def error(self) -> Document | None:
+        """The problem document of a failed job."""
+        return self.document.get("error")
+
+    @property
+    def result(self) -> Document | None:
+        """The verdict object: what ``netproof verify --json`` prints."""
+        return self.document.get("verdict")
+
+    @property
+    def verdict(self) -> str | None:
+        """``robust``, ``counterexample``, ``unknown``; None while there is none."""
+        return self.result["verdict"] if self.result else None
+
+    @property
+    def trust(self) -> str | None:
+        """Whose word the verdict rests on: ``certified``, ``solver`` or ``replayed``."""
+        return self.result["trust"] if self.result else None
+
+    @property
+    def reason(self) -> str | None:
+        """Why the verdict is ``unknown``."""
+        return self.result["reason"] if self.result else None
+
+    @property
+    def margin(self) -> tuple[float | None, float | None]:
+        """Proven lower and replayed upper bound of the margin, None where nothing is known."""
+        source = self.result or self.progress or {}
+        lower, upper = source.get("margin") or (None, None)
+        return lower, upper
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds that deciding took, without the time in the queue."""
+        return self.result["seconds"] if self.result else None
+
+    @property
+    def counterexample(self) -> Counterexample | None:
+        """The input that breaks the property, as arrays."""
+        found = self.result and self.result.get("counterexample")
+        return _counterexample(found) if found else None
+
+
+class Client:
+    """A connection to one service; safe to share between threads.
+
+    Args:
+        url: where the service listens.
+        timeout: seconds for connecting, sending, and for the answer beyond what was asked to wait.
+        retries: repetitions after a failed connection or a busy answer, with growing pauses.
+        headers: sent with every request.
+        transport: another httpx transport, for tests and proxies.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        timeout: float = 30.0,
+        retries: int = 5,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._timeout = timeout
+        self._retries = retries
+        self._http = httpx.Client(base_url=url, timeout=timeout, headers=dict(headers or {}), transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def upload(self, network: str | Path | bytes) -> Document:
+        """Make a network known to the service; its file is sent only if the service does not have it.
+
+        Args:
+            network: path of an ``.onnx`` or ``.onnx.gz`` file, or its bytes.
+
+        Returns:
+            What the service knows of it: ``sha256``, ``inputs``, ``outputs``, ``input_shape``, ``relus``, …
+
+        Raises:
+            RefusedError: it is not ONNX, too large, or uses what netproof does not support; the message says which.
+        """
+        data, name = (network, "") if isinstance(network, bytes) else (Path(network).read_bytes(), Path(network).name)
+        digest = _digest(data)
+        if digest is not None:
+            with contextlib.suppress(NotFoundError):
+                return self.network(digest)
+        parameters = {"name": name} if name else {}
+        headers = {"Content-Type": "application/octet-stream"}
+        return _document(self._request("POST", "/v1/networks", content=data, headers=headers, params=parameters))
+
+    def network(self, sha256: str) -> Document:
+        """What the service knows of one network."""
+        return _document(self._request("GET", f"/v1/networks/{sha256}"))
+
+    def verify(
+        self,
+        network: str | Path | bytes,
+        *,
+        input: ArrayLike | None = None,  # noqa: A002 - the name that the API uses
+        label: int | None = None,
+        epsilon: float | str | None = None,
+        domain: tuple[float | str, float | str] | None = None,
+        targets: Sequence[int] | None = None,
+        norm: str = "linf",
+        vnnlib: str | None = None,
+        engine: str = "auto",
+        backend: str = "auto",
+        time_limit: float | None = None,
+        priority: str = "normal",
+        seed: int = 0,
+        idempotency_key: str | None = None,
+        wait: bool | float = True,
+        progress: Callable[[Document], None] | None = None,
+    ) -> Job:
+        """Ask one question about one network: a ball (``input``, ``label``, ``epsilon``) or a VNNLIB text.
+
+        Args:
+            network: path or bytes of an ONNX file, or the sha256 of one that the service knows.
+            input: the ball's center, any shape with as many entries as the network has inputs, in its input units.
+            label: output that must stay the largest.
+            epsilon: radius; a text such as ``"8/255"`` is exact.
+            domain: lowest and highest value of every input entry; None: unbounded.
+            targets: outputs to compare the label with; None: all others.
+            norm: ``linf``.
+            vnnlib: text of a VNNLIB file, instead of the five above.
+            engine: ``auto``, ``bounds``, ``milp`` or ``bab``.
+            backend: ``auto``, ``highs`` or ``gurobi``.
+            time_limit: seconds of solving; None: the service's default.
+            priority: ``normal`` or ``high``.
+            seed: of the attacks.
+            idempotency_key: the same key and request give the same job; one is drawn per call otherwise.
+            wait: True: until the job ends; a number: at most that many seconds; False: return at once.
+            progress: called with every progress report while waiting.
+
+        Raises:
+            RefusedError: the network or the query cannot be used; the message says what to change.
+            JobFailedError: the job ended without a verdict.
+        """
+        if vnnlib is not None:
+            query: Document = {"vnnlib": vnnlib}
+        elif input is None or label is None or epsilon is None:
+            msg = "a query needs input, label and epsilon, or the text of a VNNLIB file as vnnlib"
+            raise InputError(msg)
+        else:
+            query = {
+                "input": np.asarray(input).tolist(),
+                "epsilon": epsilon,
+                "norm": norm,
+                "domain": domain,
+                "label": int(label),
+                "targets": None if targets is None else [int(target) for target in targets],
+            }
+        known = isinstance(network, str) and _SHA256.fullmatch(network)
+        body: Document = {
+            "network": network if known else self.upload(network)["sha256"],
+            "query": query,
+            "engine": engine,
+            "backend": backend,
+            "time_limit": time_limit,
+            "priority": priority,
+            "seed": seed,
+        }
+        headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        # NaN passes here on purpose: the service's answer names the entry
+        job = Job(_document(self._request("POST", "/v1/verify", content=json.dumps(body).encode(), headers=headers)))
+        if wait is False:
+            return job
+        return self.wait(job.id, seconds=None if wait is True else float(wait), progress=progress)
+
+    def wait(
+        self, job_id: str, *, seconds: float | None = None, progress: Callable[[Document], None] | None = None
+    ) -> Job:
+        """Wait until a job ends, at most ``seconds``; the job as it is then.
+
+        Raises:
+            JobFailedError: the job ended without a verdict.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        if progress is not None:
+            for event in self.events(job_id):
+                if event.name == "progress":
+                    progress(event.data)
+                if deadline is not None and time.monotonic() > deadline:
+                    break
+        job = self.job(job_id)
+        while not job.ended:
+            rest = _POLL_SECONDS if deadline is None else min(_POLL_SECONDS, deadline - time.monotonic())
+            if rest <= 0:
+                return job
+            job = self.job(job_id, wait=rest)
+        if job.state == "failed":
+            raise JobFailedError(job)
+        return job
+
+    def job(self, job_id: str, *, wait: float = 0.0) -> Job:
+        """A job as it stands, or as it stands when it ends within ``wait`` seconds."""
+        parameters = {"wait": f"{wait:g}"} if wait > 0 else {}
+        timeout = self._timeout + wait
+        return Job(_document(self._request("GET", f"/v1/jobs/{job_id}", params=parameters, timeout=timeout)))
+
+    def jobs(self, *, state: str | None = None, network: str | None = None, limit: int = 50) -> Iterator[Job]:
+        """All jobs, newest first, fetched ``limit`` at a time."""
+        parameters: dict[str, Any] = {"limit": limit}
+        parameters |= {key: value for key, value in {"state": state, "network": network}.items() if value}
+        while True:
+            page = _document(self._request("GET", "/v1/jobs", params=parameters))
+            yield from map(Job, page["jobs"])
+            if not page["next_cursor"]:
+                return
+            parameters["cursor"] = page["next_cursor"]
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop; it keeps the bounds proven so far. A job that has ended stays as it is."""
+        try:
+            return Job(_document(self._request("POST", f"/v1/jobs/{job_id}/cancel")))
+        except RefusedError as error:
+            if error.status == httpx.codes.CONFLICT:
+                return self.job(job_id)
+            raise
+
+    def counterexample(self, job_id: str) -> Counterexample:
+        """The counterexample that a job found, float32 arrays as replayed.
+
+        Raises:
+            NotFoundError: the job ended without one.
+            RefusedError: the job has not ended.
+        """
+        return _counterexample(_document(self._request("GET", f"/v1/jobs/{job_id}/counterexample")))
+
+    def solvers(self) -> Document:
+        """Solvers, their versions and licences, and the workers that have them."""
+        return _document(self._request("GET", "/v1/solvers"))
+
+    def version(self) -> str:
+        """Version of the service."""
+        return str(_document(self._request("GET", "/v1/version"))["version"])
+
+    def events(self, job_id: str, *, after: str | None = None) -> Iterator[Event]:
+        """A job's events as they happen, until it ends; a broken connection is resumed where it broke.
+
+        Args:
+            job_id: of the job.
+            after: id of the last event that is known already; None: from the first one kept.
+        """
+        last, failures = after, 0
+        while True:
+            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
+            try:
+                with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as answer:
+                    if answer.is_error:
+                        answer.read()
+                        raise _answer_error(answer)
+                    for event in _parse_events(answer.iter_lines()):
+                        last, failures = event.id or last, 0
+                        yield event
+                        if event.name == "state" and Job(event.data | {"id": job_id}).ended:
+                            return
+            except (httpx.TransportError, AnswerError) as error:
+                if isinstance(error, AnswerError) and error.status not in _BUSY:
+                    raise
+                failures += 1
+                if failures > self._retries:
+                    raise _unreachable(self._http.base_url, error) from error
+            # a stream that ends before the job does was cut off by a restart or a proxy
+            time.sleep(_pause(failures))
+
+    def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        for attempt in range(self._retries + 1):
+            last = attempt == self._retries
+            try:
+                answer = self._http.request(method, path, **arguments)
+            except httpx.TransportError as error:
+                if last:
+                    raise _unreachable(self._http.base_url, error) from error
+                time.sleep(_pause(attempt))
+                continue
+            if not answer.is_error:
+                return answer
+            if last or answer.status_code not in _BUSY:
+                raise _answer_error(answer)
+            time.sleep(_retry_after(answer, _pause(attempt)))
+        msg = "unreachable: the last attempt returns or raises"
+        raise AssertionError(msg)
+
+
+def _pause(attempt: int) -> float:
+    return float(min(0.2 * 2**attempt, 5.0))
+
+
+def _retry_after(answer: httpx.Response, otherwise: float) -> float:
+    value = answer.headers.get("Retry-After", "")
+    return min(float(value), 60.0) if value.isdigit() else otherwise
+
+
+def _document(answer: httpx.Response) -> Document:
+    try:
+        document = answer.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        msg = f"{answer.request.url} answered with {answer.headers.get('Content-Type')}, expected a JSON object; is it netproof?"
+        raise ServiceError(answer.status_code, {"detail": msg})
+    return document
+
+
+def _answer_error(answer: httpx.Response) -> AnswerError:
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {"title": f"{answer.status_code} {answer.reason_phrase}"}
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        return NotFoundError(answer.status_code, problem)
+    if answer.is_client_error:
+        return RefusedError(answer.status_code, problem)
+    return ServiceError(answer.status_code, problem)
+
+
+def _unreachable(url: httpx.URL, error: Exception) -> UnreachableError:
+    return UnreachableError(f"{url} does not answer ({error}); is `netproof serve` running there?")
+
+
+def _digest(data: bytes) -> str | None:
+    if data[:2] == _GZIP_MAGIC:
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError):
+            return None  # the service says what is wrong with it
+    return hashlib.sha256(data).hexdigest()
+
+
+def _counterexample(document: Document) -> Counterexample:
+    return Counterexample(
+        input=np.asarray(document["input"], dtype=np.float32).reshape(document["shape"]),
+        output=np.asarray(document["output"], dtype=np.float32),
+        clause=document["clause"],
+        margin=document["margin"],
+    )
+
+
+def _parse_events(lines: Iterator[str]) -> Iterator[Event]:
+    """Server-sent events out of their lines; comments and events without data are skipped."""
+    fields: dict[str, list[str]] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields.setdefault(name, []).append(value.removeprefix(" "))
+            continue
+        if "data" in fields:
+            data = json.loads("\n".join(fields["data"]))
+            yield Event(fields.get("id", [""])[-1], fields.get("event", ["message"])[-1], data)
+        fields = {}

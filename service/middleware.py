@@ -1,0 +1,89 @@
+"""What every request passes: an identifier, a size limit, security headers, and a last resort for errors.
+
+Written as plain ASGI, since server-sent events must stream through it untouched.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.identifiers import new_id
+from service.problems import INTERNAL, TOO_LARGE, ProblemError, problem_document, problem_response
+
+__all__ = ["Envelope"]
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+#: The API returns data, never pages: nothing in an answer may run, load or be framed. Routes that differ set their own.
+_SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Envelope:
+    """Outermost layer around the app.
+
+    Args:
+        app: the app.
+        max_body_bytes: a longer request body is answered by 413, from its Content-Length or while it comes in.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._limit = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("X-Request-ID", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        scope.setdefault("state", {})["request_id"] = request_id
+        announced = headers.get("Content-Length", "")
+        received, started = 0, False
+
+        async def limited_receive() -> Message:
+            nonlocal received
+            if received == 0 and announced.isdecimal() and int(announced) > self._limit:
+                raise self._too_large()
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise self._too_large()
+            return message
+
+        async def dressed_send(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                answer = MutableHeaders(scope=message)
+                answer["X-Request-ID"] = request_id
+                for name, value in _SECURITY_HEADERS.items():
+                    answer.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._app(scope, limited_receive, dressed_send)
+        except ClientDisconnect:
+            logger.info("request %s: the client went away", request_id)
+        except Exception:
+            logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            if started:
+                raise  # too late for another answer; the server closes the connection
+            document = problem_document(
+                ProblemError(INTERNAL, f"this is a fault of the service; its log has more under request {request_id}")
+            )
+            await problem_response(document, request_id=request_id)(scope, receive, dressed_send)
+
+    def _too_large(self) -> ProblemError:
+        return ProblemError(TOO_LARGE, f"the request's body is larger than {self._limit} bytes, the most accepted here")

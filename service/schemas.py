@@ -1,0 +1,343 @@
+"""What travels over HTTP, as pydantic models: the one place that says what a request may hold.
+
+Requests are strict (no text where a number belongs, no unknown members) because a misspelt option that is silently
+ignored would answer another question than the one asked. Whether a query fits its network is checked in
+`service.admission`, which knows the network.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from service.queue import Priority
+from service.states import JobState, NetworkState
+from solver.options import Backend, Engine
+from solver.verdict import Outcome, Reason, Trust
+
+__all__ = [
+    "UNION_TAGS",
+    "AttemptDocument",
+    "BallQuery",
+    "Check",
+    "CounterexampleDocument",
+    "Health",
+    "InlineNetwork",
+    "JobDocument",
+    "JobPage",
+    "Links",
+    "NetworkDocument",
+    "NetworkPage",
+    "Problem",
+    "ProblemFault",
+    "ProgressDocument",
+    "Readiness",
+    "Sha256",
+    "SolverDocument",
+    "Solvers",
+    "VerdictDocument",
+    "VerifyRequest",
+    "Version",
+    "VnnlibQuery",
+]
+
+_EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+Sha256: TypeAlias = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of the decompressed ONNX file, 64 lower-case hex digits",
+        examples=[_EXAMPLE_SHA256],
+    ),
+]
+
+# The pattern bounds digits and exponent because exact arithmetic would write 1e999999999 out in full.
+_DECIMAL = r"-?\d{1,40}(\.\d{1,60})?(/0*[1-9]\d{0,39}|[eE]-?\d{1,2})?"
+
+
+def _exact_number(value: object) -> float | str:
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
+        return value
+    if isinstance(value, str) and re.fullmatch(_DECIMAL, value, re.ASCII):
+        return value
+    shown = repr(value)[:80]
+    raise PydanticCustomError(
+        "exact_number", "expected a finite number or a text such as '8/255' or '0.1', got {shown}", {"shown": shown}
+    )
+
+
+#: A finite number, read exactly: ``0.1`` is 1/10 and ``"8/255"`` is 8/255.
+Exact: TypeAlias = Annotated[
+    float | str,
+    PlainValidator(_exact_number),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^{_DECIMAL}$"}]}),
+]
+
+_NESTED_NUMBERS = {
+    "description": (
+        "The ball's center: a flat list in C order, or nested lists of the network's input shape, with or without a batch "
+        "dimension of 1."
+    ),
+    "type": "array",
+    "items": {"anyOf": [{"type": "number"}, {"type": "array", "items": {}}]},
+    "minItems": 1,
+}
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class InlineNetwork(_Request):
+    """A network inside the request, so that one call is enough; it is kept like an uploaded one."""
+
+    onnx: str = Field(min_length=1, description="the ONNX file (or its gzip) in base64")
+
+
+class BallQuery(_Request):
+    """Is there an input within ``epsilon`` of ``input`` that is not classified as ``label``?"""
+
+    input: Annotated[list[Any], Field(min_length=1), WithJsonSchema(_NESTED_NUMBERS)]
+    epsilon: Exact = Field(
+        description="radius of the ball, in the network's input units, at least 0; a text such as `8/255` is exact",
+        examples=[0.1, "8/255"],
+    )
+    norm: Literal["linf"] = "linf"
+    domain: tuple[Exact, Exact] | None = Field(
+        default=None,
+        description="lowest and highest value that an input entry may take, usually `[0, 1]` for images; null: none",
+        examples=[[0, 1]],
+    )
+    label: int = Field(ge=0, lt=2**31, description="index of the output that must stay strictly the largest")
+    targets: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(
+        default=None, description="outputs to compare the label with; null: all others", examples=[[3, 5]]
+    )
+
+
+class VnnlibQuery(_Request):
+    """A VNNLIB specification, which states the violations of a property."""
+
+    vnnlib: str = Field(min_length=1, description="text of a VNNLIB file")
+
+
+def _network_tag(value: object) -> str:
+    return "inline" if isinstance(value, dict | InlineNetwork) else "known"
+
+
+def _query_tag(value: object) -> str:
+    return "specification" if isinstance(value, VnnlibQuery) or (isinstance(value, dict) and "vnnlib" in value) else "ball"
+
+
+#: Names of union members: pydantic puts them into error locations, where no request has them.
+UNION_TAGS = frozenset({"inline", "known", "ball", "specification"})
+
+
+class VerifyRequest(_Request):
+    """One question about one network, and what answering it may cost."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "network": _EXAMPLE_SHA256,
+                    "query": {"input": [0.25, 0.5], "epsilon": 0.1, "domain": [0, 1], "label": 1},
+                    "time_limit": 60,
+                }
+            ]
+        }
+    )
+
+    network: Annotated[
+        Annotated[Sha256, Tag("known")] | Annotated[InlineNetwork, Tag("inline")], Discriminator(_network_tag)
+    ] = Field(description="sha256 of an uploaded network, or the network itself")
+    query: Annotated[
+        Annotated[BallQuery, Tag("ball")] | Annotated[VnnlibQuery, Tag("specification")], Discriminator(_query_tag)
+    ]
+    engine: Engine = Field(default=Engine.AUTO, description="which rungs of the ladder may decide")
+    backend: Backend = Field(default=Backend.AUTO, description="which MIP solver the `milp` engine uses")
+    time_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="seconds of solving; null: the service's default", examples=[60]
+    )
+    priority: Priority = Field(default=Priority.NORMAL, description="`high` goes before every `normal` job")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="starts the attacks' randomness")
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class NetworkDocument(_Answer):
+    """An uploaded network."""
+
+    sha256: Sha256
+    name: str = Field(description="name that it was uploaded under")
+    size: int = Field(description="bytes of the decompressed ONNX file")
+    input_shape: list[int] = Field(description="without the batch dimension", examples=[[1, 28, 28]])
+    inputs: int = Field(description="number of input entries")
+    outputs: int
+    relus: int = Field(description="number of single ReLUs")
+    parameters: int
+    notes: list[str] = Field(description="what loading changed knowingly, e.g. that a final Softmax was left out")
+    created_at: datetime
+    links: dict[str, str]
+
+
+class NetworkPage(_Answer):
+    """The newest networks first."""
+
+    networks: list[NetworkDocument]
+
+
+class ProgressDocument(_Answer):
+    """What is known while a query is being decided."""
+
+    model_config = ConfigDict(extra="allow")
+
+    stage: str = Field(description="the rung at work")
+    seconds: float = Field(description="since solving started")
+    margin: tuple[float | None, float | None] = Field(
+        description="proven lower bound and smallest replayed margin; null: nothing known"
+    )
+    open: int = Field(description="clauses not yet proven")
+    nodes: int = Field(description="branch-and-bound nodes so far")
+
+
+class CounterexampleDocument(_Answer):
+    """An input of the region on which ONNX Runtime's float32 output violates the property."""
+
+    input: list[float] = Field(description="float32 values in C order")
+    shape: list[int] = Field(description="shape of the network's input without the batch dimension")
+    output: list[float] = Field(description="what ONNX Runtime answers, float32")
+    clause: str = Field(description="the violated part of the property", examples=["class 3"])
+    margin: float = Field(description="of the clause at this output, at most 0")
+
+
+class VerdictDocument(_Answer):
+    """The answer to a query, with its evidence: what `netproof verify --json` prints."""
+
+    model_config = ConfigDict(extra="allow")
+
+    verdict: Outcome
+    trust: Trust | None = Field(description="whose word it rests on")
+    margin: tuple[float | None, float | None] = Field(description="proven lower and replayed upper bound")
+    counterexample: CounterexampleDocument | None = Field(default=None, description="left out in lists")
+    seconds: float
+    stages: list[dict[str, Any]] = Field(default_factory=list, description="what each rung did; left out in lists")
+    reason: Reason | None = Field(default=None, description="why the verdict is `unknown`")
+    hint: str = Field(default="", description="what would help an `unknown`")
+
+
+class ProblemFault(_Answer):
+    """One thing that is wrong in a request."""
+
+    pointer: str = Field(description="JSON pointer into the body, or a parameter's name", examples=["/query/epsilon"])
+    detail: str
+
+
+class Problem(_Answer):
+    """RFC 9457 problem details; further members depend on the type (e.g. `node`, `op`, `opset`, `shape`)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="stable name of the problem", examples=["urn:netproof:problem:invalid-request"])
+    title: str
+    status: int
+    detail: str = Field(description="what came, what was expected and what to do")
+    instance: str | None = Field(default=None, description="the request, as the service's log knows it")
+    errors: list[ProblemFault] | None = None
+
+
+class AttemptDocument(_Answer):
+    """One try at a job; there are several when a worker was lost."""
+
+    number: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None = Field(description="state that the job went to when the attempt ended")
+    reason: str | None
+
+
+class Links(_Answer):
+    """Where to go from a job."""
+
+    self: str
+    events: str
+    network: str
+    cancel: str | None = Field(default=None, description="while the job has not ended")
+    counterexample: str | None = Field(default=None, description="if there is one")
+
+
+class JobDocument(_Answer):
+    """One query about one network, and how far it is."""
+
+    id: str = Field(examples=["01JD3ZT8QY4M0V7C2H9K5N6RBX"])
+    state: JobState
+    network: Sha256
+    request: dict[str, Any] = Field(
+        description="as it was sent, completed by defaults; `query.input` and `query.vnnlib` only with `include=input`"
+    )
+    progress: ProgressDocument | None = Field(description="the latest report: the bounds so far")
+    verdict: VerdictDocument | None = Field(description="once the job has ended, unless it failed")
+    error: Problem | None = Field(description="why the job failed")
+    attempts: list[AttemptDocument] = Field(description="left out in lists")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: Links
+
+
+class JobPage(_Answer):
+    """The newest jobs first; `next_cursor` leads to older ones."""
+
+    jobs: list[JobDocument]
+    next_cursor: str | None
+
+
+class Health(_Answer):
+    """The process is up."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Check(_Answer):
+    """One part that the service needs."""
+
+    ok: bool
+    detail: str
+
+
+class Readiness(_Answer):
+    """Whether a job that is sent now would be worked on."""
+
+    ready: bool
+    checks: dict[str, Check]
+
+
+class SolverDocument(_Answer):
+    """A MIP solver, as far as this service knows it."""
+
+    name: Backend
+    version: str | None = Field(description="null: not installed beside the web process")
+    licence: str = Field(description="what it may be used for")
+    workers: int = Field(description="live workers that serve it")
+
+
+class Solvers(_Answer):
+    """MIP solvers and who serves them."""
+
+    solvers: list[SolverDocument]
+
+
+class Version(_Answer):
+    """What runs here."""
+
+    name: Literal["netproof"] = "netproof"
+    version: str
+    api: Literal["v1"] = "v1"

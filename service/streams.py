@@ -1,0 +1,71 @@
+"""Following a job from the web process: waiting for its end, and its events as they come.
+
+Redis only wakes the follower up early. Whether a job has ended is always read from the ledger, so a follower ends
+rightly even if every event was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import redis
+from starlette.concurrency import run_in_threadpool
+
+from service.events import AsyncEvents, Event
+from service.ledger import Ledger
+from service.models import JobRecord
+from service.states import TERMINAL
+
+__all__ = ["follow", "wait_for_end"]
+
+#: Longest silence of a stream before the ledger is asked again.
+_SILENCE_SECONDS = 1.0
+#: Pause between two questions to the ledger while Redis is away.
+_PAUSE_SECONDS = 0.25
+
+_FIRST = "0-0"
+
+
+async def wait_for_end(job: JobRecord, seconds: float, *, ledger: Ledger, events: AsyncEvents) -> JobRecord:
+    """The job when it has ended, or as it is after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    after = _FIRST
+    while not job.terminal and (rest := deadline - time.monotonic()) > 0:
+        for event in await _read(events, job.id, after, min(rest, _SILENCE_SECONDS)):
+            after = event.id
+        job = await run_in_threadpool(ledger.job, job.id)
+    return job
+
+
+async def follow(job_id: str, after: str | None, *, ledger: Ledger, events: AsyncEvents) -> AsyncIterator[Event]:
+    """A job's events after the one with identifier ``after``, until the job has ended.
+
+    The last event is always one of kind ``state`` with the final state; it has no identifier when Redis lost it.
+    """
+    last = after or _FIRST
+    silence = 0.0
+    while True:
+        batch = await _read(events, job_id, last, silence)
+        for event in batch:
+            last = event.id
+            yield event
+            if event.kind == "state" and event.data.get("state") in TERMINAL:
+                return
+        if not batch:
+            job = await run_in_threadpool(ledger.job, job_id)
+            if job.terminal:
+                yield Event("", "state", {"state": str(job.state), "attempt": job.attempt})
+                return
+            silence = _SILENCE_SECONDS
+
+
+async def _read(events: AsyncEvents, job_id: str, after: str, seconds: float) -> list[Event]:
+    """Events after ``after``, waiting at most ``seconds``; none, after a pause, if Redis is away."""
+    try:
+        # XREAD takes a block of 0 for "for ever"
+        return await events.read(job_id, after, block_ms=max(1, round(seconds * 1000)) if seconds else None)
+    except redis.RedisError:
+        await asyncio.sleep(min(seconds, _PAUSE_SECONDS))
+        return []

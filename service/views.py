@@ -1,0 +1,101 @@
+"""From the ledger's records to the documents that the API answers with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.models import JobRecord, NetworkRecord
+from service.problems import MEDIA_TYPE, Kind
+from service.schemas import (
+    AttemptDocument,
+    JobDocument,
+    Links,
+    NetworkDocument,
+    Problem,
+    ProgressDocument,
+    VerdictDocument,
+)
+
+__all__ = ["counterexample_of", "job_document", "network_document"]
+
+#: Members of a query that may hold megabytes; a client that sent them knows them.
+_LONG = ("input", "vnnlib")
+#: Members of a verdict that lists leave out.
+_EVIDENCE = ("counterexample", "stages", "statistics")
+
+
+def network_document(record: NetworkRecord) -> NetworkDocument:
+    """A network as the API shows it."""
+    summary = record.summary
+    return NetworkDocument(
+        sha256=record.sha256,
+        name=record.name,
+        size=record.size,
+        input_shape=summary["input_shape"],
+        inputs=summary["inputs"],
+        outputs=summary["outputs"],
+        relus=summary["relus"],
+        parameters=summary["parameters"],
+        notes=summary["notes"],
+        created_at=record.created_at,
+        links={"self": f"/v1/networks/{record.sha256}", "jobs": f"/v1/jobs?network={record.sha256}"},
+    )
+
+
+def job_document(record: JobRecord, *, include_input: bool = False, brief: bool = False) -> JobDocument:
+    """A job as the API shows it.
+
+    Args:
+        record: the job.
+        include_input: with the query's input or VNNLIB text.
+        brief: as lists show it, without evidence and attempts.
+    """
+    request = record.request
+    if not include_input:
+        query = {key: value for key, value in request["query"].items() if key not in _LONG}
+        request = request | {"query": query}
+    verdict = record.verdict
+    if verdict is not None and brief:
+        verdict = {key: value for key, value in verdict.items() if key not in _EVIDENCE}
+    here = f"/v1/jobs/{record.id}"
+    return JobDocument(
+        id=record.id,
+        state=record.state,
+        network=record.network,
+        request=request,
+        progress=None if record.progress is None else ProgressDocument.model_validate(record.progress),
+        verdict=None if verdict is None else VerdictDocument.model_validate(verdict),
+        error=None if record.error is None else _failure(record.error),
+        attempts=[
+            AttemptDocument(
+                number=attempt.number,
+                worker=attempt.worker,
+                started_at=attempt.started_at,
+                ended_at=attempt.ended_at,
+                outcome=attempt.outcome,
+                reason=attempt.reason,
+            )
+            for attempt in record.attempts
+        ],
+        created_at=record.created_at,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        links=Links(
+            self=here,
+            events=f"{here}/events",
+            network=f"/v1/networks/{record.network}",
+            cancel=None if record.terminal else f"{here}/cancel",
+            counterexample=f"{here}/counterexample" if counterexample_of(record) else None,
+        ),
+    )
+
+
+def counterexample_of(record: JobRecord) -> dict[str, Any] | None:
+    """The counterexample that a job found, as `solver.verdict.Counterexample` writes it."""
+    return record.verdict.get("counterexample") if record.verdict else None
+
+
+def _failure(error: dict[str, Any]) -> Problem:
+    """Why a job failed, in the form of every other error of the API."""
+    kind = Kind(error["code"].replace("_", "-"), _TITLES.get(error["code"], "The job failed"), 500)
+    return Problem(type=kind.uri, title=kind.title, status=kind.status, detail=error["message"])
