@@ -22,6 +22,8 @@ from service.limits import die_with_parent, is_memory_error, limit_memory
 
 __all__ = ["inspect", "inspect_network", "main"]
 
+_MAX_BYTES = 512 * 2**20
+
 
 async def inspect(path: Path, *, name: str, seconds: float, memory_mb: int, max_bytes: int) -> dict[str, Any]:
     """What the network file at ``path`` holds, see `inspect_network`.
@@ -82,7 +84,7 @@ def _rebuilt(refusal: dict[str, Any]) -> NetproofError:
     return kind(refusal["message"], **details)
 
 
-def inspect_network(path: Path, *, name: str = "", max_bytes: int | None = None) -> dict[str, Any]:
+def inspect_network(path: Path, *, name: str = "", max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
     """Load a network and say what it is; imports ONNX.
 
     Returns:
@@ -95,8 +97,7 @@ def inspect_network(path: Path, *, name: str = "", max_bytes: int | None = None)
     import networks
     from networks.graph import AffineNode
 
-    limit = {} if max_bytes is None else {"max_bytes": max_bytes}
-    network = networks.load_bytes(path.read_bytes(), name=name or path.name, **limit)
+    network = networks.load_bytes(path.read_bytes(), name or path.name, max_bytes=max_bytes)
     return {
         "sha256": network.sha256,
         "inputs": network.inputs,
@@ -126,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("path", type=Path)
     parser.add_argument("--name", default="")
     parser.add_argument("--memory-mb", type=int, default=4096)
-    parser.add_argument("--max-bytes", type=int, default=None)
+    parser.add_argument("--max-bytes", type=int, default=_MAX_BYTES)
     parser.add_argument("--parent", type=int, default=None)
     options = parser.parse_args(arguments)
     if options.parent is not None:

@@ -10,7 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
-__all__ = ["adopt_orphans", "die_with_parent", "is_memory_error", "limit_memory"]
+__all__ = ["adopt_orphans", "die_with_parent", "is_memory_error", "lift_memory_limit", "limit_memory"]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -35,6 +35,12 @@ def limit_memory(megabytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
+def lift_memory_limit() -> None:
+    """Undo `limit_memory`, so that the end of a job can be written down."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+
 def is_memory_error(error: BaseException | None) -> bool:
     """Whether an allocation failed: Python's own error, or a native library's in the words that it uses."""
     while error is not None:
@@ -44,12 +50,12 @@ def is_memory_error(error: BaseException | None) -> bool:
     return False
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent, process ``parent``, ends (Linux).
+def die_with_parent(parent: int, sent: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when its parent, process ``parent``, ends (Linux).
 
     Elsewhere the job's heartbeat notices the parent's end by its pipe.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, sent)
     if os.getppid() != parent:  # it ended before the kernel was told
         os._exit(1)
 

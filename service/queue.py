@@ -10,6 +10,7 @@ and `service.worker` refuses every other.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
 from rq import Queue
 from rq.serializers import JSONSerializer
@@ -71,9 +72,16 @@ class Dispatcher:
             description=f"job {job.id}",
         )
 
-    def contains(self, job: JobRecord) -> bool:
-        """Whether the job's next attempt waits in its queue."""
-        return self.redis.lpos(self._queue(job.queue).key, _entry(job)) is not None
+    def missing(self, jobs: Iterable[JobRecord]) -> list[JobRecord]:
+        """Those of the queued ``jobs`` whose next attempt waits in no queue."""
+        waiting: dict[str, set[str]] = {}
+        out = []
+        for job in jobs:
+            if job.queue not in waiting:
+                waiting[job.queue] = set(self._queue(job.queue).get_job_ids())
+            if _entry(job) not in waiting[job.queue]:
+                out.append(job)
+        return out
 
     def depths(self) -> dict[str, int]:
         """Entries waiting in each queue."""

@@ -6,7 +6,9 @@ environment.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +16,10 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings"]
+
+
+#: sockaddr_un holds 108 bytes on Linux and 104 on macOS, with the final zero.
+_SOCKET_PATH_BYTES = 103
 
 
 def _default_data_dir() -> Path:
@@ -73,6 +79,24 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'ledger.db'}"
 
     @property
+    def socket(self) -> Path:
+        """Unix socket of the embedded queue server.
+
+        It lies in ``data_dir``; when that path is longer than a socket address may be, in a private folder under the
+        system's temporary one, named after ``data_dir`` so that every process finds the same.
+        """
+        path = self.data_dir.absolute() / "valkey.sock"
+        if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
+            return path
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"netproof-{os.getuid()}-{digest}" / "valkey.sock"
+
+    @property
+    def queue_url(self) -> str:
+        """URL of the Redis or Valkey server, the embedded one by default."""
+        return self.redis_url or f"unix://{self.socket}"
+
+    @property
     def artifact_dir(self) -> Path:
         """Where artifacts are kept."""
         return self.data_dir / "artifacts"
@@ -81,6 +105,11 @@ class Settings(BaseSettings):
     def log_dir(self) -> Path:
         """Where job tracebacks and dumps go."""
         return self.data_dir / "logs"
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for processes to be started."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {f"NETPROOF_{name.upper()}": str(value) for name, value in values.items()}
 
     @cached_property
     def job_threads(self) -> int:

@@ -1,0 +1,132 @@
+"""How attempts and jobs end, whoever notices: the job itself, its worker, or the reaper.
+
+Every way out is a method of `Closing`: one compare-and-set in the ledger, then a ``state`` event. Each returns whether
+it took effect, which it does not when the attempt is no longer the job's current one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import math
+from typing import Any
+
+import redis
+
+from service.events import Events
+from service.ledger import Ledger
+from service.models import JobRecord
+from service.queue import Dispatcher
+from service.states import JobState
+from solver.verdict import Outcome, Reason, Verdict
+
+__all__ = ["Closing", "Failure", "unknown_verdict"]
+
+logger = logging.getLogger(__name__)
+
+
+class Failure(enum.StrEnum):
+    """Codes of failures that are about the run; those about the input are coded as `service.problems` names them."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    WORKER_LOST = "worker_lost"
+    CRASHED = "crashed"
+    INTERNAL = "internal_error"
+
+
+class Closing:
+    """Ends attempts: in the ledger, in the job's event stream and, where there is another try, in the queue."""
+
+    def __init__(self, ledger: Ledger, events: Events, dispatcher: Dispatcher) -> None:
+        self._ledger = ledger
+        self._events = events
+        self._dispatcher = dispatcher
+
+    def succeed(self, job: JobRecord, verdict: dict[str, Any]) -> bool:
+        """The job has its verdict; ``unknown`` is one."""
+        return self._finish(job, JobState.SUCCEEDED, verdict=plain(verdict))
+
+    def cancel(self, job: JobRecord, verdict: dict[str, Any] | None = None) -> bool:
+        """The job was asked to stop and has; without a verdict, the last bounds that it reported are kept."""
+        kept = plain(verdict) if verdict is not None else self._bounds(job, Reason.CANCELLED)
+        return self._finish(job, JobState.CANCELLED, verdict=kept)
+
+    def expire(self, job: JobRecord) -> bool:
+        """The job ran past its deadline and was killed; the last bounds that it reported are its verdict."""
+        reason = "killed at its deadline"
+        return self._finish(job, JobState.SUCCEEDED, verdict=self._bounds(job, Reason.TIMEOUT), reason=reason)
+
+    def fail(self, job: JobRecord, code: str, message: str) -> bool:
+        """The job cannot have a verdict."""
+        return self._finish(job, JobState.FAILED, error={"code": code, "message": message}, reason=message[:1024])
+
+    def give_back(self, job: JobRecord, why: str) -> bool:
+        """The job's worker is leaving: it is queued again, at no cost to its attempts."""
+        return self._requeue(job, why, lost=False)
+
+    def recover(self, job: JobRecord, why: str, *, failure: Failure = Failure.WORKER_LOST) -> bool:
+        """The attempt ended without a word: try again while attempts are left, else fail with ``failure``.
+
+        A job that was being cancelled is cancelled: nobody waits for another attempt.
+        """
+        if self._ledger.job(job.id).state is JobState.CANCELLING:
+            return self.cancel(job)
+        if job.losses + 1 >= job.max_attempts:
+            message = f"{why}; {job.losses + 1} of {job.max_attempts} attempts ended like this"
+            return self.fail(job, failure, message)
+        return self._requeue(job, why, lost=True)
+
+    def _requeue(self, job: JobRecord, why: str, *, lost: bool) -> bool:
+        if not self._ledger.requeue(job.id, job.attempt, reason=why[:1024], lost=lost):
+            return False
+        logger.warning("job %s, attempt %d: %s; queued again", job.id, job.attempt, why)
+        self._publish(job, JobState.QUEUED)
+        # without Redis the job stays queued in the ledger, where the reaper finds it
+        with contextlib.suppress(redis.RedisError):
+            self._dispatcher.enqueue(job)
+        return True
+
+    def _finish(self, job: JobRecord, state: JobState, **values: Any) -> bool:
+        if not self._ledger.finish(job.id, job.attempt, state, **values):
+            logger.warning("job %s: attempt %d came too late to make it %s", job.id, job.attempt, state)
+            return False
+        self._publish(job, state)
+        return True
+
+    def _publish(self, job: JobRecord, state: JobState) -> None:
+        self._events.publish(job.id, "state", {"state": state, "attempt": job.attempt})
+
+    def _bounds(self, job: JobRecord, reason: Reason) -> dict[str, Any]:
+        return unknown_verdict(self._ledger.job(job.id).progress, reason)
+
+
+def unknown_verdict(progress: dict[str, Any] | None, reason: Reason) -> dict[str, Any]:
+    """The verdict of a job that could not speak for itself, from the last progress that it reported.
+
+    *Soundness.* Both bounds were proven, or replayed, when they were reported; nothing is concluded from them here.
+    """
+    known = progress or {}
+    lower, upper = known.get("margin") or (None, None)
+    verdict = Verdict(
+        outcome=Outcome.UNKNOWN,
+        trust=None,
+        margin=(-math.inf if lower is None else lower, math.inf if upper is None else upper),
+        seconds=float(known.get("seconds", 0.0)),
+        reason=reason,
+        hint="the job was ended from outside; these are the bounds that it had last reported",
+    )
+    return verdict.to_json()
+
+
+def plain(value: Any) -> Any:
+    """``value`` with only what JSON has: NumPy scalars become numbers, numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

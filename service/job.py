@@ -1,0 +1,139 @@
+"""What happens inside the forked child that a worker starts for each job."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from networks.errors import NetproofError
+from service.artifacts import Artifacts
+from service.closing import Closing, Failure
+from service.events import Events
+from service.lease import Lease, Stop
+from service.ledger import Ledger
+from service.limits import is_memory_error, lift_memory_limit, limit_memory
+from service.models import JobRecord
+from service.queue import Dispatcher
+from service.request import build_query
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from solver.verdict import Verdict
+
+__all__ = ["Surroundings", "run_job"]
+
+logger = logging.getLogger(__name__)
+
+#: The interpreter-independent deadline comes this much after the one that can still write a verdict.
+_LAST_RESORT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a job needs to know of where it runs: the worker's name, and the leash (see `service.lease`)."""
+
+    settings: Settings
+    worker: str
+    leash: int | None = None
+
+
+def run_job(job_id: str, around: Surroundings) -> None:
+    """Start the job's next attempt, run it to its end and write down how it ended.
+
+    A job that is not queued (it was started elsewhere, or cancelled) is left alone. Whatever goes wrong ends up in the
+    ledger in words for the user; a traceback goes to the log only.
+    """
+    settings = around.settings
+    ledger = Ledger(settings.ledger_url)
+    job = ledger.start(job_id, worker=around.worker, lease_seconds=settings.lease_seconds)
+    if job is None:
+        logger.info("job %s is not queued any more; nothing to do", job_id)
+        return
+    with ExitStack() as stack:
+        stack.callback(ledger.close)
+        events = Events(settings.queue_url)
+        stack.callback(events.close)
+        dispatcher = Dispatcher(settings.queue_url)
+        stack.callback(dispatcher.close)
+        closing = Closing(ledger, events, dispatcher)
+        events.publish(job.id, "state", {"state": job.state, "attempt": job.attempt})
+        with _deadline(job, settings), Lease(job, ledger, events, closing, settings, leash=around.leash) as lease:
+            _run(job, lease, ledger, closing, settings)
+
+
+def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, settings: Settings) -> None:
+    limit_memory(settings.memory_limit_mb)
+    try:
+        verdict = _solve(job, lease, ledger, settings)
+    except Exception as error:  # noqa: BLE001 - the last place that can tell the user anything
+        lift_memory_limit()
+        lease.release()
+        closing.fail(job, *_explain(job, error, settings))
+        return
+    lift_memory_limit()
+    lease.release()
+    stopped = verdict.reason is not None and lease.stop()
+    if stopped and lease.reason is Stop.CANCELLED:
+        closing.cancel(job, verdict.to_json())
+    elif stopped:
+        closing.give_back(job, "its worker was stopped")
+    else:
+        closing.succeed(job, verdict.to_json())
+
+
+def _solve(job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings) -> Verdict:
+    import networks
+    from solver import verify
+
+    record = ledger.network(job.network)
+    network = networks.load_bytes(Artifacts(settings.artifact_dir).read(job.network), name=record.name)
+    query, options, budget = build_query(job.request, network, threads=settings.job_threads)
+    _use_threads(settings.job_threads)
+    return verify(network, query, options=options, budget=budget, progress=lease.report, cancel=lease.stop)
+
+
+def _use_threads(threads: int) -> None:
+    """Give torch its share of the cores; its own default is all of them in every job."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _explain(job: JobRecord, error: Exception, settings: Settings) -> tuple[str, str]:
+    """The code and message of a failure, for the user."""
+    if is_memory_error(error):
+        message = (
+            f"the job needed more than its limit of {settings.memory_limit_mb} MB of memory; use a smaller network or "
+            "ask the operator to raise NETPROOF_MEMORY_LIMIT_MB"
+        )
+        return Failure.OUT_OF_MEMORY, message
+    if isinstance(error, NetproofError):
+        from service.problems import kind_of  # brings FastAPI, which a job that goes well does not need
+
+        return kind_of(error).slug.replace("-", "_"), str(error)
+    logger.error("job %s failed", job.id, exc_info=error)
+    message = f"an internal error ended the job ({type(error).__name__}); the worker's log has it under job {job.id}"
+    return Failure.INTERNAL, message
+
+
+@contextlib.contextmanager
+def _deadline(job: JobRecord, settings: Settings) -> Iterator[None]:
+    """End this process when all other deadlines have failed, even inside native code that holds the global lock.
+
+    The dump of all threads goes to a log file. The worker outside sees the exit and closes the attempt.
+    """
+    settings.log_dir.mkdir(parents=True, exist_ok=True)
+    with (settings.log_dir / "deadlines.log").open("a") as log:
+        print(f"job {job.id} attempt {job.attempt} pid {os.getpid()}", file=log, flush=True)
+        seconds = job.time_limit + settings.grace_seconds + _LAST_RESORT_SECONDS
+        faulthandler.dump_traceback_later(seconds, exit=True, file=log)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()

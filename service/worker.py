@@ -1,0 +1,247 @@
+"""The worker: takes jobs off the queues and runs each in a forked child, under limits.
+
+RQ does the dispatching. What is added here, because RQ's own answers do not suit solves of hours in native code:
+
+* the child dies with its worker, and its whole process group ends with it;
+* no function that a queue entry names is ever imported: an entry is a job's identifier, and the function is ours;
+* no thread runs in the parent (RQ's listens for commands; ours come through the ledger), so forking is safe;
+* a child that ends without a word has its attempt closed at once, not when its lease lapses;
+* on SIGTERM the running job may go on for a moment; if it does not end by itself, it is queued again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import resource
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import redis
+from rq import Queue, Worker
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.utils import now as rq_now
+
+from service.closing import Closing, Failure
+from service.connections import PATIENT, connect
+from service.events import Events
+from service.job import Surroundings, run_job
+from service.lease import DRAIN
+from service.ledger import Ledger
+from service.limits import die_with_parent
+from service.logs import start_logging
+from service.models import JobRecord
+from service.queue import JOB_FUNCTION, QUEUES, Dispatcher
+from service.settings import Settings
+from service.states import TERMINAL, JobState
+
+__all__ = ["SolverWorker", "main"]
+
+logger = logging.getLogger(__name__)
+
+#: RQ marks a worker dead when it was silent this long; an idle one shows itself in between.
+_WORKER_TTL = 60
+_MONITOR_SECONDS = 1
+
+
+class SolverWorker(Worker):  # type: ignore[misc]
+    """An RQ worker for `service.job`, one job at a time."""
+
+    def __init__(self, settings: Settings, queues: Sequence[str] = QUEUES, *, name: str | None = None) -> None:
+        self.settings = settings
+        self._leash: tuple[int, int] | None = None
+        connection = connect(settings.queue_url, retries=PATIENT)
+        super().__init__(
+            [Queue(queue, connection=connection, serializer=JSONSerializer) for queue in queues],
+            name=name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+            connection=connection,
+            serializer=JSONSerializer,
+            worker_ttl=_WORKER_TTL,
+            job_monitoring_interval=_MONITOR_SECONDS,
+            log_job_description=False,
+        )
+
+    def subscribe(self) -> None:
+        """Nothing: commands come through the ledger, and a thread would make forking unsafe."""
+
+    # -- in the parent ---------------------------------------------------------------------------------------------
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        if not _is_ours(job):
+            logger.error("queue %s: refused entry %s, which is not one of ours", queue.name, job.id)
+            self.prepare_execution(job)
+            self.handle_job_failure(job, queue, exc_string="refused")
+            return
+        self._leash = os.pipe()
+        try:
+            super().execute_job(job, queue)
+        finally:
+            for end in self._leash:
+                os.close(end)
+            self._leash = None
+
+    def monitor_work_horse(self, job: Job, queue: Queue) -> None:
+        child = self.horse_pid
+        try:
+            super().monitor_work_horse(job, queue)
+        finally:
+            # the child leads a process group: helpers that it started must not outlive it
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child, signal.SIGKILL)
+
+    def maintain_heartbeats(self, job: Job) -> None:
+        self._enforce(job)
+        try:
+            super().maintain_heartbeats(job)
+        except redis.RedisError as error:
+            # the job needs no Redis to go on, and its lease is in the ledger
+            logger.warning("heartbeat of worker %s failed: %s", self.name, error)
+
+    def _enforce(self, job: Job) -> None:
+        """Kill a child that is past every deadline; `handle_work_horse_killed` then closes its attempt.
+
+        The child's own lease thread comes first; this is for one that native code keeps from running.
+        """
+        with self._ledger() as ledger:
+            record = ledger.job(job.args[0])
+            if record.state is JobState.CANCELLING and record.cancelled_at is not None:
+                asked = (rq_now() - record.cancelled_at).total_seconds()
+                if asked > 2 * self.settings.cancel_seconds:
+                    self.kill_horse()
+
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:  # noqa: ARG002
+        """Close the attempt of a child that ended without doing so."""
+        with self._ledger() as ledger:
+            record = ledger.job(job.args[0])
+            current = record.attempts[-1] if record.attempts else None
+            if record.state in TERMINAL or current is None or current.worker != self.name or current.ended_at:
+                return
+            events = Events(self.settings.queue_url)
+            dispatcher = Dispatcher(self.settings.queue_url)
+            try:
+                self._close(Closing(ledger, events, dispatcher), record, ret_val, rusage)
+            finally:
+                events.close()
+                dispatcher.close()
+
+    def _close(self, closing: Closing, job: JobRecord, status: int, rusage: resource.struct_rusage | None) -> None:
+        elapsed = (rq_now() - job.started_at).total_seconds() if job.started_at else 0.0
+        peak_mb = _kilobytes(rusage) / 1024
+        if job.state is JobState.CANCELLING:
+            closing.cancel(job)
+        elif elapsed >= job.time_limit + self.settings.grace_seconds:
+            closing.expire(job)
+        elif peak_mb > self.settings.memory_limit_mb / 2:
+            message = (
+                f"the job was ended ({_ending(status)}) while it used {peak_mb:.0f} MB of memory, with a limit of "
+                f"{self.settings.memory_limit_mb} MB; use a smaller network or ask the operator to raise "
+                "NETPROOF_MEMORY_LIMIT_MB"
+            )
+            closing.fail(job, Failure.OUT_OF_MEMORY, message)
+        else:
+            closing.recover(job, f"the solver's process ended abruptly ({_ending(status)})", failure=Failure.CRASHED)
+
+    @contextlib.contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        """A ledger for a moment: no connection of the parent may be open across a fork."""
+        ledger = Ledger(self.settings.ledger_url)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+    def handle_warm_shutdown_request(self) -> None:
+        super().handle_warm_shutdown_request()
+        if self._leash is not None:
+            os.write(self._leash[1], DRAIN)
+
+    # -- in the child ----------------------------------------------------------------------------------------------
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        die_with_parent(self.pid)
+        assert self._leash is not None
+        os.close(self._leash[1])  # else the leash would not end with the worker
+        super().main_work_horse(job, queue)
+
+    def perform_job(self, job: Job, queue: Queue) -> bool:
+        """Run the job and clear RQ's records of the entry; nothing that the entry names is imported."""
+        assert self._leash is not None
+        self.prepare_job_execution(job, remove_from_intermediate_queue=len(self.queues) == 1)
+        job.started_at = rq_now()
+        try:
+            run_job(job.args[0], Surroundings(self.settings, self.name, self._leash[0]))
+        except Exception:
+            logger.exception("job %s ended without being closed", job.args[0])
+            raise  # the parent closes the attempt
+        job.ended_at = rq_now()
+        self.handle_job_success(job, queue, queue.started_job_registry)
+        return True
+
+
+def _is_ours(job: Job) -> bool:
+    """Whether a queue entry has the one form that `service.queue.Dispatcher` gives it."""
+    try:
+        return bool(
+            job.func_name == JOB_FUNCTION and len(job.args) == 1 and isinstance(job.args[0], str) and not job.kwargs
+        )
+    except Exception:  # noqa: BLE001 - undecodable entries raise whatever the decoder raises
+        return False
+
+
+def _ending(status: int | None) -> str:
+    if status is not None and os.WIFSIGNALED(status):
+        return f"signal {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"status {status}"
+
+
+def _kilobytes(rusage: resource.struct_rusage | None) -> int:
+    """Peak resident memory; Linux reports kilobytes, macOS bytes."""
+    if rusage is None:
+        return 0
+    return int(rusage.ru_maxrss) // (1024 if sys.platform == "darwin" else 1)
+
+
+def preload() -> None:
+    """Import what every job needs, before forking: a job then starts in a tenth of a second and not in two.
+
+    Importing is all: no tensor operation and no solver runs here, as their thread pools would not survive the fork.
+    """
+    import highspy  # noqa: F401
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+    import torch  # noqa: F401
+
+    import networks  # noqa: F401
+    import solver.ladder  # noqa: F401
+
+
+def main(settings: Settings, queues: Sequence[str] = QUEUES, *, name: str | None = None, burst: bool = False) -> None:
+    """Work until told to stop (SIGTERM, SIGINT), or with ``burst`` until the queues are empty."""
+    # read when these libraries are loaded, and by whatever pool they start later
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(settings.job_threads)
+    preload()
+    Ledger(settings.ledger_url).create()
+    SolverWorker(settings, queues, name=name).work(burst=burst, logging_level=None)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m service.worker", description="A netproof worker.")
+    parser.add_argument("--queue", action="append", choices=QUEUES, help="queue to serve; repeat in order of urgency")
+    parser.add_argument("--parent", type=int, help="stop when this process, which must be the parent, ends")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    options = _arguments()
+    if options.parent is not None:
+        die_with_parent(options.parent, signal.SIGTERM)
+    start_logging("worker")
+    main(Settings(), options.queue or QUEUES)
