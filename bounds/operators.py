@@ -16,6 +16,7 @@ variants for float64 on the CPU.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -83,7 +84,7 @@ class _Identity:
 
 class _Dense:
     def __init__(self, linear: Dense, device: torch.device | str, dtype: torch.dtype) -> None:
-        self._weight = torch.as_tensor(linear.weight, dtype=dtype, device=device)
+        self._weight = torch.tensor(linear.weight, dtype=dtype, device=device)
         self._magnitude = self._weight.abs()
         self.forward_terms = linear.in_features
         self.adjoint_terms = linear.out_features
@@ -106,7 +107,7 @@ class _Scale:
     adjoint_terms = 1
 
     def __init__(self, linear: Scale, device: torch.device | str, dtype: torch.dtype) -> None:
-        self._factors = torch.as_tensor(linear.factors, dtype=dtype, device=device)
+        self._factors = torch.tensor(linear.factors, dtype=dtype, device=device)
 
     def forward(self, h: Tensor) -> Tensor:
         return h * self._factors
@@ -123,7 +124,7 @@ class _Scale:
 
 class _Gather:
     def __init__(self, linear: Gather, device: torch.device | str, dtype: torch.dtype) -> None:
-        indices = torch.as_tensor(linear.indices, dtype=torch.int64, device=device)
+        indices = torch.tensor(linear.indices, dtype=torch.int64, device=device)
         self._features = linear.in_features
         self._dtype = dtype
         # Padding reads from one extra entry that is always zero.
@@ -158,7 +159,7 @@ def _pad(h: Tensor, padding: tuple[tuple[int, int], ...]) -> Tensor:
 class _Conv:
     def __init__(self, linear: Conv, device: torch.device | str, dtype: torch.dtype) -> None:
         self._map = linear
-        self._weight = torch.as_tensor(linear.weight, dtype=dtype, device=device)
+        self._weight = torch.tensor(linear.weight, dtype=dtype, device=device)
         self._magnitude = self._weight.abs()
         spatial = linear.weight.shape[2:]
         kernel = math.prod(spatial)
@@ -194,13 +195,40 @@ class _Conv:
         return _pad(_pad(x, self._unread), self._crop).reshape(*A.shape[:-1], c.in_features)
 
     def rows(self, indices: Tensor) -> Tensor:
-        return self.adjoint(_unit_rows(indices, self._map.out_features, self._weight.dtype))
+        # A row reads one patch of the input, so it is written directly instead of convolving a unit vector.
+        c = self._map
+        positions = math.prod(c.output_shape[1:])
+        channel, position = indices // positions, indices % positions
+        entries = self._patches[position]
+        per_group = c.input_shape[0] // c.groups
+        first = channel // (c.output_shape[0] // c.groups) * per_group
+        channels = first[:, None] + torch.arange(per_group, device=indices.device)
+        space = math.prod(c.input_shape[1:])
+        columns = torch.where(entries[:, None, :] < 0, c.in_features, channels[..., None] * space + entries[:, None, :])
+        out = torch.zeros((len(indices), c.in_features + 1), dtype=self._weight.dtype, device=indices.device)
+        return out.scatter_(1, columns.flatten(1), self._weight[channel].flatten(1))[:, :-1]
+
+    @cached_property
+    def _patches(self) -> Tensor:
+        """Flat spatial index that each output position reads for each kernel entry; -1 in the padding. ``(P, K)``."""
+        c = self._map
+        kernel = c.weight.shape[2:]
+        strides = [math.prod(c.input_shape[k + 2 :]) for k in range(len(kernel))]
+        index = torch.zeros((1, 1), dtype=torch.int64)
+        inside = torch.ones((1, 1), dtype=torch.bool)
+        for axis, k in enumerate(kernel):
+            out = torch.arange(c.output_shape[1 + axis]) * c.stride[axis] - c.padding[axis][0]
+            read = out[:, None] + torch.arange(k) * c.dilation[axis]
+            valid = (read >= 0) & (read < c.input_shape[1 + axis])
+            index = (index[:, None, :, None] + strides[axis] * read[None, :, None, :]).flatten(2).flatten(0, 1)
+            inside = (inside[:, None, :, None] & valid[None, :, None, :]).flatten(2).flatten(0, 1)
+        return torch.where(inside, index, -1).to(self._weight.device)
 
 
 class _ConvTranspose:
     def __init__(self, linear: ConvTranspose, device: torch.device | str, dtype: torch.dtype) -> None:
         self._map = linear
-        self._weight = torch.as_tensor(linear.weight, dtype=dtype, device=device)
+        self._weight = torch.tensor(linear.weight, dtype=dtype, device=device)
         self._magnitude = self._weight.abs()
         kernel = math.prod(linear.weight.shape[2:])
         self.forward_terms = linear.weight.shape[0] // linear.groups * kernel

@@ -91,7 +91,7 @@ def _compile(network: Network, device: torch.device, dtype: torch.dtype) -> Prog
             assert isinstance(node, AffineNode)
             operators = tuple(operator(linear, device, dtype) for _, linear in node.terms)
             terms = sum(max(op.forward_terms, op.adjoint_terms) for op in operators) + len(operators) + 1
-            bias = torch.as_tensor(node.bias, dtype=dtype, device=device)
+            bias = torch.tensor(node.bias, dtype=dtype, device=device)
             steps.append(Affine(node.parents, operators, bias, terms))
             boxed.append(len(node.terms) == 1 and elementwise[node.parents[0]])
             elementwise.append(boxed[-1] and isinstance(node.terms[0][1], Identity | Scale))

@@ -99,9 +99,11 @@ class _Pool:
         heapq.heappush(self._heap, (bound, next(self._ticket), box))
 
     def take(self, count: int) -> list[_Box]:
+        many = len(self._heap) > _POOL
         # The last entry of a heap is a leaf, so popping it keeps the heap in order.
-        take = self._heap.pop if len(self._heap) > _POOL else lambda: heapq.heappop(self._heap)
-        return [take()[2] for _ in range(min(count, len(self._heap)))]
+        return [
+            (self._heap.pop() if many else heapq.heappop(self._heap))[2] for _ in range(min(count, len(self._heap)))
+        ]
 
 
 def decide_by_input_split(
@@ -272,7 +274,7 @@ def _probe(
         margins = clause_margins(clauses, program.forward(torch.as_tensor(points))).numpy()
     point, clause = np.unravel_index(np.nanargmin(margins), margins.shape)
     if push or margins[point, clause] <= 0:
-        return attack.confirm(clauses[clause], points[point])
+        return attack.confirm(clauses[int(clause)], points[point])
     return AttackResult(None, math.inf, 0)
 
 

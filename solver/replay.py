@@ -12,6 +12,8 @@ from solver.verdict import Counterexample
 
 __all__ = ["Replayer"]
 
+_DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+
 
 class Replayer:
     """Runs the network's original ONNX file on the CPU, one input at a time, on one thread."""
@@ -27,9 +29,7 @@ class Replayer:
         self._session = onnxruntime.InferenceSession(network.model, options, providers=["CPUExecutionProvider"])
         declared = self._session.get_inputs()[0]
         self._name = declared.name
-        self._dtype = np.float64 if declared.type == "tensor(double)" else np.float32
-        if declared.type == "tensor(float16)":
-            self._dtype = np.float16
+        self._dtype: type[np.floating] = _DTYPES[declared.type]
         # Symbolic dimensions are the batch; the loader has fixed them to 1 as well.
         self._shape = tuple(d if isinstance(d, int) else 1 for d in declared.shape)
 
