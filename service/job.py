@@ -94,15 +94,7 @@ def _solve(job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings) -> 
     record = ledger.network(job.network)
     network = networks.load_bytes(Artifacts(settings.artifact_dir).read(job.network), name=record.name)
     query, options, budget = build_query(job.request, network, threads=settings.job_threads)
-    _use_threads(settings.job_threads)
     return verify(network, query, options=options, budget=budget, progress=lease.report, cancel=lease.stop)
-
-
-def _use_threads(threads: int) -> None:
-    """Give torch its share of the cores; its own default is all of them in every job."""
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _explain(job: JobRecord, error: Exception, settings: Settings) -> tuple[str, str]:

@@ -1,0 +1,97 @@
+"""Workers that are killed, told to leave, or whose jobs misbehave."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import psutil
+
+from service.states import JobState
+from tests.faults.deployment import Deployment, ball, ended, lower_bound, obstinate_model
+from tests.random_networks import dense_model
+
+HARD = obstinate_model()
+EASY = dense_model(1, (3, 5, 2))
+
+
+def test_job_runs_to_a_verdict(deployment: Deployment) -> None:
+    deployment.start_worker()
+    job = deployment.wait(deployment.submit(EASY, ball(3, 0.01)), ended)
+    assert job.state is JobState.SUCCEEDED
+    assert job.verdict is not None
+    assert job.verdict["verdict"] in {"robust", "counterexample"}
+    assert [attempt.outcome for attempt in job.attempts] == ["succeeded"]
+    kinds = [(event.kind, event.data.get("state")) for event in deployment.events.read(job.id)]
+    assert kinds[0] == ("state", "running")
+    assert kinds[-1] == ("state", "succeeded")
+
+
+def test_killed_worker_takes_its_job_along_and_another_attempt_ends_it(deployment: Deployment) -> None:
+    worker = deployment.start_worker()
+    job = deployment.submit(HARD, ball(12), time_limit=6.0)
+    deployment.wait_for_bounds(job)
+    child = deployment.child_of(worker)
+    worker.kill()
+    worker.wait()
+    psutil.wait_procs([child], timeout=5)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    deployment.start_worker()
+    job = deployment.wait(job, ended, reap=True)
+    assert job.state is JobState.SUCCEEDED
+    assert job.verdict is not None
+    assert (job.verdict["verdict"], job.verdict["reason"]) == ("unknown", "timeout")
+    assert [attempt.outcome for attempt in job.attempts] == ["queued", "succeeded"]
+    assert job.losses == 1
+
+
+def test_cancel_returns_within_two_seconds_with_bounds(deployment: Deployment) -> None:
+    deployment.start_worker()
+    job = deployment.submit(HARD, ball(12))
+    running = deployment.wait_for_bounds(job)
+    asked = time.monotonic()
+    deployment.ledger.request_cancel(job.id)
+    job = deployment.wait(job, ended)
+    assert time.monotonic() - asked < 2.0
+    assert job.state is JobState.CANCELLED
+    assert job.verdict is not None
+    assert (job.verdict["verdict"], job.verdict["reason"]) == ("unknown", "cancelled")
+    assert lower_bound(job.verdict) >= lower_bound(running.progress)
+
+
+def test_killed_child_is_noticed_at_once_and_retried(deployment: Deployment) -> None:
+    worker = deployment.start_worker()
+    job = deployment.submit(HARD, ball(12), time_limit=5.0)
+    deployment.wait_for_bounds(job)
+    deployment.child_of(worker).kill()
+    again = deployment.wait(job, lambda j: j.attempt == 2, seconds=5)
+    assert again.attempts[0].reason == "the solver's process ended abruptly (signal SIGKILL)"
+    assert worker.poll() is None
+    assert deployment.wait(job, ended).state is JobState.SUCCEEDED
+
+
+def test_attempts_are_limited(deployment: Deployment) -> None:
+    worker = deployment.start_worker()
+    job = deployment.submit(HARD, ball(12))
+    for attempt in range(1, deployment.settings.max_attempts + 1):
+        deployment.wait(job, lambda j, n=attempt: j.attempt == n and j.progress is not None)
+        deployment.child_of(worker).kill()
+    job = deployment.wait(job, ended)
+    assert job.state is JobState.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "crashed"
+
+
+def test_terminated_worker_gives_its_job_back_at_no_cost(deployment: Deployment) -> None:
+    worker = deployment.start_worker()
+    job = deployment.submit(HARD, ball(12), time_limit=5.0)
+    deployment.wait_for_bounds(job)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    job = deployment.ledger.job(job.id)
+    assert job.state is JobState.QUEUED
+    assert (job.attempt, job.losses) == (1, 0)
+    deployment.start_worker()
+    job = deployment.wait(job, ended)
+    assert job.state is JobState.SUCCEEDED
+    assert [attempt.outcome for attempt in job.attempts] == ["queued", "succeeded"]
