@@ -26,6 +26,8 @@ from networks.graph import Network
 from networks.onnx_reader import load, load_bytes
 from networks.property import Clause, Property, Query, Row
 from networks.region import Region
+from networks.summary import summarise
+from networks.vnnlib import parse_vnnlib, read_vnnlib
 
 __all__ = [
     "Clause",
@@ -50,4 +52,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_bytes",
+    "parse_vnnlib",
+    "read_vnnlib",
+    "summarise",
 ]

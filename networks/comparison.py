@@ -1,12 +1,12 @@
 """Our reading of a network against ONNX Runtime's, on sampled inputs.
 
-ONNX Runtime computes in float32, so the two differ by rounding, and how much depends on the network: cancellation between
-huge weights can leave no correct digit. The tolerance is therefore measured on the network itself. Each affine node's
-value ``z = Σ L h + b``, computed in float32 with n summands in any order, is off by at most ``γ_n (Σ |L| |h| + |b|)`` with
-``γ_n ≈ n 2⁻²⁴``. We evaluate the network in float64 with every node displaced by that much, upwards, downwards
-and in random directions, and allow a multiple of how far the outputs move. This lets through what rounding can explain
-and still refuses a transposed weight or a forgotten pad in a deep network, where the worst case over all directions would
-allow anything.
+ONNX Runtime computes in float32, so the two differ by rounding, and how much depends on the network: cancellation
+between huge weights can leave no correct digit. The tolerance is therefore measured on the network itself. Each affine
+node's value ``z = Σ L h + b``, computed in float32 with n summands in any order, is off by at most
+``γ_n (Σ |L| |h| + |b|)`` with ``γ_n ≈ n 2⁻²⁴``. We evaluate the network in float64 with every node displaced by that
+much, upwards, downwards and in random directions, and allow a multiple of how far the outputs move. This lets through
+what rounding can explain and still refuses a transposed weight or a forgotten pad in a deep network, where the worst
+case over all directions would allow anything.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def _fan_in(linear: LinearMap) -> int:
         case Dense():
             return linear.in_features
         case Conv():
-            return math.prod(linear.weight.shape[1:])
+            return int(math.prod(linear.weight.shape[1:]))
         case ConvTranspose():
-            return math.prod(linear.weight.shape[2:]) * linear.weight.shape[0] // linear.groups
+            return int(math.prod(linear.weight.shape[2:]) * linear.weight.shape[0] // linear.groups)
         case _:
             return 1

@@ -73,8 +73,8 @@ class Dataset:
             raise DatasetError(msg)
         if images.dtype != np.uint8 and images.dtype.kind != "f":
             msg = (
-                f"data set {name}: images have element type {images.dtype}; uint8 (divided by 255) or floating point is "
-                "needed"
+                f"data set {name}: images have element type {images.dtype}; uint8 (divided by 255) or floating point "
+                "is needed"
             )
             raise DatasetError(msg)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -127,8 +127,8 @@ class Dataset:
         """
         if self.features != network.inputs:
             msg = (
-                f"data set {self.name} has inputs of shape {self.stored.shape[1:]} ({self.features} entries), but network "
-                f"{network.name} takes {network.input_shape} ({network.inputs} entries)"
+                f"data set {self.name} has inputs of shape {self.stored.shape[1:]} ({self.features} entries), but "
+                f"network {network.name} takes {network.input_shape} ({network.inputs} entries)"
             )
             raise DatasetError(msg)
         wrong = np.flatnonzero((self.labels < 0) | (self.labels >= network.outputs))

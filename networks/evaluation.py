@@ -49,7 +49,7 @@ def values(network: Network, x: ArrayLike) -> list[Array]:
 
 
 def apply(linear: LinearMap, h: Array, *, absolute: bool = False) -> Array:
-    """``L h`` for a batch ``h`` of shape ``(B, in_features)``, or ``|L| h`` when ``absolute``; shape ``(B, out_features)``."""
+    """``L h``, or ``|L| h`` when ``absolute``, for a batch: ``(B, in_features)`` to ``(B, out_features)``."""
     match linear:
         case Identity():
             return h
@@ -67,7 +67,7 @@ def apply(linear: LinearMap, h: Array, *, absolute: bool = False) -> Array:
             return _convolve_transposed(linear, h, _weight(linear.weight, absolute))
 
 
-def _weight(weight: Array, absolute: bool) -> Array:  # noqa: FBT001
+def _weight(weight: Array, absolute: bool) -> Array:
     return np.abs(weight) if absolute else weight
 
 
@@ -86,7 +86,7 @@ def _convolve(linear: Conv, h: Array, weight: Array) -> Array:
     grouped = windows.reshape(batch, linear.groups, in_channels, *windows.shape[2:])
     rows = np.moveaxis(grouped, 2, 2 + rank).reshape(batch, linear.groups, -1, in_channels * int(np.prod(kernel)))
     matrix = weight.reshape(linear.groups, out_channels, -1)
-    return np.einsum("bgpk,gok->bgop", rows, matrix, optimize=True).reshape(batch, -1)
+    return np.asarray(np.matmul(matrix, rows.swapaxes(2, 3))).reshape(batch, -1)
 
 
 def _convolve_transposed(linear: ConvTranspose, h: Array, weight: Array) -> Array:

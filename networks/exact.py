@@ -6,7 +6,8 @@ something is to be proved, inward where a float32 counterexample must belong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 from typing import TypeAlias
@@ -14,57 +15,79 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Number", "exact", "round_down", "round_up"]
+__all__ = ["Number", "enclose", "exact", "narrow_down", "narrow_up"]
 
 Number: TypeAlias = int | float | str | Decimal | Fraction | np.floating | np.integer
+
+_LARGEST_EXPONENT = 5000
+"""Decimal exponents beyond this are refused: 1e999999999 is a few bytes of text and gigabytes of digits."""
 
 
 def exact(value: Number) -> Fraction:
     """The rational that ``value`` denotes.
 
     Strings and Python floats are read as the decimal that was written (``0.1`` is 1/10: Python prints a float as the
-    shortest decimal that denotes it). NumPy scalars are data, not text: their binary value is taken exactly.
+    shortest decimal that denotes it); a string may also be a quotient, ``8/255``. NumPy scalars are data, not text:
+    their binary value is taken exactly.
 
     Raises:
-        ValueError: not a finite number.
+        ValueError: not a finite number, or one with an exponent of more than a few thousand.
     """
     if isinstance(value, np.generic):
         value = value.item() if isinstance(value, np.integer) else Fraction(float(value))
     elif isinstance(value, float):
         value = repr(value)
     try:
+        if isinstance(value, str | Decimal):
+            value = str(value)
+            _, e, exponent = value.partition("E" if "E" in value else "e")
+            if e and abs(int(exponent)) > _LARGEST_EXPONENT:
+                msg = "its exponent is too large"
+                raise ValueError(msg)
         return Fraction(value)
-    except (ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         msg = f"expected a finite number, got {value!r}"
         raise ValueError(msg) from error
 
 
-def _round(values: Sequence[Fraction], dtype: type[np.floating], *, up: bool) -> NDArray[np.floating]:
-    towards = dtype(np.inf) if up else dtype(-np.inf)
-    out = np.empty(len(values), dtype)
-    limit = Fraction(float(np.finfo(dtype).max))
-    for i, value in enumerate(values):
-        if abs(value) > limit:
-            msg = f"{float(value) if abs(value) < 10**300 else 'a value'} is beyond the range of {np.dtype(dtype).name}"
-            raise ValueError(msg)
-        near = dtype(value.numerator / value.denominator)
-        if not np.isfinite(near):
-            near = dtype(np.finfo(dtype).max) * dtype(np.sign(near))
-        # int / int is correctly rounded to float64; to float32 the double rounding may be off by one unit.
-        while (Fraction(float(near)) < value) if up else (Fraction(float(near)) > value):
-            near = np.nextafter(near, towards)
-        back = np.nextafter(near, -towards)
-        if np.isfinite(back) and ((Fraction(float(back)) >= value) if up else (Fraction(float(back)) <= value)):
-            near = back
-        out[i] = near
-    return out
+def enclose(values: Iterable[Fraction]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The nearest float64 numbers at most and at least ``values``: two arrays of shape ``(N,)``.
+
+    Raises:
+        ValueError: a value is beyond the range of float64.
+    """
+    down, up = [], []
+    for value in values:
+        numerator, denominator = value.as_integer_ratio()
+        try:
+            # int / int is correctly rounded, so the value lies between this number and one of its neighbours.
+            near = numerator / denominator
+        except OverflowError as error:
+            msg = "a value is beyond the range of float64"
+            raise ValueError(msg) from error
+        top, bottom = near.as_integer_ratio()
+        excess = top * denominator - numerator * bottom
+        down.append(near if excess <= 0 else math.nextafter(near, -math.inf))
+        up.append(near if excess >= 0 else math.nextafter(near, math.inf))
+    low, high = np.array(down, np.float64), np.array(up, np.float64)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        msg = "a value is beyond the range of float64"
+        raise ValueError(msg)
+    return low, high
 
 
-def round_down(values: Sequence[Fraction], dtype: type[np.floating] = np.float64) -> NDArray[np.floating]:
-    """The largest ``dtype`` numbers that are at most ``values``; shape ``(len(values),)``."""
-    return _round(values, dtype, up=False)
+def narrow_down(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The largest float32 numbers that are at most ``values``, shape kept; -inf below the range of float32."""
+    near = _nearest(values)
+    return np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)
 
 
-def round_up(values: Sequence[Fraction], dtype: type[np.floating] = np.float64) -> NDArray[np.floating]:
-    """The smallest ``dtype`` numbers that are at least ``values``; shape ``(len(values),)``."""
-    return _round(values, dtype, up=True)
+def narrow_up(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The smallest float32 numbers that are at least ``values``, shape kept; inf above the range of float32."""
+    near = _nearest(values)
+    return np.where(near < values, np.nextafter(near, np.float32(np.inf)), near)
+
+
+def _nearest(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)

@@ -77,7 +77,7 @@ def parse(data: bytes) -> Any:
         NetworkFormatError: not an ONNX model, without nodes, or with weights outside the file.
     """
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     model = onnx.ModelProto()
     try:

@@ -4,9 +4,9 @@ The reader walks the ONNX graph in order, hands every node that the output depen
 (`networks.operators`), and drops canonical nodes that nothing uses. What comes out is then compared with ONNX Runtime
 on sampled inputs (`networks.comparison`), so that a misread file is refused rather than verified.
 
-Semantics: weights are taken exactly as stored and arithmetic is over the reals. Where a weight has to be computed (batch
-normalisation, division by a constant), the network that is verified is the one with the float64 result, and `Network.notes`
-says so.
+Semantics: weights are taken exactly as stored and arithmetic is over the reals. Where a weight has to be computed
+(batch normalisation, division by a constant), the network that is verified is the one with the float64 result, and
+`Network.notes` says so.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def load_bytes(data: bytes, name: str = "", *, max_bytes: int = MAX_BYTES, compa
         data: the file's bytes.
         name: how messages and reports call the network.
         max_bytes: refuse what is larger, before or after decompression.
-        compare: compare the result with ONNX Runtime on sampled inputs. Leave it out only where ONNX Runtime must not be
-            imported and the file is known to have passed.
+        compare: compare the result with ONNX Runtime on sampled inputs. Leave it out only where ONNX Runtime must not
+            be imported and the file is known to have passed.
 
     Raises:
         NetworkFormatError: not ONNX, damaged, too large, with external data, or not of one input and one output.
@@ -152,8 +152,8 @@ def _input_shape(value: Any) -> tuple[int, ...]:
         raise NetworkShapeError(msg)
     if len(fixed) > 1 and fixed[0] != 1:
         msg = (
-            f"the input {value.name!r} has shape {list(fixed)}, a batch of {fixed[0]}; one input at a time is verified: "
-            "export the network with a first dimension of 1"
+            f"the input {value.name!r} has shape {list(fixed)}, a batch of {fixed[0]}; one input at a time is "
+            "verified: export the network with a first dimension of 1"
         )
         raise NetworkShapeError(msg)
     return fixed
@@ -163,10 +163,10 @@ def _rewrite(trace: Trace, call: Call, domain: str) -> list[Tensor]:
     operator = supported().get(call.op) if domain in ("", "ai.onnx") else None
     if operator is None:
         prefix = f"{domain}." if domain not in ("", "ai.onnx") else ""
-        raise call.refusal(f"there is no rewrite of {prefix}{call.op} to affine maps and ReLUs")
+        call.refuse(f"there is no rewrite of {prefix}{call.op} to affine maps and ReLUs")
     unknown = sorted(set(call.attributes) - operator.attributes)
     if unknown:
-        raise call.refusal(f"attribute {unknown[0]!r} = {call.attributes[unknown[0]]!r} is unknown")
+        call.refuse(f"attribute {unknown[0]!r} = {call.attributes[unknown[0]]!r} is unknown")
     trace.name = call.name
     try:
         result = operator.rule(trace, call)
@@ -190,10 +190,10 @@ def _strip(trace: Trace, call: Call) -> Tensor:
     # Before opset 13 all dimensions from the axis on were normalised together.
     group = value.shape[axis:] if call.opset < 13 else value.shape[axis : axis + 1]
     if int(np.prod(group)) != value.features:
-        raise call.refusal("it does not normalise over all outputs")
+        call.refuse("it does not normalise over all outputs")
     trace.note(
-        f"the final {call.op} was left out: outputs are the logits before it, and which of two outputs is larger is the "
-        "same for both"
+        f"the final {call.op} was left out: the decision is on the logits before it, where the order of the outputs is "
+        "the same"
     )
     return value
 

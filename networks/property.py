@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.errors import PropertyError
-from networks.exact import round_down
+from networks.exact import enclose
 from networks.region import Region
 
 __all__ = ["Clause", "Property", "Query", "Row"]
@@ -56,12 +56,17 @@ class Clause:
                 if not 0 <= i < self.outputs:
                     msg = f"output {i} does not exist: the network has {self.outputs} outputs, 0 to {self.outputs - 1}"
                     raise PropertyError(msg)
-                if Fraction(float(c)) != c:
+                if not _binary(c):
                     msg = (
                         f"coefficient {c} of output {i} is not a binary floating-point number; multiply the row by a "
                         "positive constant that makes every coefficient one"
                     )
                     raise PropertyError(msg)
+            try:
+                enclose([row.offset])
+            except ValueError as error:
+                msg = f"clause {self.label!r} compares with a number that is too large: {error}"
+                raise PropertyError(msg) from error
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:
@@ -75,7 +80,7 @@ class Clause:
     @cached_property
     def offsets(self) -> NDArray[np.float64]:
         """The rows' offsets rounded down, shape ``(rows,)``: a positive lower bound stays a proof."""
-        return round_down([row.offset for row in self.rows])
+        return enclose(row.offset for row in self.rows)[0]
 
     def margin(self, y: NDArray[np.floating]) -> Fraction:
         """The largest row at ``y``; the clause is violated where it is at most 0."""
@@ -152,3 +157,10 @@ class Query:
     @property
     def clauses(self) -> int:
         return sum(len(prop.clauses) for _, prop in self.cases)
+
+
+def _binary(c: Fraction) -> bool:
+    try:
+        return Fraction(float(c)) == c
+    except OverflowError:
+        return False

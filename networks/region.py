@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from networks.errors import RegionError
-from networks.exact import Number, exact, round_down, round_up
+from networks.exact import Number, enclose, exact, narrow_down, narrow_up
 
 __all__ = ["Region"]
 
@@ -56,15 +56,18 @@ class Region:
                 )
                 raise RegionError(msg)
         try:
-            object.__setattr__(self, "lower", round_down(self.exact_lower))
-            object.__setattr__(self, "upper", round_up(self.exact_upper))
-            object.__setattr__(self, "replay_lower", round_up(self.exact_lower, np.float32))
-            object.__setattr__(self, "replay_upper", round_down(self.exact_upper, np.float32))
+            lower, inner_lower = enclose(self.exact_lower)
+            inner_upper, upper = enclose(self.exact_upper)
         except ValueError as error:
             msg = f"an end point of the region cannot be represented: {error}"
             raise RegionError(msg) from error
+        object.__setattr__(self, "lower", lower)
+        object.__setattr__(self, "upper", upper)
+        # Rounding twice in one direction is rounding once: every float32 number is a float64 number.
+        object.__setattr__(self, "replay_lower", narrow_up(inner_lower))
+        object.__setattr__(self, "replay_upper", narrow_down(inner_upper))
         if self.center is None and self.replayable:
-            middle = (self.lower + self.upper) / 2
+            middle = self.lower / 2 + self.upper / 2
             object.__setattr__(self, "center", self.project(middle))
 
     @classmethod
@@ -105,6 +108,9 @@ class Region:
         """
         with np.errstate(over="ignore"):
             point = np.asarray(center, dtype=np.float64).astype(np.float32).reshape(-1)
+        if not point.size:
+            msg = "the input has no entries; give one number for each input of the network"
+            raise RegionError(msg)
         if not np.isfinite(point).all():
             bad = int(np.flatnonzero(~np.isfinite(point))[0])
             msg = f"the input must be finite numbers, but entry {bad} is {point[bad]}"
@@ -117,7 +123,9 @@ class Region:
         if radius < 0:
             msg = f"epsilon must be at least 0, got {epsilon}"
             raise RegionError(msg)
-        values = [Fraction(float(v)) for v in point]
+        # Images have few distinct values; arithmetic on rationals is what takes the time.
+        distinct, place = np.unique(point, return_inverse=True)
+        values = [Fraction(v) for v in distinct.tolist()]
         low = [v - radius for v in values]
         high = [v + radius for v in values]
         if domain is not None:
@@ -126,9 +134,8 @@ class Region:
             except ValueError as error:
                 msg = f"the domain must be two finite numbers, got {list(domain)!r}"
                 raise RegionError(msg) from error
-            outside = [i for i, v in enumerate(values) if not least <= v <= most]
-            if outside:
-                i = outside[0]
+            if not least <= values[0] <= values[-1] <= most:
+                i = int(np.argmin(point)) if values[0] < least else int(np.argmax(point))
                 msg = (
                     f"input entry {i} is {point[i]:g}, outside the domain [{float(least):g}, {float(most):g}]; "
                     "scale the input as the network expects it, or give the right domain"
@@ -139,7 +146,8 @@ class Region:
         statement: dict[str, Any] = {"kind": "ball", "norm": "linf", "epsilon": str(epsilon)}
         if domain is not None:
             statement["domain"] = [str(domain[0]), str(domain[1])]
-        return cls(tuple(low), tuple(high), center=point, statement=statement)
+        spread = place.tolist()
+        return cls(tuple(low[i] for i in spread), tuple(high[i] for i in spread), center=point, statement=statement)
 
     @property
     def inputs(self) -> int:
@@ -176,7 +184,7 @@ class Region:
 def _exact_entries(values: Sequence[Number] | ArrayLike, what: str) -> tuple[Fraction, ...]:
     entries = values.reshape(-1) if isinstance(values, np.ndarray) else values
     out = []
-    for i, value in enumerate(entries):  # type: ignore[arg-type,var-annotated]
+    for i, value in enumerate(entries):  # type: ignore[arg-type]
         try:
             out.append(exact(value))
         except ValueError as error:

@@ -1,9 +1,9 @@
 """The canonical network while it is being built from an ONNX graph.
 
 Every tensor of the ONNX graph is either a constant (a NumPy array) or a `View`: the entries of one canonical node,
-reordered. Flatten, Reshape, Transpose, Slice and their like only make another view, so they cost no node, and chains of
-them compose exactly, being integer arithmetic. A view becomes a node of its own (a `Gather`) only when something needs its
-entries in that order.
+reordered. Flatten, Reshape, Transpose, Slice and their like only make another view, so they cost no node, and chains
+of them compose exactly, being integer arithmetic. A view becomes a node of its own (a `Gather`) only when something
+needs its entries in that order.
 """
 
 from __future__ import annotations
@@ -80,13 +80,11 @@ class Trace:
             self.notes.append(text)
 
     def affine(
-        self, terms: Sequence[tuple[int, LinearMap]], shape: tuple[int, ...], bias: NDArray[np.float64] | None = None
+        self, terms: Sequence[tuple[int, LinearMap]], shape: tuple[int, ...], bias: NDArray[np.float64] | float = 0.0
     ) -> View:
-        """Append ``Σ L_i(h_i) + bias``; ``shape`` is its ONNX shape, ``bias`` broadcasts to it (default 0)."""
+        """Append ``Σ L_i(h_i) + bias``; ``shape`` is its ONNX shape, to which ``bias`` broadcasts."""
         check_size(shape)
-        offset = (
-            np.zeros(math.prod(shape)) if bias is None else np.broadcast_to(bias, shape).astype(np.float64).reshape(-1)
-        )
+        offset = np.broadcast_to(np.asarray(bias, np.float64), shape).reshape(-1)
         for parent, linear in terms:
             assert linear.in_features == self.nodes[parent].features
             assert linear.out_features == offset.size
@@ -107,12 +105,12 @@ class Trace:
         self.nodes.append(ReluNode(parent, shape, self.name))
         return View(len(self.nodes) - 1, value.shape)
 
-    def scaled(self, value: View, factors: NDArray[np.float64]) -> View:
+    def scaled(self, value: View, factors: NDArray[np.float64] | float) -> View:
         """Append ``factors ⊙ value``; the factors broadcast to the value's shape."""
         flat = np.broadcast_to(factors, value.shape).astype(np.float64).reshape(-1)
         return self.affine([(self.plain(value), Scale(flat))], value.shape)
 
-    def shifted(self, value: View, constant: NDArray[np.float64]) -> View:
+    def shifted(self, value: View, constant: NDArray[np.float64] | float) -> View:
         """``value + constant``, where the constant broadcasts to the value's shape.
 
         A node without bias takes the constant as its bias (MatMul followed by Add); its old form is pruned later unless

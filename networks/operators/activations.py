@@ -58,13 +58,13 @@ def _clip(trace: Trace, call: Call) -> Tensor:
     x = call.view(0)
     low, high = _clip_bound(call, 1, "min"), _clip_bound(call, 2, "max")
     if low is not None and high is not None and low > high:
-        raise call.refusal(f"its minimum {low:g} is above its maximum {high:g}")
+        call.refuse(f"its minimum {low:g} is above its maximum {high:g}")
     value = x
     if low is not None:
-        excess = trace.relu(trace.shifted(x, np.float64(-low)) if low else x)
-        value = trace.affine([trace.term(excess)], x.shape, np.float64(low)) if low else excess
+        excess = trace.relu(trace.shifted(x, -low) if low else x)
+        value = trace.affine([trace.term(excess)], x.shape, low) if low else excess
     if high is not None:
-        excess = trace.relu(trace.shifted(x, np.float64(-high)) if high else x)
+        excess = trace.relu(trace.shifted(x, -high) if high else x)
         value = trace.affine([trace.term(value), trace.negated(excess)], x.shape)
     return value
 
@@ -78,7 +78,7 @@ def _clip_bound(call: Call, i: int, name: str) -> float | None:
     else:
         return None
     if np.isnan(bound):
-        raise call.refusal(f"its {name} is NaN")
+        call.refuse(f"its {name} is NaN")
     return None if abs(bound) >= float(np.finfo(np.float32).max) else bound
 
 
@@ -88,7 +88,8 @@ def _max(trace: Trace, call: Call) -> Tensor:
         if isinstance(a, View) and isinstance(b, View):
             return trace.maximum(a, b)
         if isinstance(a, View):
-            c = call.finite(b, "constant")  # type: ignore[arg-type]
+            assert isinstance(b, np.ndarray)
+            c = call.finite(b, "constant")
             excess = trace.relu(trace.shifted(a, -c))
             return trace.affine([trace.term(excess)], a.shape, c)
         return larger(b, a) if isinstance(b, View) else np.maximum(a, b)
@@ -105,7 +106,8 @@ def _min(trace: Trace, call: Call) -> Tensor:
             excess = trace.relu(trace.affine([trace.term(a), trace.negated(b)], a.shape))
             return trace.affine([trace.term(a), trace.negated(excess)], a.shape)
         if isinstance(a, View):
-            c = call.finite(b, "constant")  # type: ignore[arg-type]
+            assert isinstance(b, np.ndarray)
+            c = call.finite(b, "constant")
             excess = trace.relu(trace.shifted(a, -c))
             return trace.affine([trace.term(a), trace.negated(excess)], a.shape)
         return smaller(b, a) if isinstance(b, View) else np.minimum(a, b)

@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 from networks.operators.registry import Call, operator
 from networks.tracing import Constant, Tensor, Trace, View, check_size
 
-__all__ = ["aligned"]
+__all__ = ["aligned", "broadcast", "reciprocal"]
+
+
+def broadcast(trace: Trace, value: View, shape: tuple[int, ...]) -> View:
+    """The value repeated to ``shape``, by NumPy's rules, which are ONNX's."""
+    check_size(shape)
+    return value if value.shape == shape else trace.rearranged(value, lambda a: np.broadcast_to(a, shape))
 
 
 def aligned(trace: Trace, *tensors: Tensor) -> list[Tensor]:
-    """The tensors broadcast to one shape: views as views, constants as they are."""
+    """The tensors with views broadcast to their common shape; constants stay as they are."""
     shape = np.broadcast_shapes(*(t.shape for t in tensors))
-    check_size(shape)
-    return [
-        trace.rearranged(t, lambda a: np.broadcast_to(a, shape)) if isinstance(t, View) and t.shape != shape else t
-        for t in tensors
-    ]
+    return [broadcast(trace, t, shape) if isinstance(t, View) else t for t in tensors]
 
 
 def _folded(trace: Trace, call: Call, function: Callable[..., Any], *tensors: Constant) -> Constant:
@@ -68,7 +70,7 @@ def _neg(trace: Trace, call: Call) -> Tensor:
 def _mul(trace: Trace, call: Call) -> Tensor:
     a, b = aligned(trace, call.required(0), call.required(1))
     if isinstance(a, View) and isinstance(b, View):
-        raise call.refusal("both factors depend on the input, so it is not piecewise linear")
+        call.refuse("both factors depend on the input, so it is not piecewise linear")
     if isinstance(a, View):
         return trace.scaled(a, call.weights(1, "factor"))
     if isinstance(b, View):
@@ -80,11 +82,11 @@ def _mul(trace: Trace, call: Call) -> Tensor:
 def _div(trace: Trace, call: Call) -> Tensor:
     a, b = aligned(trace, call.required(0), call.required(1))
     if isinstance(b, View):
-        raise call.refusal("the divisor depends on the input, so it is not piecewise linear")
+        call.refuse("the divisor depends on the input, so it is not piecewise linear")
     if isinstance(a, View):
         return trace.scaled(a, reciprocal(trace, call, call.weights(1, "divisor")))
     if not b.all():
-        raise call.refusal("it divides constants by zero")
+        call.refuse("it divides constants by zero")
     if a.dtype.kind in "iu":
         # ONNX rounds integer quotients towards zero; these are computations with shapes.
         return np.trunc(np.divide(a, b)).astype(np.int64)
@@ -96,7 +98,7 @@ def reciprocal(trace: Trace, call: Call, divisor: NDArray[np.float64]) -> NDArra
     with np.errstate(divide="ignore", over="ignore"):
         out = 1.0 / divisor
     if not np.isfinite(out).all():
-        raise call.refusal("a divisor is zero, or too small for its reciprocal to be represented")
+        call.refuse("a divisor is zero, or too small for its reciprocal to be represented")
     if (np.abs(np.frexp(divisor)[0]) != 0.5).any():
         trace.note(f"weights rounded to float64 at {call.op} node {call.name!r} (division by a constant)")
     return out

@@ -20,17 +20,17 @@ _SCALARS: dict[str, Any] = {
 
 
 @operator("Constant", "value", *_SCALARS)
-def _constant(trace: Trace, call: Call) -> Tensor:
+def _constant(_: Trace, call: Call) -> Tensor:
     if "value" in call.attributes:
         return np.asarray(call.attributes["value"])
-    for name, dtype in _SCALARS.items():
-        if name in call.attributes:
-            return np.asarray(call.attributes[name], dtype)
-    raise call.refusal("it has none of the attributes value, value_float, value_floats, value_int, value_ints")
+    given = [name for name in _SCALARS if name in call.attributes]
+    if not given:
+        call.refuse(f"it has none of the attributes value, {', '.join(_SCALARS)}")
+    return np.asarray(call.attributes[given[0]], _SCALARS[given[0]])
 
 
 @operator("ConstantOfShape", "value")
-def _constant_of_shape(trace: Trace, call: Call) -> Tensor:
+def _constant_of_shape(_: Trace, call: Call) -> Tensor:
     shape = tuple(int(d) for d in call.constant(0, "shape").reshape(-1))
     check_size(shape)
     value = np.asarray(call.attributes.get("value", np.zeros(1, np.float32)))
@@ -38,6 +38,6 @@ def _constant_of_shape(trace: Trace, call: Call) -> Tensor:
 
 
 @operator("Shape", "start", "end")
-def _shape(trace: Trace, call: Call) -> Tensor:
+def _shape(_: Trace, call: Call) -> Tensor:
     shape = call.required(0).shape
     return np.asarray(shape[slice(call.attributes.get("start"), call.attributes.get("end"))], np.int64)

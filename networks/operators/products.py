@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.graph import Conv
-from networks.operators.arithmetic import aligned
+from networks.operators.arithmetic import broadcast
 from networks.operators.registry import Call, operator
 from networks.tracing import Tensor, Trace, View
 
@@ -28,16 +28,17 @@ def _gemm(trace: Trace, call: Call) -> Tensor:
         weight, factor = _scaled_weight(alpha, call.finite(a, "weight"))
         product = _times_left(trace, call, weight, b)
     else:
-        raise call.refusal("exactly one of A and B must be constant")
+        call.refuse("exactly one of A and B must be constant")
     if factor != 1.0:
-        product = trace.scaled(product, np.float64(factor))
+        product = trace.scaled(product, factor)
     c = call.input(2)
     if c is None or beta == 0.0:
         return product
     if isinstance(c, View):
-        (c,) = aligned(trace, c, np.empty(product.shape))[:1]
-        added = trace.scaled(c, np.float64(beta)) if beta != 1.0 else c  # type: ignore[arg-type]
-        return trace.affine([trace.term(product), trace.term(added)], product.shape)  # type: ignore[arg-type]
+        added = broadcast(trace, c, product.shape)
+        if beta != 1.0:
+            added = trace.scaled(added, beta)
+        return trace.affine([trace.term(product), trace.term(added)], product.shape)
     bias = call.weights(2, "bias")
     if not exact_product(beta, bias):
         trace.note(f"weights rounded to float64 at Gemm node {call.name!r} (beta times bias)")
@@ -55,7 +56,7 @@ def exact_product(factor: float, weight: NDArray[np.float64]) -> bool:
 
 
 def _scaled_weight(alpha: float, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """alpha times the weight, or the weight and what is left to multiply with where the product would round."""
+    """The weight times alpha, or the weight and what is left to multiply with where the product would round."""
     with np.errstate(over="ignore"):
         return (alpha * weight, 1.0) if exact_product(alpha, weight) else (weight, alpha)
 
@@ -64,16 +65,17 @@ def _scaled_weight(alpha: float, weight: NDArray[np.float64]) -> tuple[NDArray[n
 def _matmul(trace: Trace, call: Call) -> Tensor:
     a, b = call.required(0), call.required(1)
     if isinstance(a, View) and isinstance(b, View):
-        raise call.refusal("both factors depend on the input, so it is not piecewise linear")
+        call.refuse("both factors depend on the input, so it is not piecewise linear")
     if not isinstance(a, View) and not isinstance(b, View):
         trace.note(f"constants computed in float64 at MatMul node {call.name!r}")
-        return np.matmul(call.weights(0, "factor"), call.weights(1, "factor"))
-    # Leading dimensions of size 1 are only batch dimensions; what the result's shape owes to them is put back at the end.
+        return np.asarray(np.matmul(call.weights(0, "factor"), call.weights(1, "factor")))
+    # Leading dimensions of size 1 are only batches; what the result's shape owes to them is put back at the end.
     shape = np.matmul(np.empty(a.shape, np.bool_), np.empty(b.shape, np.bool_)).shape
     if isinstance(a, View):
-        product = _times_right(trace, call, _as_matrix(trace, call, a, row=True), _plain_matrix(call, b, 1, row=False))
+        product = _times_right(trace, call, _as_matrix(trace, call, a, row=True), _plain_matrix(call, 1, row=False))
     else:
-        product = _times_left(trace, call, _plain_matrix(call, a, 0, row=True), _as_matrix(trace, call, b, row=False))  # type: ignore[arg-type]
+        assert isinstance(b, View)
+        product = _times_left(trace, call, _plain_matrix(call, 0, row=True), _as_matrix(trace, call, b, row=False))
     return View(product.node, shape, product.indices)
 
 
@@ -81,18 +83,16 @@ def _as_matrix(trace: Trace, call: Call, value: View, *, row: bool) -> View:
     if len(value.shape) == 1:
         return trace.rearranged(value, lambda a: a.reshape((1, -1) if row else (-1, 1)))
     if any(d != 1 for d in value.shape[:-2]):
-        raise call.refusal(
-            f"a stack of matrices of shape {value.shape} is multiplied; only a single matrix is supported"
-        )
+        call.refuse(f"a stack of matrices of shape {value.shape} is multiplied; only a single matrix is supported")
     return trace.rearranged(value, lambda a: a.reshape(a.shape[-2:]))
 
 
-def _plain_matrix(call: Call, value: NDArray[np.float64], i: int, *, row: bool) -> NDArray[np.float64]:
+def _plain_matrix(call: Call, i: int, *, row: bool) -> NDArray[np.float64]:
     weight = call.weights(i, "factor")
     if weight.ndim == 1:
         return weight.reshape((1, -1) if row else (-1, 1))
     if any(d != 1 for d in weight.shape[:-2]):
-        raise call.refusal(f"the constant is a stack of matrices of shape {weight.shape}; only one is supported")
+        call.refuse(f"the constant is a stack of matrices of shape {weight.shape}; only one is supported")
     return weight.reshape(weight.shape[-2:])
 
 
@@ -100,7 +100,7 @@ def _times_right(trace: Trace, call: Call, a: View, weight: NDArray[np.float64])
     """``A W`` for A of shape ``(rows, k)`` and W of shape ``(k, m)``."""
     rows, inner = a.shape
     if weight.shape[0] != inner:
-        raise call.refusal(f"the inner dimensions {inner} and {weight.shape[0]} differ")
+        call.refuse(f"the inner dimensions {inner} and {weight.shape[0]} differ")
     if rows == 1:
         return trace.multiplied(np.ascontiguousarray(weight.T), a, (1, weight.shape[1]))
     turned = _times_left(trace, call, weight.T, trace.rearranged(a, np.transpose))
@@ -111,7 +111,7 @@ def _times_left(trace: Trace, call: Call, weight: NDArray[np.float64], b: View) 
     """``W B`` for W of shape ``(m, k)`` and B of shape ``(k, columns)``: a convolution with a kernel of one entry."""
     inner, columns = b.shape
     if weight.shape[1] != inner:
-        raise call.refusal(f"the inner dimensions {weight.shape[1]} and {inner} differ")
+        call.refuse(f"the inner dimensions {weight.shape[1]} and {inner} differ")
     out = weight.shape[0]
     if columns == 1:
         return trace.multiplied(np.ascontiguousarray(weight), b, (out, 1))
@@ -124,15 +124,15 @@ def _times_left(trace: Trace, call: Call, weight: NDArray[np.float64], b: View) 
 def _batch_normalization(trace: Trace, call: Call) -> Tensor:
     value = call.view(0)
     if call.attributes.get("training_mode", 0):
-        raise call.refusal("it is in training mode; export the network for inference")
+        call.refuse("it is in training mode; export the network for inference")
     if call.attributes.get("spatial", 1) != 1:
-        raise call.refusal("spatial = 0 (statistics for each entry) is not supported; 1 is")
+        call.refuse("spatial = 0 (statistics for each entry) is not supported; 1 is")
     scale, bias, mean, variance = (
         call.weights(i, what) for i, what in enumerate(("scale", "bias", "mean", "variance"), start=1)
     )
     spread = variance + float(call.attributes.get("epsilon", 1e-5))
     if (spread <= 0).any():
-        raise call.refusal("a variance plus epsilon is not positive")
+        call.refuse("a variance plus epsilon is not positive")
     factors = scale / np.sqrt(spread)
     offsets = bias - mean * factors
     trace.note(f"weights rounded to float64 at BatchNormalization node {call.name!r}")

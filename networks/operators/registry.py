@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,21 +45,21 @@ class Call:
         """
         value = self.input(i)
         if value is None:
-            raise self.refusal(f"its input {i} is missing")
+            self.refuse(f"its input {i} is missing")
         return value
 
     def view(self, i: int) -> View:
         """Input ``i``, which must depend on the network's input."""
         value = self.required(i)
         if not isinstance(value, View):
-            raise self.refusal(f"its input {i} is a constant; it must depend on the network's input")
+            self.refuse(f"its input {i} is a constant; it must depend on the network's input")
         return value
 
     def constant(self, i: int, what: str) -> Constant:
         """Input ``i``, which must be a constant."""
         value = self.required(i)
         if isinstance(value, View):
-            raise self.refusal(f"its {what} (input {i}) depends on the network's input; it must be a constant")
+            self.refuse(f"its {what} (input {i}) depends on the network's input; it must be a constant")
         return value
 
     def weights(self, i: int, what: str) -> NDArray[np.float64]:
@@ -73,11 +73,12 @@ class Call:
     def finite(self, value: Constant, what: str) -> NDArray[np.float64]:
         """The constant in float64, refused unless it is finite."""
         if value.dtype.kind not in "fiu" or value.dtype.itemsize > 8:
-            raise self.refusal(f"its {what} has element type {value.dtype}; float16, float32 or float64 is needed")
+            self.refuse(f"its {what} has element type {value.dtype}; float16, float32 or float64 is needed")
         out = value.astype(np.float64)
         if not np.isfinite(out).all():
             bad = np.unravel_index(int(np.flatnonzero(~np.isfinite(out))[0]), out.shape) if out.shape else ()
-            msg = f"{self.where}: its {what} holds {out[bad]} at index {[int(b) for b in bad]}; all weights must be finite"
+            place = [int(b) for b in bad]
+            msg = f"{self.where}: its {what} holds {out[bad]} at index {place}; all weights must be finite"
             raise NonFiniteWeightError(msg)
         return out
 
@@ -96,12 +97,15 @@ class Call:
         shapes = ", ".join("none" if t is None else str(tuple(t.shape)) for t in self.inputs)
         return f"node {self.name!r} ({self.op}, opset {self.opset}, input shapes {shapes or 'none'})"
 
-    def refusal(self, reason: str) -> UnsupportedOperatorError:
-        """The error that says why this node is not supported."""
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise the error that names this node and says why it is not supported.
+
+        Raises:
+            UnsupportedOperatorError: always.
+        """
         shape = next((t.shape for t in self.inputs if isinstance(t, View)), None)
-        return UnsupportedOperatorError(
-            f"{self.where} is not supported: {reason}", node=self.name, op=self.op, opset=self.opset, shape=shape
-        )
+        msg = f"{self.where} is not supported: {reason}"
+        raise UnsupportedOperatorError(msg, node=self.name, op=self.op, opset=self.opset, shape=shape)
 
 
 Rule: TypeAlias = Callable[[Trace, Call], Tensor | list[Tensor]]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,30 +25,30 @@ def _move(trace: Trace, tensor: Tensor, arrange: Callable[[NDArray[Any]], NDArra
 
 
 @operator("Identity")
-def _identity(trace: Trace, call: Call) -> Tensor:
+def _identity(_: Trace, call: Call) -> Tensor:
     return call.required(0)
 
 
 @operator("Dropout", "ratio", "seed", "is_test")
-def _dropout(trace: Trace, call: Call) -> Tensor:
+def _dropout(_: Trace, call: Call) -> Tensor:
     training = call.input(2)
     if training is not None and bool(np.any(call.constant(2, "training_mode"))):
-        raise call.refusal("it is in training mode; export the network for inference")
+        call.refuse("it is in training mode; export the network for inference")
     return call.required(0)
 
 
 @operator("Cast", "to", "saturate")
-def _cast(trace: Trace, call: Call) -> Tensor:
+def _cast(_: Trace, call: Call) -> Tensor:
     from networks.onnx_model import element_type
 
     tensor = call.required(0)
     target = element_type(int(call.attributes["to"]))
     if isinstance(tensor, View):
         if target not in ("float32", "float64"):
-            raise call.refusal(f"it casts values that depend on the input to {target}, which rounds them")
+            call.refuse(f"it casts values that depend on the input to {target}, which rounds them")
         return tensor
     if target not in ("float16", "float32", "float64", "int32", "int64", "bool"):
-        raise call.refusal(f"it casts to {target}")
+        call.refuse(f"it casts to {target}")
     return tensor.astype(target)
 
 
@@ -121,10 +122,10 @@ def _split(trace: Trace, call: Call) -> list[Tensor]:
         part = -(-size // pieces)
         sizes = [part] * (pieces - 1) + [size - part * (pieces - 1)]
     if sum(sizes) != size or min(sizes) < 0:
-        raise call.refusal(f"the sizes {sizes} do not add up to the {size} entries of axis {axis}")
+        call.refuse(f"the sizes {sizes} do not add up to the {size} entries of axis {axis}")
     starts = np.cumsum([0, *sizes])
     return [
-        _move(trace, tensor, lambda a, s=start, n=count: np.take(a, np.arange(s, s + n), axis))  # type: ignore[misc]
+        _move(trace, tensor, partial(np.take, indices=np.arange(start, start + count), axis=axis))
         for start, count in zip(starts, sizes, strict=False)
     ]
 
@@ -145,7 +146,7 @@ def _concat(trace: Trace, call: Call) -> Tensor:
     views = [t for t in tensors if isinstance(t, View)]
     if len(views) == len(tensors) and len({v.node for v in views}) == 1:
         source = View(views[0].node, (trace.nodes[views[0].node].features,))
-        parts = [_indices(trace, v) for v in views]
+        parts = [_indices(v) for v in views]
         return trace.rearranged(source, lambda _: np.concatenate(parts, axis))
     # Where each entry of the result comes from: the part, and the entry within it.
     part = np.concatenate([np.full(t.shape, i) for i, t in enumerate(tensors)], axis)
@@ -154,14 +155,14 @@ def _concat(trace: Trace, call: Call) -> Tensor:
     for i, tensor in enumerate(tensors):
         if isinstance(tensor, View):
             indices = np.full(part.shape, -1, np.int64)
-            indices[part == i] = _indices(trace, tensor).reshape(-1)
+            indices[part == i] = _indices(tensor).reshape(-1)
             terms.append((tensor.node, Gather(indices.reshape(-1), trace.nodes[tensor.node].features)))
         else:
             bias[part == i] = call.finite(tensor, f"input {i}").reshape(-1)
     return trace.affine(terms, part.shape, bias)
 
 
-def _indices(trace: Trace, view: View) -> NDArray[np.int64]:
+def _indices(view: View) -> NDArray[np.int64]:
     flat = view.indices if view.indices is not None else np.arange(view.features, dtype=np.int64)
     return flat.reshape(view.shape)
 
@@ -173,10 +174,10 @@ def _pad(trace: Trace, call: Call) -> Tensor:
     pads = call.integers(1, "pads") or []
     axes = call.integers(3, "axes", list(range(rank))) or []
     if len(pads) != 2 * len(axes) or min(pads, default=0) < 0:
-        raise call.refusal(f"pads {pads} for axes {axes}; two nonnegative numbers for each axis are needed")
+        call.refuse(f"pads {pads} for axes {axes}; two nonnegative numbers for each axis are needed")
     mode = call.attributes.get("mode", "constant")
     if mode not in ("constant", "edge", "reflect", "wrap"):
-        raise call.refusal(f"mode {mode!r}; constant, edge, reflect and wrap are supported")
+        call.refuse(f"mode {mode!r}; constant, edge, reflect and wrap are supported")
     widths = [(0, 0)] * rank
     for i, axis in enumerate(axes):
         widths[axis] = (pads[i], pads[i + len(axes)])
@@ -191,5 +192,5 @@ def _pad(trace: Trace, call: Call) -> Tensor:
     padded = trace.rearranged(tensor, lambda a: np.pad(a, widths, constant_values=-1))
     if value == 0.0:
         return padded
-    border = np.pad(np.zeros(tensor.shape), widths, constant_values=call.finite(np.float64(value), "value"))
+    border = np.pad(np.zeros(tensor.shape), widths, constant_values=call.finite(np.asarray(value), "value"))
     return trace.shifted(padded, border)

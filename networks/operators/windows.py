@@ -19,7 +19,7 @@ __all__: list[str] = []
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """How a window of ``kernel`` entries moves over ``spatial`` dimensions, and the ``output`` sizes that this gives."""
+    """How a window of ``kernel`` entries moves over ``spatial`` dimensions, and the ``output`` sizes it gives."""
 
     spatial: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -31,14 +31,14 @@ class _Window:
 
 def _spatial(call: Call, value: View) -> tuple[int, ...]:
     if len(value.shape) not in (3, 4) or value.shape[0] != 1:
-        raise call.refusal("one image of shape (1, channels, length) or (1, channels, height, width) is needed")
+        call.refuse("one image of shape (1, channels, length) or (1, channels, height, width) is needed")
     return value.shape[2:]
 
 
 def _per_axis(call: Call, name: str, rank: int, default: int) -> tuple[int, ...]:
     values = tuple(int(v) for v in call.attributes.get(name, [default] * rank))
     if len(values) != rank:
-        raise call.refusal(f"{name} {list(values)} has {len(values)} numbers; {rank} are needed")
+        call.refuse(f"{name} {list(values)} has {len(values)} numbers; {rank} are needed")
     return values
 
 
@@ -48,7 +48,7 @@ def _window(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> _W
     stride, dilation = _per_axis(call, "strides", rank, 1), _per_axis(call, "dilations", rank, 1)
     pads = _per_axis(call, "pads", 2 * rank, 0)
     if min(stride + dilation + kernel) < 1 or min(pads) < 0:
-        raise call.refusal("kernel, strides and dilations must be positive and pads nonnegative")
+        call.refuse("kernel, strides and dilations must be positive and pads nonnegative")
     auto = call.attributes.get("auto_pad", "NOTSET")
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     padding = []
@@ -62,7 +62,7 @@ def _window(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> _W
             before = total // 2 if auto == "SAME_UPPER" else total - total // 2
             after = total - before
         else:
-            raise call.refusal(f"auto_pad {auto!r}; NOTSET, VALID, SAME_UPPER and SAME_LOWER are supported")
+            call.refuse(f"auto_pad {auto!r}; NOTSET, VALID, SAME_UPPER and SAME_LOWER are supported")
         if call.attributes.get("ceil_mode", 0):
             # A window may start inside the image or its padding in front and reach over the end.
             count = -(-(n + before + after - reach[i]) // stride[i]) + 1
@@ -72,7 +72,7 @@ def _window(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> _W
         padding.append((before, after))
     output = tuple((n + b + a - r) // s + 1 for n, (b, a), r, s in zip(spatial, padding, reach, stride, strict=True))
     if min(output) < 1:
-        raise call.refusal(f"the window {list(reach)} does not fit into the padded image")
+        call.refuse(f"the window {list(reach)} does not fit into the padded image")
     return _Window(spatial, kernel, stride, dilation, tuple(padding), output)
 
 
@@ -84,7 +84,7 @@ def _conv(trace: Trace, call: Call) -> Tensor:
     groups = int(call.attributes.get("group", 1))
     _check_kernel(call, weight, len(spatial))
     if groups < 1 or weight.shape[1] * groups != value.shape[1] or weight.shape[0] % groups:
-        raise call.refusal(f"weight {weight.shape} with {groups} groups does not fit {value.shape[1]} channels")
+        call.refuse(f"weight {weight.shape} with {groups} groups does not fit {value.shape[1]} channels")
     window = _window(call, spatial, weight.shape[2:])
     out = (weight.shape[0], *window.output)
     linear = Conv(weight, value.shape[1:], out, window.stride, window.padding, window.dilation, groups)
@@ -93,13 +93,13 @@ def _conv(trace: Trace, call: Call) -> Tensor:
 
 def _check_kernel(call: Call, weight: NDArray[np.float64], rank: int) -> None:
     if weight.ndim != rank + 2:
-        raise call.refusal(f"weight {weight.shape} does not have {rank} spatial dimensions")
+        call.refuse(f"weight {weight.shape} does not have {rank} spatial dimensions")
     if tuple(call.attributes.get("kernel_shape", weight.shape[2:])) != weight.shape[2:]:
-        raise call.refusal(f"kernel_shape {call.attributes['kernel_shape']} is not that of its weight {weight.shape}")
+        call.refuse(f"kernel_shape {call.attributes['kernel_shape']} is not that of its weight {weight.shape}")
 
 
-def _channel_bias(call: Call, rank: int) -> NDArray[np.float64] | None:
-    return None if call.input(2) is None else call.weights(2, "bias").reshape(-1, *[1] * rank)
+def _channel_bias(call: Call, rank: int) -> NDArray[np.float64] | float:
+    return 0.0 if call.input(2) is None else call.weights(2, "bias").reshape(-1, *[1] * rank)
 
 
 @operator(
@@ -121,13 +121,13 @@ def _conv_transpose(trace: Trace, call: Call) -> Tensor:
     groups = int(call.attributes.get("group", 1))
     _check_kernel(call, weight, rank)
     if groups < 1 or weight.shape[0] != value.shape[1] or weight.shape[0] % groups:
-        raise call.refusal(f"weight {weight.shape} with {groups} groups does not fit {value.shape[1]} channels")
+        call.refuse(f"weight {weight.shape} with {groups} groups does not fit {value.shape[1]} channels")
     stride, dilation = _per_axis(call, "strides", rank, 1), _per_axis(call, "dilations", rank, 1)
     extra = _per_axis(call, "output_padding", rank, 0)
     pads = _per_axis(call, "pads", 2 * rank, 0)
     auto = call.attributes.get("auto_pad", "NOTSET")
     if auto not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
-        raise call.refusal(f"auto_pad {auto!r}; NOTSET, VALID, SAME_UPPER and SAME_LOWER are supported")
+        call.refuse(f"auto_pad {auto!r}; NOTSET, VALID, SAME_UPPER and SAME_LOWER are supported")
     wanted = call.attributes.get("output_shape")
     if wanted is None and auto.startswith("SAME"):
         wanted = [n * s for n, s in zip(spatial, stride, strict=True)]
@@ -143,7 +143,7 @@ def _conv_transpose(trace: Trace, call: Call) -> Tensor:
         padding.append(cropped)
         output.append(full - sum(cropped))
     if min(output) < 1 or min(min(p) for p in padding) < 0:
-        raise call.refusal(f"its pads {padding} do not leave an output ({output})")
+        call.refuse(f"its pads {padding} do not leave an output ({output})")
     out = (weight.shape[1] * groups, *output)
     check_size(out)
     linear = ConvTranspose(weight, value.shape[1:], out, stride, tuple(padding), extra, dilation, groups)
@@ -156,7 +156,7 @@ def _average_pool(trace: Trace, call: Call) -> Tensor:
     spatial = _spatial(call, value)
     window = _window(call, spatial, _per_axis(call, "kernel_shape", len(spatial), 0))
     if call.attributes.get("ceil_mode", 0) and window.padding != _without_ceil(call, window).padding:
-        raise call.refusal("ceil_mode = 1 changes its output shape; pad the input instead")
+        call.refuse("ceil_mode = 1 changes its output shape; pad the input instead")
     entries = math.prod(window.kernel)
     if call.attributes.get("count_include_pad", 0) or not any(itertools.chain(*window.padding)):
         return _depthwise(trace, value, window, reciprocal(trace, call, np.full(window.kernel, float(entries))))
@@ -195,7 +195,7 @@ def _window_entries(window: _Window) -> NDArray[np.int64]:
 
 
 def _depthwise_counts(window: _Window) -> NDArray[np.float64]:
-    return (_window_entries(window) >= 0).sum(0).astype(np.float64)
+    return np.asarray((_window_entries(window) >= 0).sum(0), np.float64)
 
 
 @operator("GlobalAveragePool")
@@ -215,7 +215,7 @@ def _max_pool(trace: Trace, call: Call) -> Tensor:
     entries = _window_entries(window)
     check_size((value.shape[1], *entries.shape))
     if not (entries >= 0).any(0).all():
-        raise call.refusal("a window lies wholly in the padding")
+        call.refuse("a window lies wholly in the padding")
     # Padding never wins: such a place repeats an entry of its own window instead, which changes no maximum.
     inside = np.take_along_axis(entries, np.argmax(entries >= 0, axis=0)[None], 0)
     entries = np.where(entries >= 0, entries, inside)
@@ -235,9 +235,9 @@ def _global_max_pool(trace: Trace, call: Call) -> Tensor:
 
 
 def _tournament(trace: Trace, node: int, players: NDArray[np.int64], shape: tuple[int, ...]) -> View:
-    """Column maxima of ``players`` (indices into the node's vector, shape ``(k, columns)``) by rounds of b + relu(a - b).
+    """Column maxima of ``players`` (indices into the node's vector, shape ``(k, columns)``).
 
-    Every round is one difference, one ReLU and one sum for all pairs at once.
+    By rounds of ``b + relu(a - b)``: every round is one difference, one ReLU and one sum for all pairs at once.
     """
     while len(players) > 1:
         source = trace.nodes[node].features
