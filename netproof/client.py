@@ -463,7 +463,8 @@ def _document(answer: httpx.Response) -> Document:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        msg = f"{answer.request.url} answered with {answer.headers.get('Content-Type')}, expected a JSON object; is it netproof?"
+        given = answer.headers.get("Content-Type", "nothing")
+        msg = f"{answer.request.url} answered with {given}, expected a JSON object; is it a netproof service?"
         raise ServiceError(answer.status_code, {"detail": msg})
     return document
 

@@ -1,9 +1,9 @@
 """Errors over HTTP: RFC 9457 problem documents, and the one table that maps errors to them.
 
-A problem's ``type`` is ``urn:netproof:problem:<slug>``: stable, and independent of where the service runs. ``detail`` says
-what came, what was expected and what to do; ``errors`` points into the request body with JSON pointers; ``instance``
-carries the request's id, under which the server's log has the rest. Statuses without a kind of their own use
-``about:blank``, as the RFC asks.
+A problem's ``type`` is ``urn:netproof:problem:<slug>``: stable, and independent of where the service runs. ``detail``
+says what came, what was expected and what to do; ``errors`` points into the request body with JSON pointers;
+``instance`` carries the request's id, under which the server's log has the rest. Statuses without a kind of their own
+use ``about:blank``, as the RFC asks.
 """
 
 from __future__ import annotations
@@ -230,7 +230,9 @@ async def _on_problem(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_netproof_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, NetproofError)
-    if kind_of(error).status >= http.HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, BackendUnavailableError):
+    if kind_of(error).status >= http.HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(
+        error, BackendUnavailableError
+    ):
         raise error  # unexpected here: the outermost handler logs it and answers without its text
     return problem_response(problem_document(error), request_id=_request_id(request))
 

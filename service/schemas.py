@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from service.queue import Priority
-from service.states import JobState, NetworkState
+from service.states import JobState
 from solver.options import Backend, Engine
 from solver.verdict import Outcome, Reason, Trust
 
@@ -26,6 +26,7 @@ __all__ = [
     "BallQuery",
     "Check",
     "CounterexampleDocument",
+    "FailureDocument",
     "Health",
     "InlineNetwork",
     "JobDocument",
@@ -66,10 +67,8 @@ def _exact_number(value: object) -> float | str:
         return value
     if isinstance(value, str) and re.fullmatch(_DECIMAL, value, re.ASCII):
         return value
-    shown = repr(value)[:80]
-    raise PydanticCustomError(
-        "exact_number", "expected a finite number or a text such as '8/255' or '0.1', got {shown}", {"shown": shown}
-    )
+    msg = "expected a finite number or a text such as '8/255' or '0.1', got {shown}"
+    raise PydanticCustomError("exact_number", msg, {"shown": repr(value)[:80]})  # noqa: EM101 - the error's type
 
 
 #: A finite number, read exactly: ``0.1`` is 1/10 and ``"8/255"`` is 8/255.
@@ -81,8 +80,8 @@ Exact: TypeAlias = Annotated[
 
 _NESTED_NUMBERS = {
     "description": (
-        "The ball's center: a flat list in C order, or nested lists of the network's input shape, with or without a batch "
-        "dimension of 1."
+        "The ball's center: a flat list in C order, or nested lists of the network's input shape, with or without a "
+        "batch dimension of 1."
     ),
     "type": "array",
     "items": {"anyOf": [{"type": "number"}, {"type": "array", "items": {}}]},
@@ -131,7 +130,9 @@ def _network_tag(value: object) -> str:
 
 
 def _query_tag(value: object) -> str:
-    return "specification" if isinstance(value, VnnlibQuery) or (isinstance(value, dict) and "vnnlib" in value) else "ball"
+    return (
+        "specification" if isinstance(value, VnnlibQuery) or (isinstance(value, dict) and "vnnlib" in value) else "ball"
+    )
 
 
 #: Names of union members: pydantic puts them into error locations, where no request has them.
@@ -253,6 +254,14 @@ class Problem(_Answer):
     errors: list[ProblemFault] | None = None
 
 
+class FailureDocument(_Answer):
+    """Why a job failed."""
+
+    type: str = Field(description="stable name", examples=["urn:netproof:problem:out-of-memory"])
+    title: str
+    detail: str = Field(description="what happened and what to do")
+
+
 class AttemptDocument(_Answer):
     """One try at a job; there are several when a worker was lost."""
 
@@ -285,7 +294,7 @@ class JobDocument(_Answer):
     )
     progress: ProgressDocument | None = Field(description="the latest report: the bounds so far")
     verdict: VerdictDocument | None = Field(description="once the job has ended, unless it failed")
-    error: Problem | None = Field(description="why the job failed")
+    error: FailureDocument | None = Field(description="why the job failed")
     attempts: list[AttemptDocument] = Field(description="left out in lists")
     created_at: datetime
     started_at: datetime | None
@@ -325,7 +334,7 @@ class SolverDocument(_Answer):
 
     name: Backend
     version: str | None = Field(description="null: not installed beside the web process")
-    licence: str = Field(description="what it may be used for")
+    licence: str | None = Field(description="as a worker reported it; null: none has yet")
     workers: int = Field(description="live workers that serve it")
 
 

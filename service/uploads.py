@@ -120,7 +120,9 @@ class _Inflating:
             self._write(self._inflater.flush())
             if self._inflater.eof:
                 return
-            msg = f"{self._label} is a gzip file that ends too early; compress it again, or send the .onnx file as it is"
+            msg = (
+                f"{self._label} is a gzip file that ends too early; compress it again, or send the .onnx file as it is"
+            )
             raise NetworkFormatError(msg)
 
     def _inflate(self, data: bytes) -> None:
@@ -138,6 +140,6 @@ class _Inflating:
 
 
 def _label(name: str) -> str:
-    """The file name that the user gave, short and without anything that a terminal or a command line could trip over."""
+    """The file name that the user gave, short, and with nothing that a terminal or a command line could trip over."""
     base = PurePosixPath(name.replace("\\", "/")).name
     return re.sub(r"[^\w.+-]+", "_", base).lstrip("-")[:100] or "network"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.closing import Failure
 from service.models import JobRecord, NetworkRecord
-from service.problems import MEDIA_TYPE, Kind
+from service.problems import KINDS, Kind
 from service.schemas import (
     AttemptDocument,
+    FailureDocument,
     JobDocument,
     Links,
     NetworkDocument,
-    Problem,
     ProgressDocument,
     VerdictDocument,
 )
@@ -20,6 +21,12 @@ __all__ = ["counterexample_of", "job_document", "network_document"]
 
 #: Members of a query that may hold megabytes; a client that sent them knows them.
 _LONG = ("input", "vnnlib")
+_FAILURES: dict[str, str] = {
+    Failure.OUT_OF_MEMORY: "The job ran out of memory",
+    Failure.WORKER_LOST: "The job lost its workers",
+    Failure.CRASHED: "The solver crashed",
+    Failure.INTERNAL: "The job met an internal error",
+}
 #: Members of a verdict that lists leave out.
 _EVIDENCE = ("counterexample", "stages", "statistics")
 
@@ -95,7 +102,12 @@ def counterexample_of(record: JobRecord) -> dict[str, Any] | None:
     return record.verdict.get("counterexample") if record.verdict else None
 
 
-def _failure(error: dict[str, Any]) -> Problem:
-    """Why a job failed, in the form of every other error of the API."""
-    kind = Kind(error["code"].replace("_", "-"), _TITLES.get(error["code"], "The job failed"), 500)
-    return Problem(type=kind.uri, title=kind.title, status=kind.status, detail=error["message"])
+def _failure(error: dict[str, Any]) -> FailureDocument:
+    """Why a job failed, in the terms of every other error of the API.
+
+    The code is the name of the error's class, for which there is a kind, or one of `service.closing.Failure`.
+    """
+    kind = next((kind for cls, kind in KINDS.items() if cls.__name__ == error["code"]), None)
+    if kind is None:
+        kind = Kind(error["code"].replace("_", "-"), _FAILURES.get(error["code"], "The job failed"), 500)
+    return FailureDocument(type=kind.uri, title=kind.title, detail=error["message"])

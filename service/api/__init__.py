@@ -1,0 +1,12 @@
+"""The HTTP API: one router per resource."""
+
+from __future__ import annotations
+
+from service.api.jobs import router as jobs
+from service.api.networks import router as networks
+from service.api.promised import router as promised
+from service.api.system import probes
+from service.api.system import router as system
+from service.api.verify import router as verify
+
+__all__ = ["jobs", "networks", "probes", "promised", "system", "verify"]

@@ -1,0 +1,157 @@
+"""Jobs: how far a query is, what it found, and stopping it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from service.api.dependencies import Job, PartsOfApp, Wait, job_headers, job_response
+from service.evidence import REPRESENTATIONS, Representation, choose, render
+from service.problems import JOB_NOT_ENDED, NO_COUNTEREXAMPLE, ProblemError
+from service.schemas import CounterexampleDocument, JobDocument, JobPage, Sha256
+from service.states import JobState
+from service.streams import follow, wait_for_end
+from service.views import counterexample_of, job_document
+
+__all__ = ["get_job", "router"]
+
+router = APIRouter(tags=["jobs"])
+
+Include = Annotated[
+    list[Literal["input"]] | None,
+    Query(description="`input`: with the query's input or VNNLIB text, which may be long"),
+]
+
+
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="getJob",
+    summary="Show a job",
+    response_model=JobDocument,
+    response_description="The job",
+    responses={
+        200: {"headers": {"ETag": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}},
+        304: {"description": "The job is as the client knows it (If-None-Match)"},
+    },
+)
+async def get_job(
+    job: Job,
+    parts: PartsOfApp,
+    wait: Wait,
+    include: Include = None,
+    if_none_match: Annotated[
+        str | None, Header(alias="If-None-Match", description="an ETag that the client has")
+    ] = None,
+) -> Response:
+    """Show a job: its state, the bounds so far, and the verdict with its evidence once it has ended."""
+    job = await wait_for_end(job, wait, ledger=parts.ledger, events=parts.events)
+    document = job_document(job, include_input=bool(include))
+    tag = f'"{hashlib.sha256(document.model_dump_json().encode()).hexdigest()[:32]}"'
+    headers = job_headers(job) | {"ETag": tag}
+    if tag in _tags(if_none_match) or (if_none_match or "").strip() == "*":
+        return Response(status_code=304, headers=headers)
+    return job_response(document, 200, headers)
+
+
+@router.get(
+    "/jobs",
+    operation_id="listJobs",
+    summary="List jobs",
+    response_description="One page of jobs",
+    responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}}}},
+)
+async def list_jobs(
+    parts: PartsOfApp,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=200, description="how many")] = 50,
+    cursor: Annotated[
+        str | None,
+        Query(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="`next_cursor` of the page before"),
+    ] = None,
+    state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
+    network: Annotated[Sha256 | None, Query(description="only jobs about this network")] = None,
+) -> JobPage:
+    """List jobs, the newest first, without their evidence and attempts."""
+    records = await run_in_threadpool(parts.ledger.jobs, limit=limit + 1, before=cursor, state=state, network=network)
+    following = records[limit - 1].id if len(records) > limit else None
+    if following is not None:
+        asked = {"limit": limit, "cursor": following, "state": state, "network": network}
+        target = urlencode({key: value for key, value in asked.items() if value is not None})
+        response.headers["Link"] = f'</v1/jobs?{target}>; rel="next"'
+    return JobPage(jobs=[job_document(record, brief=True) for record in records[:limit]], next_cursor=following)
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    operation_id="followJob",
+    summary="Follow a job",
+    response_class=EventSourceResponse,
+    response_description="Events of kind `progress` and `state`, until the job has ended",
+)
+async def follow_job(
+    job: Job,
+    parts: PartsOfApp,
+    last_event_id: Annotated[
+        str | None,
+        Header(alias="Last-Event-ID", pattern=r"^\d{1,18}(-\d{1,18})?$", description="resume after this event"),
+    ] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow a job by server-sent events: first what is kept of the past, then what happens, until it has ended."""
+    async for event in follow(job.id, last_event_id, ledger=parts.ledger, events=parts.events):
+        yield ServerSentEvent(data=event.data, event=event.kind, id=event.id or None)
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    status_code=202,
+    operation_id="cancelJob",
+    summary="Cancel a job",
+    response_model=JobDocument,
+    response_description="The job, cancelled or about to be",
+)
+async def cancel_job(job: Job, parts: PartsOfApp) -> Response:
+    """Ask a job to stop. It ends within seconds and keeps the bounds proven so far; asking again changes nothing."""
+    before = job.state
+    job = await run_in_threadpool(parts.ledger.request_cancel, job.id)
+    if job.state is not before:
+        state = {"state": job.state, "attempt": job.attempt}
+        await run_in_threadpool(parts.publisher.publish, job.id, "state", state)
+    document = job_document(job)
+    return job_response(document, 202, job_headers(job) | {"Location": document.links.self})
+
+
+@router.get(
+    "/jobs/{job_id}/counterexample",
+    operation_id="getCounterexample",
+    summary="Download a counterexample",
+    response_model=CounterexampleDocument,
+    response_description="The input that breaks the property, and the network's output",
+    responses={200: {"content": {name: {"schema": {"type": "string"}} for name in REPRESENTATIONS.values()}}},
+)
+async def get_counterexample(
+    job: Job,
+    request: Request,
+    format: Annotated[  # noqa: A002 - the name that the API uses
+        Representation | None, Query(description="otherwise the Accept header decides; `json` by default")
+    ] = None,
+) -> Response:
+    """Download a counterexample: JSON, NumPy (`npy`: the input; `npz`: input and output) or VNN-COMP's text."""
+    found = counterexample_of(job)
+    if found is None and not job.terminal:
+        detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on {request.url.path}"
+        raise ProblemError(JOB_NOT_ENDED, detail.replace("/counterexample", ""), headers={"Retry-After": "1"})
+    if found is None:
+        verdict = job.verdict["verdict"] if job.verdict else "no verdict"
+        raise ProblemError(NO_COUNTEREXAMPLE, f"job {job.id} {job.state} with {verdict}, so it has no counterexample")
+    chosen = format or choose(request.headers.get("Accept"))
+    return render(found, chosen, name=f"counterexample-{job.id}")
+
+
+def _tags(header: str | None) -> set[str]:
+    return {tag.strip().removeprefix("W/") for tag in (header or "").split(",")}

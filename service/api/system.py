@@ -1,0 +1,111 @@
+"""What is up, what is ready, and what runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+
+import redis
+from fastapi import APIRouter, Response
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.api.dependencies import PartsOfApp
+from service.parts import Parts
+from service.problems import UNAVAILABLE, ProblemError
+from service.schemas import Check, Health, Readiness, Solvers, Version
+from service.solvers import describe
+
+__all__ = ["probes", "router"]
+
+router = APIRouter(tags=["system"])
+#: Outside ``/v1``: what load balancers and orchestrators ask.
+probes = APIRouter(tags=["system"])
+
+_READY_KEY = "netproof:ready"
+
+
+@probes.get("/healthz", operation_id="health", summary="Is the process up?", response_description="It is")
+async def health() -> Health:
+    """Say that the process answers; for whether the service works, ask `/readyz`."""
+    return Health()
+
+
+@probes.get(
+    "/readyz",
+    operation_id="readiness",
+    summary="Would a job be worked on?",
+    response_description="All parts are there",
+    responses={503: {"model": Readiness, "description": "Some part is missing; `checks` says which and why"}},
+)
+def readiness(parts: PartsOfApp, response: Response) -> Readiness:
+    """Try the ledger, the queue server and the artifact folder, and look for live workers."""
+    checks = {
+        "ledger": _check(lambda: _ledger(parts)),
+        "queue": _check(lambda: _queue(parts)),
+        "artifacts": _check(lambda: _artifacts(parts)),
+        "workers": _check(lambda: _workers(parts)),
+    }
+    ready = all(check.ok for check in checks.values())
+    if not ready:
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
+    response.headers["Cache-Control"] = "no-store"
+    return Readiness(ready=ready, checks=checks)
+
+
+@router.get(
+    "/solvers", operation_id="listSolvers", summary="List the MIP solvers", response_description="What is known of them"
+)
+def list_solvers(parts: PartsOfApp) -> Solvers:
+    """List the MIP solvers with version, licence and the number of live workers that serve them."""
+    try:
+        return Solvers(solvers=describe(parts.dispatcher.redis))
+    except redis.RedisError as error:
+        detail = "the queue server, which knows the workers, does not answer; try again, and see /readyz"
+        raise ProblemError(UNAVAILABLE, detail, headers={"Retry-After": "5"}) from error
+
+
+@router.get("/version", operation_id="version", summary="Show the version", response_description="The version")
+async def version() -> Version:
+    """Show which version of netproof runs here."""
+    return Version(version=metadata.version("netproof"))
+
+
+def _check(probe: Callable[[], str]) -> Check:
+    """The probe's answer; an error's type tells operators enough, its text may hold addresses and passwords."""
+    try:
+        return Check(ok=True, detail=probe())
+    except _NotReadyError as error:
+        return Check(ok=False, detail=str(error))
+    except (SQLAlchemyError, redis.RedisError, OSError) as error:
+        return Check(ok=False, detail=f"does not answer ({type(error).__name__})")
+
+
+class _NotReadyError(Exception):
+    """A part answers, but is not enough."""
+
+
+def _ledger(parts: Parts) -> str:
+    counts = parts.ledger.counts()
+    return ", ".join(f"{number} {state}" for state, number in counts.items() if number) or "no jobs yet"
+
+
+def _queue(parts: Parts) -> str:
+    # a full or read-only server still answers PING
+    parts.dispatcher.redis.set(_READY_KEY, "1", ex=60)
+    waiting = sum(parts.dispatcher.depths().values())
+    return f"{waiting} waiting"
+
+
+def _artifacts(parts: Parts) -> str:
+    with parts.artifacts.upload() as upload:
+        upload.write(b"?")
+    return "writable"
+
+
+def _workers(parts: Parts) -> str:
+    alive = parts.dispatcher.workers()
+    if alive == 0:
+        msg = "no live worker; start one with `netproof worker`, or look at why they end"
+        raise _NotReadyError(msg)
+    return f"{alive} alive"

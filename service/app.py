@@ -1,0 +1,58 @@
+"""The web application: ``create_app(settings)``.
+
+It keeps requests and answers in the ledger and hands jobs to the queue; it imports no solver, no torch and no ONNX, and
+whatever is slow or risky happens in other processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from importlib import metadata
+
+from fastapi import FastAPI
+
+from service import api
+from service.middleware import Envelope
+from service.openapi import document
+from service.parts import open_parts
+from service.problems import handle_problems
+from service.settings import Settings
+
+__all__ = ["create_app"]
+
+#: A request carries a network at most, and around it a form and a query.
+_BODY_MARGIN_BYTES = 64 * 2**20
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The ASGI app of one deployment.
+
+    Args:
+        settings: of the deployment; by default from the environment.
+    """
+    settings = settings or Settings()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_parts(settings) as parts:
+            app.state.parts = parts
+            yield
+
+    app = FastAPI(
+        title="netproof",
+        version=metadata.version("netproof"),
+        summary="Exact verification of trained neural networks",
+        # FastAPI's own pages load scripts from elsewhere; the API is documented without internet, by its description
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    for router in (api.verify, api.networks, api.jobs, api.system):
+        app.include_router(router, prefix="/v1")
+    app.include_router(api.probes)
+    app.include_router(api.promised)
+    handle_problems(app)
+    app.add_middleware(Envelope, max_body_bytes=settings.max_model_bytes + _BODY_MARGIN_BYTES)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
+    return app

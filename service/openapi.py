@@ -1,0 +1,139 @@
+"""The API's description, ``openapi.yaml``.
+
+``python -m service.openapi`` writes it to standard output; with ``--check FILE`` it says whether FILE is up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from service.problems import MEDIA_TYPE
+from service.schemas import Problem, VerifyRequest
+
+__all__ = ["as_yaml", "document", "main"]
+
+_DESCRIPTION = """\
+netproof answers one question and hands over the evidence: is there an input in this region on which the network
+breaks this property?
+
+Upload a network (`POST /v1/networks`), ask about it (`POST /v1/verify`), and follow the job
+(`GET /v1/jobs/{job_id}`) until it has a verdict: `robust`, `counterexample` or `unknown`.
+`POST /verify` and `GET /jobs/{job_id}` work without the version too.
+
+Every error is a problem document (RFC 9457, `application/problem+json`). Its `type` is stable, its `detail` says
+what came, what was expected and what to do, and `errors` points into the request by JSON pointer.
+Every answer carries `X-Request-ID`, which names the request in the service's log; send your own to choose it.
+"""
+
+_TAGS = [
+    {"name": "verification", "description": "Asking a question"},
+    {"name": "jobs", "description": "How far a question is, and what was found"},
+    {"name": "networks", "description": "Networks, addressed by the SHA-256 of their content"},
+    {"name": "system", "description": "What is up and what runs here"},
+]
+
+_REFERENCE = "#/components/schemas/{model}"
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of ``app``."""
+    if app.openapi_schema is None:
+        app.openapi_schema = _described(
+            get_openapi(
+                title=app.title,
+                version=app.version,
+                summary=app.summary,
+                description=_DESCRIPTION,
+                routes=app.routes,
+                tags=_TAGS,
+                license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
+            )
+        )
+    return app.openapi_schema
+
+
+def _described(schema: dict[str, Any]) -> dict[str, Any]:
+    """Add what FastAPI does not know: bodies that routes read themselves, and that every error is a problem."""
+    models = schema["components"]["schemas"]
+    _, written = models_json_schema([(VerifyRequest, "validation"), (Problem, "validation")], ref_template=_REFERENCE)
+    models |= written["$defs"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        models.pop(unused, None)
+    schema["components"]["schemas"] = dict(sorted(models.items()))
+    problem = {
+        "description": "A problem; `type` and `detail` say which",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model="Problem")}}},
+    }
+    for path in schema["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = problem
+            for parameter in operation.get("parameters", []):
+                parameter["schema"].pop("description", None)  # the parameter has it
+    # OpenAPI 3.1 cannot describe the items of a stream, which FastAPI does in the terms of 3.2
+    stream = schema["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
+    stream.clear()
+    stream["schema"] = {"type": "string"}
+    _drop_titles(schema["paths"])
+    _drop_titles(schema["components"])
+    return schema
+
+
+def _drop_titles(part: Any) -> None:
+    """Remove the titles that pydantic derives from names: they say the names again."""
+    if isinstance(part, dict):
+        if isinstance(part.get("title"), str):
+            del part["title"]
+        for value in part.values():
+            _drop_titles(value)
+    elif isinstance(part, list):
+        for value in part:
+            _drop_titles(value)
+
+
+def as_yaml(schema: dict[str, Any]) -> str:
+    """``schema`` as YAML, stable from run to run."""
+    return yaml.dump(schema, sort_keys=False, allow_unicode=True, width=120, Dumper=_Dumper)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as they are, and equal parts out: anchors hinder readers and some tools."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+    def text(self, data: str) -> yaml.Node:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+
+
+_Dumper.add_representer(str, _Dumper.text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the description, or compare a file with it (status 1 if they differ)."""
+    from service.app import create_app
+    from service.settings import Settings
+
+    parser = argparse.ArgumentParser(prog="python -m service.openapi", description=__doc__)
+    parser.add_argument("--check", type=Path, metavar="FILE", help="compare with FILE instead of writing")
+    options = parser.parse_args(arguments)
+    text = as_yaml(document(create_app(Settings())))
+    if options.check is None:
+        sys.stdout.write(text)
+        return 0
+    if options.check.exists() and options.check.read_text() == text:
+        return 0
+    print(f"{options.check} differs from the app; write it anew with `make openapi`", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""What a web process holds while it runs, and how it comes and goes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from service.artifacts import Artifacts
+from service.events import AsyncEvents, Events
+from service.ledger import Ledger
+from service.queue import Dispatcher
+from service.settings import Settings
+from service.uploads import Intake
+
+__all__ = ["Parts", "open_parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts that requests are answered with."""
+
+    settings: Settings
+    ledger: Ledger
+    artifacts: Artifacts
+    dispatcher: Dispatcher
+    publisher: Events
+    events: AsyncEvents
+    intake: Intake
+
+
+@contextlib.asynccontextmanager
+async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+    """The parts that ``settings`` describe; the ledger's tables are created where they are missing."""
+    ledger = Ledger(settings.ledger_url)
+    artifacts = Artifacts(settings.artifact_dir)
+    dispatcher = Dispatcher(settings.queue_url)
+    publisher = Events(settings.queue_url)
+    events = AsyncEvents(settings.queue_url)
+    try:
+        ledger.create()
+        yield Parts(settings, ledger, artifacts, dispatcher, publisher, events, Intake(settings, ledger, artifacts))
+    finally:
+        await events.close()
+        publisher.close()
+        dispatcher.close()
+        ledger.close()
