@@ -55,14 +55,17 @@ def _debug_option() -> click.Option:
 
 def _explain(error: Exception, *, debug: bool) -> int:
     """Print ``error`` for a user, not for a programmer; return the exit code."""
-    from networks.errors import InputError
+    from networks.errors import InputError, NetproofError, SoundnessError
     from solver.errors import BackendError
 
     if debug:
         traceback.print_exception(error)
-    if isinstance(error, InputError | BackendError):
+    if isinstance(error, InputError | BackendError | OSError):
         click.echo(f"netproof: {error}", err=True)
         return BAD_INPUT
+    if isinstance(error, NetproofError) and not isinstance(error, SoundnessError):
+        click.echo(f"netproof: {error}", err=True)
+        return FAULT
     if isinstance(error, MemoryError):
         click.echo("netproof: out of memory; try a smaller network, fewer --threads or --engine bounds", err=True)
         return FAULT

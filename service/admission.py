@@ -89,7 +89,7 @@ def _ball(query: BallQuery, summary: dict[str, Any]) -> dict[str, Any]:
         found.append((kind_of(RegionError), Fault("/query/input", detail)))
     usable = not found
     with _at("/query/epsilon", found):
-        Region.linf_ball((), query.epsilon)  # without a center, epsilon alone can be at fault
+        Region.linf_ball((0.0,), query.epsilon)  # around the origin, epsilon alone can be at fault
     if usable and not found:
         with _at("/query/input", found):
             Region.linf_ball(point, query.epsilon, query.domain)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["describe", "info"]
 
 
-@click.command()
+@click.command(short_help="Show a network as netproof reads it.")
 @click.argument("network", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def info(*, network: Path, as_json: bool) -> int:

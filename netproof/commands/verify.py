@@ -48,6 +48,7 @@ def _classes(_ctx: click.Context, _option: click.Parameter, value: str | None) -
 
 
 @click.command(
+    short_help="Decide one query about a network.",
     epilog="""
 Exit codes: 0 robust, 1 counterexample, 3 unknown (also after Ctrl-C), 2 bad input or usage.
 
@@ -55,7 +56,7 @@ Exit codes: 0 robust, 1 counterexample, 3 unknown (also after Ctrl-C), 2 bad inp
 Examples:
   netproof verify acasxu_1_1.onnx prop_3.vnnlib --timeout 116
   netproof verify digits.onnx --data digits.npz --index 7 --eps 0.08 --domain 0 1
-"""
+""",
 )
 @click.argument("network", type=FILE)
 @click.argument("spec", type=FILE, required=False)
@@ -189,7 +190,7 @@ def _ball(
     dataset = Dataset.read(data)
     if label is None:
         label = dataset.label(index)
-    if domain is None and dataset.uint8:
+    if domain is None and dataset.stored.dtype == "uint8":
         domain = ("0", "1")
         click.echo("the data set holds uint8 images: divided by 255, domain [0, 1]", err=True)
     return ball_query(network, dataset.input(index), eps, label=label, norm=norm, targets=targets, domain=domain)
@@ -199,7 +200,11 @@ def _write_witness(verdict: Verdict, path: Path) -> None:
     if verdict.counterexample is None:
         click.echo(f"no counterexample, so {path} is not written", err=True)
         return
-    from netproof.witness import vnncomp_text
+    from solver.witness import vnncomp_text
 
-    path.write_text(vnncomp_text(verdict.counterexample))
-    click.echo(f"counterexample written to {path}", err=True)
+    try:
+        path.write_text(vnncomp_text(verdict.counterexample))
+    except OSError as error:
+        click.echo(f"the counterexample could not be written: {error}", err=True)  # the verdict is still worth printing
+    else:
+        click.echo(f"counterexample written to {path}", err=True)

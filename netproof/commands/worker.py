@@ -6,27 +6,41 @@ from pathlib import Path
 
 import click
 
-from netproof.commands.settings import settings
+from netproof.commands.service import deployment_faults, settings
 
-__all__ = ["worker"]
+__all__ = ["QUEUES", "worker"]
+
+# The names in service.queue.QUEUES, spelt out because importing them would slow down --help.
+QUEUES = ["highs-high", "gurobi-high", "highs", "gurobi"]
 
 
-@click.command()
-@click.option("--queue", "queues", multiple=True, required=True, metavar="NAME", help="Queue to serve, such as highs.")
-@click.option("--redis", metavar="URL", help="Redis or Valkey that the service uses.")
-@click.option("--database", metavar="URL", help="SQLAlchemy URL of the service's ledger.")
+@click.command(short_help="Run one worker of a service.")
+@click.option(
+    "--queue",
+    "queues",
+    type=click.Choice(QUEUES),
+    multiple=True,
+    required=True,
+    help="Queue to serve; repeat in order of urgency.",
+)
+@click.option("--redis", metavar="URL", help="Redis or Valkey of the service; default: the embedded one.")
+@click.option("--database", metavar="URL", help="SQLAlchemy URL of the ledger; default: SQLite in the data directory.")
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The service's data directory; artifacts must be reachable there.",
+    help="The service's data directory; default: ~/.local/share/netproof.",
 )
 def worker(*, queues: tuple[str, ...], redis: str | None, database: str | None, data_dir: Path | None) -> int:
-    """Run one worker until interrupted; --queue may be repeated, the first has priority.
+    """Run one worker process until interrupted; it may finish its job for a moment, then gives it back.
 
-    Every option but --queue has an environment variable (NETPROOF_REDIS_URL, NETPROOF_DATABASE_URL, NETPROOF_DATA_DIR);
-    options win.
+    Every option but --queue has an environment variable (NETPROOF_REDIS_URL, NETPROOF_DATABASE_URL,
+    NETPROOF_DATA_DIR); options win.
     """
     chosen = settings(redis_url=redis, database_url=database, data_dir=data_dir)
-    from service import worker as service_worker
+    from service.logs import start_logging
+    from service.worker import main
 
-    return service_worker.main(chosen, queues)
+    start_logging("worker")
+    with deployment_faults(chosen):
+        main(chosen, queues)
+    return 0

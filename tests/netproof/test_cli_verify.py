@@ -1,0 +1,186 @@
+"""``netproof verify`` and ``netproof info`` on the example networks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from solver import Outcome, Progress, Reason, Verdict
+from tests.netproof.conftest import BALL, EXAMPLES
+
+
+def test_counterexample(run, plain, digits):
+    answer = run("verify", plain, *BALL, "--eps", "0.1", "--json")
+    assert answer.code == 1
+    verdict = json.loads(answer.out)
+    assert (verdict["verdict"], verdict["trust"]) == ("counterexample", "replayed")
+    assert verdict["margin"][1] <= 0
+    assert verdict["network"]["name"] == "digits_plain.onnx"
+    assert re.fullmatch("[0-9a-f]{64}", verdict["network"]["sha256"])
+    assert verdict["query"]["region"]["epsilon"] == "0.1"
+    found = np.array(verdict["counterexample"]["input"])
+    assert np.abs(found - digits[0][10].reshape(-1)).max() <= 0.1
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_robust(run, plain):
+    answer = run("verify", plain, *BALL, "--eps", "1/1000", "--json")
+    assert answer.code == 0
+    verdict = json.loads(answer.out)
+    assert (verdict["verdict"], verdict["trust"]) == ("robust", "solver")
+    assert verdict["margin"][0] > 0
+    assert verdict["counterexample"] is None
+
+
+def test_unknown_where_the_engine_cannot_decide(run, robust):
+    answer = run("verify", robust, *BALL, "--eps", "0.1", "--engine", "bounds")
+    assert answer.code == 3
+    assert answer.out.startswith("unknown")
+    assert "reason   incomplete" in answer.out
+
+
+def test_vnnlib_and_ball_ask_the_same(run, robust):
+    by_file = run("verify", robust, EXAMPLES / "digits.vnnlib", "--json", "--threads", "1")
+    by_ball = run("verify", robust, *BALL, "--eps", "0.1", "--json")
+    assert by_file.code == by_ball.code == 0
+    lower = [json.loads(answer.out)["statistics"] for answer in (by_file, by_ball)]
+    assert lower[0] == lower[1]
+
+
+def test_text_names_verdict_trust_margin_and_stages(run, plain):
+    answer = run("verify", plain, *BALL, "--eps", "0.1")
+    assert answer.code == 1
+    assert answer.err == ""
+    for word in (
+        "counterexample  in ",
+        "trust    replayed",
+        "margin   ",
+        "violates class ",
+        "entries changed",
+        "stage ",
+    ):
+        assert word in answer.out
+
+
+def test_target_that_cannot_win_is_robust(run, plain):
+    assert run("verify", plain, *BALL, "--eps", "0.1", "--targets", "3").code == 1
+    assert run("verify", plain, *BALL, "--eps", "0.02", "--targets", "0,4").code == 0
+
+
+def test_another_label_is_violated_at_once(run, plain):
+    answer = run("verify", plain, *BALL, "--eps", "0", "--label", "1", "--json")
+    assert answer.code == 1
+    assert json.loads(answer.out)["decided_by"] == "replay"
+
+
+def test_counterexample_file_is_vnncomps_and_restores_the_numbers(run, plain, tmp_path):
+    path = tmp_path / "cex.txt"
+    answer = run("verify", plain, *BALL, "--eps", "0.1", "--json", "--counterexample", path)
+    assert f"counterexample written to {path}" in answer.err
+    head, _, body = path.read_text().partition("\n")
+    assert head == "sat"
+    assert body.startswith("((X_0 ")
+    assert body.endswith("))\n")
+    pairs = dict(re.findall(r"\(([XY]_\d+) ([^ ()]+)\)", body))
+    found = json.loads(answer.out)["counterexample"]
+    assert [float(pairs[f"X_{i}"]) for i in range(64)] == found["input"]
+    assert [float(np.float32(pairs[f"Y_{i}"])) for i in range(10)] == found["output"]
+    assert len(pairs) == 74
+
+
+def test_no_counterexample_no_file(run, plain, tmp_path):
+    path = tmp_path / "cex.txt"
+    answer = run("verify", plain, *BALL, "--eps", "0.001", "--counterexample", path)
+    assert answer.code == 0
+    assert "is not written" in answer.err
+    assert not path.exists()
+
+
+def test_uint8_images_get_the_unit_domain(run, plain, tmp_path, digits):
+    images = np.round(digits[0][:12] * 255).astype(np.uint8)
+    np.savez(tmp_path / "bytes.npz", x=images, y=digits[1][:12])
+    answer = run("verify", plain, "--data", tmp_path / "bytes.npz", "--index", "10", "--eps", "0.001", "--json")
+    assert json.loads(answer.out)["query"]["region"]["domain"] == ["0", "1"]
+    assert "domain [0, 1]" in answer.err
+
+
+def test_float_images_have_no_domain_unless_told(run, plain):
+    answer = run("verify", plain, "--data", EXAMPLES / "digits.npz", "--index", "10", "--eps", "0.001", "--json")
+    assert "domain" not in json.loads(answer.out)["query"]["region"]
+    assert answer.err == ""
+
+
+def test_info(run, robust):
+    answer = run("info", robust)
+    assert answer.code == 0
+    for fact in ("1×8×8", "176", "6,882", "affine (Conv)", "8×4×4"):
+        assert fact in answer.out
+    facts = json.loads(run("info", robust, "--json").out)
+    assert facts["relus"] == 176
+    assert facts["nodes"][1] == {"index": 1, "kind": "affine (Conv)", "shape": [8, 4, 4], "parents": [0]}
+
+
+def endless(started: threading.Event, kept: Verdict):
+    """A decision that ends only when it is cancelled, and then hands over what it has."""
+
+    def verify(_network, _query, *, progress, cancel, **_options):
+        progress(Progress("linear", 0.1, lower=-1.5, open=2))
+        started.set()
+        while not cancel():
+            pass
+        return kept
+
+    return verify
+
+
+def test_interrupt_keeps_the_bounds(run, monkeypatch, plain):
+    kept = Verdict(Outcome.UNKNOWN, None, (-1.5, 0.25), 0.1, reason=Reason.CANCELLED)
+    started = threading.Event()
+    monkeypatch.setattr("solver.verify", endless(started, kept), raising=False)
+    threading.Thread(target=lambda: started.wait() and os.kill(os.getpid(), signal.SIGINT), daemon=True).start()
+    answer = run("verify", plain, *BALL, "--eps", "0.1", "--json")
+    assert answer.code == 3
+    assert json.loads(answer.out)["margin"] == [-1.5, 0.25]
+    assert json.loads(answer.out)["reason"] == "cancelled"
+    assert "press Ctrl-C again to abort" in answer.err
+
+
+ABORTED_TWICE = """
+import os, signal, threading, time
+import netproof.foreground
+
+def stubborn(progress, cancel):
+    os.kill(os.getpid(), signal.SIGINT)
+    while not cancel():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+netproof.foreground.run(stubborn, 60)
+"""
+
+
+def test_second_interrupt_aborts():
+    command = [sys.executable, "-c", ABORTED_TWICE]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 130
+    assert ended.stderr.endswith("aborted\n")
+
+
+@pytest.mark.data
+def test_wong_kolter_image_8_is_refuted(run, data_folder):
+    answer = run(
+        *("verify", data_folder / "mipverify" / "mnist_wk17a_linf0.1.onnx", "--index", "8", "--eps", "0.1", "--json"),
+        *("--data", data_folder / "mnist" / "mnist_test.npz"),
+    )
+    assert answer.code == 1
+    assert json.loads(answer.out)["trust"] == "replayed"
