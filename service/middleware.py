@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+#: Asked every few seconds by load balancers: not worth a line in the log each.
+_PROBES = frozenset({"/healthz", "/readyz"})
 #: The API returns data, never pages: nothing in an answer may run, load or be framed. Routes that differ set their own.
 _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -50,7 +53,7 @@ class Envelope:
         request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
         scope.setdefault("state", {})["request_id"] = request_id
         announced = headers.get("Content-Length", "")
-        received, started = 0, False
+        received, status, begun = 0, 0, time.perf_counter()
 
         async def limited_receive() -> Message:
             nonlocal received
@@ -63,9 +66,9 @@ class Envelope:
             return message
 
         async def dressed_send(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 answer = MutableHeaders(scope=message)
                 answer["X-Request-ID"] = request_id
                 for name, value in _SECURITY_HEADERS.items():
@@ -77,13 +80,17 @@ class Envelope:
         except ClientDisconnect:
             logger.info("request %s: the client went away", request_id)
         except Exception:
-            logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
-            if started:
+            logger.exception("request %s failed: %s %r", request_id, scope["method"], scope["path"])
+            if status:
                 raise  # too late for another answer; the server closes the connection
             document = problem_document(
                 ProblemError(INTERNAL, f"this is a fault of the service; its log has more under request {request_id}")
             )
             await problem_response(document, request_id=request_id)(scope, receive, dressed_send)
+        finally:
+            level = logging.DEBUG if scope["path"] in _PROBES else logging.INFO
+            milliseconds = (time.perf_counter() - begun) * 1e3
+            logger.log(level, "%s %r %d %.0f ms %s", scope["method"], scope["path"], status, milliseconds, request_id)
 
     def _too_large(self) -> ProblemError:
         return ProblemError(TOO_LARGE, f"the request's body is larger than {self._limit} bytes, the most accepted here")

@@ -105,7 +105,16 @@ UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", "The body's media type i
 NOT_ACCEPTABLE = Kind("not-acceptable", "The representation is not offered", 406)
 NO_COUNTEREXAMPLE = Kind("no-counterexample", "The job ended without a counterexample", 404)
 JOB_NOT_ENDED = Kind("job-not-ended", "The job has not ended", 409)
+JOB_ENDED = Kind("job-ended", "The job has ended", 409)
 UNAVAILABLE = Kind("unavailable", "A part of the service is not available", 503)
+
+#: Pydantic's words where ours say better what to do.
+_WORDS = {
+    "missing": "is required; add it",
+    "extra_forbidden": "is not a member that a request has; remove it or correct its name",
+}
+#: Errors whose message says by itself what came.
+_COMPLETE = frozenset({"missing", "extra_forbidden", "exact_number"})
 
 
 class ProblemError(Exception):
@@ -191,11 +200,11 @@ def faults(errors: Iterable[ErrorDetails | Mapping[str, Any]], *, tags: frozense
     for error in errors:
         location = [str(part) for part in error["loc"] if str(part) not in tags]
         pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in location)
-        message = str(error["msg"])
+        message = _WORDS.get(error["type"]) or str(error["msg"]).replace("Input should be", "must be")
         given = error.get("input")
-        if error["type"] not in {"missing", "value_error"} and isinstance(given, str | int | float | bool | None):
+        if error["type"] not in _COMPLETE and isinstance(given, str | int | float | bool | None):
             message += f", got {_shown(given)}"
-        found.append(Fault(pointer, message.removeprefix("Value error, ")))
+        found.append(Fault(pointer, message))
     return found
 
 

@@ -12,8 +12,9 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from service.api.dependencies import Job, PartsOfApp, Wait, job_headers, job_response
+from service.errors import StateChangeError
 from service.evidence import REPRESENTATIONS, Representation, choose, render
-from service.problems import JOB_NOT_ENDED, NO_COUNTEREXAMPLE, ProblemError
+from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_COUNTEREXAMPLE, ProblemError
 from service.schemas import CounterexampleDocument, JobDocument, JobPage, Sha256
 from service.states import JobState
 from service.streams import follow, wait_for_end
@@ -118,7 +119,11 @@ async def follow_job(
 async def cancel_job(job: Job, parts: PartsOfApp) -> Response:
     """Ask a job to stop. It ends within seconds and keeps the bounds proven so far; asking again changes nothing."""
     before = job.state
-    job = await run_in_threadpool(parts.ledger.request_cancel, job.id)
+    try:
+        job = await run_in_threadpool(parts.ledger.request_cancel, job.id)
+    except StateChangeError as error:
+        detail = f"job {job.id} has {error.before} already, and keeps what it found; there is nothing to cancel"
+        raise ProblemError(JOB_ENDED, detail) from error
     if job.state is not before:
         state = {"state": job.state, "attempt": job.attempt}
         await run_in_threadpool(parts.publisher.publish, job.id, "state", state)

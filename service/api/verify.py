@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import redis
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 
 from service.admission import admit, fingerprint, parse_request
 from service.api.dependencies import PartsOfApp, Wait, job_headers, job_response, media_type, read_body
@@ -95,7 +96,7 @@ async def verify(
     """Ask whether some input of a region breaks a property, and get a job that finds out.
 
     The network is named by its SHA-256, or comes along: in base64 as `{"onnx": "..."}`, or as a part of a form. What
-    can be checked without solving is checked before the job is made; the answer then says what to change, by JSON pointer.
+    can be checked without solving is checked before the job is made; a refusal says what to change, by JSON pointer.
     """
     asked, network = await _read(request, parts)
     admitted = await run_in_threadpool(admit, asked, network, parts.settings)
@@ -120,9 +121,10 @@ async def _read(request: Request, parts: Parts) -> tuple[VerifyRequest, NetworkR
             network = await run_in_threadpool(parts.ledger.network, asked.network)
         return asked, network
     if given == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=len(_FORM_FIELDS), max_part_size=_MAX_JSON_BYTES) as form:
+        count = len(_FORM_FIELDS) + 1
+        async with request.form(max_files=count, max_fields=count, max_part_size=_MAX_JSON_BYTES) as form:
+            fields = {name: _scalar(await _text(form[name])) for name in _FORM_FIELDS if name in form}
             network, _ = await take_file(form.get("network"), parts)
-            fields = {name: _scalar(str(form[name])) for name in _FORM_FIELDS if name in form}
         return parse_request(json.dumps({"network": network.sha256} | fields).encode()), network
     detail = (
         f"a query comes as application/json or multipart/form-data, got {given or 'no Content-Type'}; with curl: "
@@ -135,8 +137,15 @@ async def _decoded(text: str) -> AsyncIterator[bytes]:
     try:
         yield base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        detail = f"onnx must be the network file in base64 (RFC 4648, on one line), but {error}"
+        detail = f"onnx must be the network file in base64, on one line (with GNU: base64 -w0 net.onnx): {error}"
         raise ProblemError(INVALID_REQUEST, detail, errors=[Fault("/network/onnx", detail)]) from None
+
+
+async def _text(part: UploadFile | str) -> str:
+    """A form field, sent as text or as a small file (``-F query=@query.json``)."""
+    if isinstance(part, str):
+        return part
+    return (await part.read(_MAX_JSON_BYTES)).decode(errors="replace")
 
 
 def _scalar(text: str) -> Any:
