@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 
 import psutil
+import pytest
 
 from service.states import JobState
 from tests.faults.deployment import Deployment, ball, ended, lower_bound, obstinate_model
 from tests.random_networks import dense_model
 
+Worker = subprocess.Popen[bytes]
+
 HARD = obstinate_model()
 EASY = dense_model(1, (3, 5, 2))
 
 
+@pytest.mark.usefixtures("worker")
 def test_job_runs_to_a_verdict(deployment: Deployment) -> None:
-    deployment.start_worker()
     job = deployment.wait(deployment.submit(EASY, ball(3, 0.01)), ended)
     assert job.state is JobState.SUCCEEDED
     assert job.verdict is not None
@@ -27,9 +31,8 @@ def test_job_runs_to_a_verdict(deployment: Deployment) -> None:
     assert kinds[-1] == ("state", "succeeded")
 
 
-def test_killed_worker_takes_its_job_along_and_another_attempt_ends_it(deployment: Deployment) -> None:
-    worker = deployment.start_worker()
-    job = deployment.submit(HARD, ball(12), time_limit=6.0)
+def test_killed_worker_takes_its_job_along_and_another_attempt_ends_it(deployment: Deployment, worker: Worker) -> None:
+    job = deployment.submit(HARD, ball(12), time_limit=3.0)
     deployment.wait_for_bounds(job)
     child = deployment.child_of(worker)
     worker.kill()
@@ -45,8 +48,8 @@ def test_killed_worker_takes_its_job_along_and_another_attempt_ends_it(deploymen
     assert job.losses == 1
 
 
+@pytest.mark.usefixtures("worker")
 def test_cancel_returns_within_two_seconds_with_bounds(deployment: Deployment) -> None:
-    deployment.start_worker()
     job = deployment.submit(HARD, ball(12))
     running = deployment.wait_for_bounds(job)
     asked = time.monotonic()
@@ -59,9 +62,8 @@ def test_cancel_returns_within_two_seconds_with_bounds(deployment: Deployment) -
     assert lower_bound(job.verdict) >= lower_bound(running.progress)
 
 
-def test_killed_child_is_noticed_at_once_and_retried(deployment: Deployment) -> None:
-    worker = deployment.start_worker()
-    job = deployment.submit(HARD, ball(12), time_limit=5.0)
+def test_killed_child_is_noticed_at_once_and_retried(deployment: Deployment, worker: Worker) -> None:
+    job = deployment.submit(HARD, ball(12), time_limit=3.0)
     deployment.wait_for_bounds(job)
     deployment.child_of(worker).kill()
     again = deployment.wait(job, lambda j: j.attempt == 2, seconds=5)
@@ -70,8 +72,7 @@ def test_killed_child_is_noticed_at_once_and_retried(deployment: Deployment) -> 
     assert deployment.wait(job, ended).state is JobState.SUCCEEDED
 
 
-def test_attempts_are_limited(deployment: Deployment) -> None:
-    worker = deployment.start_worker()
+def test_attempts_are_limited(deployment: Deployment, worker: Worker) -> None:
     job = deployment.submit(HARD, ball(12))
     for attempt in range(1, deployment.settings.max_attempts + 1):
         deployment.wait(job, lambda j, n=attempt: j.attempt == n and j.progress is not None)
@@ -82,9 +83,8 @@ def test_attempts_are_limited(deployment: Deployment) -> None:
     assert job.error["code"] == "crashed"
 
 
-def test_terminated_worker_gives_its_job_back_at_no_cost(deployment: Deployment) -> None:
-    worker = deployment.start_worker()
-    job = deployment.submit(HARD, ball(12), time_limit=5.0)
+def test_terminated_worker_gives_its_job_back_at_no_cost(deployment: Deployment, worker: Worker) -> None:
+    job = deployment.submit(HARD, ball(12), time_limit=3.0)
     deployment.wait_for_bounds(job)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(10) == 0
