@@ -1,9 +1,9 @@
 """VNNLIB 1.0: specification files as queries.
 
 A file declares inputs ``X_i`` and outputs ``Y_i`` and asserts what a **violation** looks like: bounds on the inputs,
-and linear conditions on the outputs, combined with ``and`` and ``or``. It is brought into a disjunction of conjunctions;
-a conjunction's input bounds make its region, its output conditions its clause, and clauses of the same region are one
-case of the query. Numbers are the rationals that their decimals denote.
+and linear conditions on the outputs, combined with ``and`` and ``or``. It is brought into a disjunction of
+conjunctions; a conjunction's input bounds make its region, its output conditions its clause, and clauses of the same
+region are one case of the query. Numbers are the rationals that their decimals denote.
 """
 
 from __future__ import annotations
@@ -204,8 +204,8 @@ class _Reader:
                 what = "inputs" if kind == "X" else "outputs"
                 self.fail(
                     line,
-                    f"{count} {what} {kind}_i are declared before the first assert, but the network has {size}; declare all "
-                    "of them, or is this the specification of another network?",
+                    f"{count} {what} {kind}_i are declared before the first assert, but the network has {size}; "
+                    "declare all of them, or is this the specification of another network?",
                 )
 
     def alternatives(self, expression: _Expression, line: int) -> list[tuple[_Atom, ...]]:
@@ -280,14 +280,12 @@ class _Reader:
             return _combined([(-_ONE, terms[0])])
         if head == "-" and terms:
             return _combined((_ONE if i == 0 else -_ONE, t) for i, t in enumerate(terms))
-        if head == "*" and len(terms) == 2:
-            (first, a), (second, b) = terms
-            if not first:
-                return _combined([(a, terms[1])])
-            if not second:
-                return _combined([(b, terms[0])])
+        if head != "*" or len(terms) != 2:
+            self.fail(expression.line, f"unknown term {_text(expression)}; numbers, variables, +, - and * are known")
+        (first, a), (second, b) = terms
+        if first and second:
             self.fail(expression.line, f"{_text(expression)} multiplies variables; terms must be linear")
-        self.fail(expression.line, f"unknown term {_text(expression)}; numbers, variables, +, - and * are supported")
+        return _combined([(b, terms[0])] if first else [(a, terms[1])])
 
     def number(self, token: str, line: int) -> Fraction:
         value = self.constants.get(token)

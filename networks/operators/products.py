@@ -23,10 +23,10 @@ def _gemm(trace: Trace, call: Call) -> Tensor:
         b = trace.rearranged(b, np.transpose) if isinstance(b, View) else b.T
     if isinstance(a, View) and not isinstance(b, View):
         weight, factor = _scaled_weight(alpha, call.finite(b, "weight"))
-        product = _times_right(trace, call, a, weight)
+        product = _times_right(trace, a, weight)
     elif isinstance(b, View) and not isinstance(a, View):
         weight, factor = _scaled_weight(alpha, call.finite(a, "weight"))
-        product = _times_left(trace, call, weight, b)
+        product = _times_left(trace, weight, b)
     else:
         call.refuse("exactly one of A and B must be constant")
     if factor != 1.0:
@@ -70,12 +70,16 @@ def _matmul(trace: Trace, call: Call) -> Tensor:
         trace.note(f"constants computed in float64 at MatMul node {call.name!r}")
         return np.asarray(np.matmul(call.weights(0, "factor"), call.weights(1, "factor")))
     # Leading dimensions of size 1 are only batches; what the result's shape owes to them is put back at the end.
-    shape = np.matmul(np.empty(a.shape, np.bool_), np.empty(b.shape, np.bool_)).shape
+    shape = (
+        *np.broadcast_shapes(a.shape[:-2], b.shape[:-2]),
+        *a.shape[-2:-1],
+        *(b.shape[-1:] if len(b.shape) > 1 else ()),
+    )
     if isinstance(a, View):
-        product = _times_right(trace, call, _as_matrix(trace, call, a, row=True), _plain_matrix(call, 1, row=False))
+        product = _times_right(trace, _as_matrix(trace, call, a, row=True), _plain_matrix(call, 1, row=False))
     else:
         assert isinstance(b, View)
-        product = _times_left(trace, call, _plain_matrix(call, 0, row=True), _as_matrix(trace, call, b, row=False))
+        product = _times_left(trace, _plain_matrix(call, 0, row=True), _as_matrix(trace, call, b, row=False))
     return View(product.node, shape, product.indices)
 
 
@@ -96,22 +100,24 @@ def _plain_matrix(call: Call, i: int, *, row: bool) -> NDArray[np.float64]:
     return weight.reshape(weight.shape[-2:])
 
 
-def _times_right(trace: Trace, call: Call, a: View, weight: NDArray[np.float64]) -> View:
+def _times_right(trace: Trace, a: View, weight: NDArray[np.float64]) -> View:
     """``A W`` for A of shape ``(rows, k)`` and W of shape ``(k, m)``."""
     rows, inner = a.shape
     if weight.shape[0] != inner:
-        call.refuse(f"the inner dimensions {inner} and {weight.shape[0]} differ")
+        msg = f"the inner dimensions {inner} and {weight.shape[0]} differ"
+        raise ValueError(msg)
     if rows == 1:
         return trace.multiplied(np.ascontiguousarray(weight.T), a, (1, weight.shape[1]))
-    turned = _times_left(trace, call, weight.T, trace.rearranged(a, np.transpose))
+    turned = _times_left(trace, weight.T, trace.rearranged(a, np.transpose))
     return trace.rearranged(turned, np.transpose)
 
 
-def _times_left(trace: Trace, call: Call, weight: NDArray[np.float64], b: View) -> View:
+def _times_left(trace: Trace, weight: NDArray[np.float64], b: View) -> View:
     """``W B`` for W of shape ``(m, k)`` and B of shape ``(k, columns)``: a convolution with a kernel of one entry."""
     inner, columns = b.shape
     if weight.shape[1] != inner:
-        call.refuse(f"the inner dimensions {weight.shape[1]} and {inner} differ")
+        msg = f"the inner dimensions {weight.shape[1]} and {inner} differ"
+        raise ValueError(msg)
     out = weight.shape[0]
     if columns == 1:
         return trace.multiplied(np.ascontiguousarray(weight), b, (out, 1))
