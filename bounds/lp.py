@@ -1,16 +1,19 @@
 """Linear programs over a relaxation, and the rigorous bounds that their duals give.
 
-One model serves all neurons of a node; only the objective changes. HiGHS's dual simplex starts each time from the vertex that
-backward linear bounds suggest (`Relaxation.vertex`): on a 784-256-256 network that took a fifth to a ninth of the time of a start
-from the previous optimum or from scratch, and primal simplex, interior points and PDLP were slower still.
+One model serves all neurons of a node; only the objective changes. HiGHS's dual simplex starts each time from the
+vertex that backward linear bounds suggest (`Relaxation.vertex`): on a dense 784-256 layer that took a sixth to a half
+of the time of a start from the previous optimum, a tenth to a seventh of one from scratch; primal simplex, interior
+points and PDLP took longer.
 
-Sign convention. Everything is a minimisation. HiGHS's row dual is the rate at which the minimum grows with a row's right-hand side. For
-the defining row ẑ_j − E_j x − F_j h = c_j, which is HiGHS's row times s_j, this is Λ_j = (HiGHS's dual)/s_j, and Λ is exactly the multiplier
-of ẑ_j in `bounds.linear`'s formula: the Lagrangian term −Λ_j (ẑ_j − E_j x − F_j h − c_j) adds Λ_j c_j to the constant and Λ_j F_j to the
-coefficients of earlier h, and leaves A_j h_j − Λ_j ẑ_j to be minimised. An upper bound of z is minus the minimum of −z.
+Sign convention. Everything is a minimisation. HiGHS's row dual is the rate at which the minimum grows with a row's
+right-hand side. For the defining row ẑ_j − E_j x − F_j h = c_j, which is HiGHS's row times s_j, this is Λ_j = (HiGHS's
+dual)/s_j, and Λ is exactly the multiplier of ẑ_j in `bounds.linear`'s formula: the Lagrangian term −Λ_j (ẑ_j − E_j x −
+F_j h − c_j) adds Λ_j c_j to the constant and Λ_j F_j to the coefficients of earlier h, and leaves A_j h_j − Λ_j ẑ_j to
+be minimised. An upper bound of z is minus the minimum of −z.
 
-Soundness. The solver's objective value is never used as a bound. `safe_bounds` evaluates the formula at the duals; it holds for any
-multipliers, so whatever HiGHS returns (a wrong optimum, a basis at which it was interrupted) can only make the bound weaker.
+Soundness. The solver's objective value is never used as a bound. `safe_bounds` evaluates the formula at the duals; it
+holds for any multipliers, so whatever HiGHS returns (a wrong optimum, a basis at which it was interrupted) can only
+make the bound weaker.
 """
 
 from __future__ import annotations
@@ -132,7 +135,7 @@ class Simplex:
 
 
 def matrix(relaxation: Relaxation, *, binaries: bool) -> Any:
-    """The relaxation as a ``HighsLp`` with zero costs: columns t, p, q (and a), rows as `bounds.relaxation` describes."""
+    """The relaxation as a ``HighsLp`` with zero costs: columns t, p, q (and a); rows as in `bounds.relaxation`."""
     import highspy
 
     r, m, k = relaxation, relaxation.m, relaxation.k

@@ -1,7 +1,8 @@
 """The linear relaxation of everything before one node of a network, as plain arrays.
 
-Symbols. x is the input. ẑ_j and h_j = relu(ẑ_j) belong to the k unstable ReLUs before the node, l_j < 0 < u_j are their bounds;
-stable ReLUs are substituted away (`bounds.encoding`), so that every ẑ_j is one affine form of x and of earlier h:
+Symbols. x is the input. ẑ_j and h_j = relu(ẑ_j) belong to the k unstable ReLUs before the node, l_j < 0 < u_j are
+their bounds; stable ReLUs are substituted away (`bounds.encoding`), so that every ẑ_j is one affine form of x and of
+earlier h:
 
     ẑ_j = E_j·x + F_j·h + c_j
 
@@ -118,7 +119,8 @@ class Relaxation:
         """Λ for `bounds.lower_bounds` from the duals of the defining rows.
 
         Args:
-            duals: shape ``(R, k)``, of the rows ẑ_j − E_j x − F_j h = c_j before scaling: how the minimum changes with c_j.
+            duals: shape ``(R, k)``, of the rows ẑ_j − E_j x − F_j h = c_j before scaling: how the minimum changes with
+                c_j.
             features: number of ReLUs of each node.
 
         Returns:
@@ -134,8 +136,9 @@ class Relaxation:
     def vertex(self, cost: Array) -> Vertex:
         """A dual simplex start for minimising ``cost · (t, p)``, by one backward and one forward pass.
 
-        Backwards with the slopes of backward linear bounds, the cost reaches the inputs and picks the corner t; from there
-        forwards, a neuron whose coefficient is negative goes to the triangle's upper face and every other one to relu(ẑ).
+        Backwards with the slopes of backward linear bounds, the cost reaches the inputs and picks the corner t; from
+        there forwards, a neuron whose coefficient is negative goes to the triangle's upper face and every other one
+        to relu(ẑ).
         """
         m, k = self.m, self.k
         total = cost.copy()
@@ -191,10 +194,12 @@ def relax(network: Network, region: Region, enclosure: Enclosure, node: int) -> 
         RelaxationTooLargeError: the model would have more than 20 million coefficients.
     """
     from bounds.encoding import encode_rows  # loads torch, which workers do without
+    from networks.graph import ReluNode
 
     middle = region.lower + (region.upper - region.lower) / 2
     radius = np.maximum(region.upper - middle, middle - region.lower)
-    kept = np.flatnonzero(radius > 0)
+    # An end point like 0.1 is rounded outward: an input as narrow as that is fixed, within the rounding that is charged.
+    kept = np.flatnonzero(radius > 2.0**-51 * np.abs(middle))
     nodes = [r for r in _relus_before(network, node) if enclosure.unstable(r).any()]
     neurons = [np.flatnonzero(enclosure.unstable(r)) for r in nodes]
     offsets = np.concatenate([[0], np.cumsum([len(chosen) for chosen in neurons], dtype=np.int64)])
@@ -205,13 +210,14 @@ def relax(network: Network, region: Region, enclosure: Enclosure, node: int) -> 
     parts: dict[str, list[Array]] = {"scale": [], "above": [], "below": [], "rhs": [], "dropped": []}
     entries = 0
     for r, chosen in zip(nodes, neurons, strict=True):
+        relu = network.nodes[r]
+        assert isinstance(relu, ReluNode)
         for begin in range(0, len(chosen), _CHUNK):
             some = chosen[begin : begin + _CHUNK]
             low, high = enclosure.lower[r][some], enclosure.upper[r][some]
             # ldexp of frexp's exponent: the power of two just above the magnitude.
             scale = np.ldexp(1.0, np.frexp(np.maximum(high, -low))[1])
-            parent = network.nodes[r].parents[0]
-            dense, constant, rounding = frame.dense(encode_rows(network, enclosure, parent, some))
+            dense, constant, rounding = frame.dense(encode_rows(network, enclosure, relu.parent, some))
             dense /= scale[:, None]
             small = np.abs(dense) < _SMALLEST
             parts["dropped"].append(np.where(small, np.abs(dense), 0).sum(1) + rounding / scale)
@@ -294,10 +300,12 @@ def _uppers(enclosure: Enclosure, nodes: list[int]) -> tuple[Array, ...]:
 
 def _relus_before(network: Network, node: int) -> list[int]:
     """ReLU nodes that the value of ``node`` depends on, in topological order."""
-    needed = {node % len(network.nodes)}
-    for k in range(max(needed), 0, -1):
-        if k in needed:
-            needed.update(network.nodes[k].parents)  # type: ignore[union-attr]
-    needed.discard(node % len(network.nodes))
-    relus = set(network.relu_nodes)
-    return sorted(needed & relus)
+    from networks.graph import InputNode
+
+    last = node % len(network.nodes)
+    needed = {last}
+    for k in range(last, 0, -1):
+        step = network.nodes[k]
+        if k in needed and not isinstance(step, InputNode):
+            needed.update(step.parents)
+    return sorted((needed - {last}) & set(network.relu_nodes))

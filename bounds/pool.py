@@ -1,0 +1,308 @@
+"""Solving many small LPs and MIPs over one relaxation: in this process, or on a pool of worker processes.
+
+A worker gets arrays and returns arrays (duals, points, dual bounds). It is an untrusted prover: bounds are computed
+from what it returns by whoever asked (`bounds.lp.safe_bounds`), so a worker needs neither the network nor torch and
+starts in a fraction of a second.
+
+Why bare interpreters and not ``multiprocessing``: forking after torch has started threads can deadlock; ``spawn`` and
+``forkserver`` import the caller's ``__main__`` again, which breaks scripts without a main guard, and refuse to start
+from a daemonic process, which a job's process may be. A worker is ``python -c "from bounds.pool import …"`` with one
+end of a socket pair.
+
+No worker outlives its parent: a thread in the worker reads the socket also while HiGHS runs (HiGHS releases the GIL)
+and exits the process at its end, and on Linux the kernel kills the worker when the thread that started it dies. That
+thread must therefore stay alive as long as the pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import connection
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bounds.lp import Optimum, Simplex
+from bounds.mip import SignSearch, decide_sign
+from bounds.relaxation import Relaxation
+
+__all__ = ["Answer", "Pool", "Solver", "Task", "serve"]
+
+Array: TypeAlias = NDArray[np.float64]
+
+# How long a parent waits before it looks at its cancel flag again, and at exit for a worker to end by itself.
+_POLL = 0.1
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """Neurons whose bounds one solver is to find, one after the other.
+
+    Attributes:
+        neurons: shape ``(n,)``.
+        costs: their values as ``cost · (t, p) + constant``, shape ``(n, m + k)``.
+        constants: shape ``(n,)``.
+        signs: for each neuron the directions to minimise (1: lower bound, −1: upper bound), the likelier to close it
+        first.
+            The second is skipped when the first seems to have closed it.
+        seconds: time limit of each LP or MIP.
+        mip: whether binaries are imposed.
+    """
+
+    neurons: NDArray[np.int64]
+    costs: Array
+    constants: Array
+    signs: tuple[tuple[int, ...], ...]
+    seconds: float
+    mip: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What came out for ``sign · z`` of one neuron.
+
+    ``found`` is an `Optimum` (LP), a `SignSearch` (MIP), or None where the solver gave up.
+    """
+
+    neuron: int
+    sign: int
+    found: Optimum | SignSearch | None
+    seconds: float
+
+
+class Solver:
+    """Solves tasks in this process, keeping the LP of the relaxation at hand."""
+
+    def __init__(self, relaxation: Relaxation) -> None:
+        self._relaxation = relaxation
+        self._simplex: Simplex | None = None
+
+    def solve(self, task: Task, interrupted: Callable[[], bool] = bool) -> list[Answer]:
+        """The answers to ``task``; fewer when ``interrupted`` said so."""
+        answers: list[Answer] = []
+        if self._simplex is None and not task.mip:
+            self._simplex = Simplex(self._relaxation)
+        for neuron, cost, constant, signs in zip(task.neurons, task.costs, task.constants, task.signs, strict=True):
+            for sign in signs:
+                if interrupted():
+                    return answers
+                begin = time.monotonic()
+                found: Optimum | SignSearch | None
+                if task.mip:
+                    found = decide_sign(
+                        self._relaxation, sign * cost, sign * constant, seconds=task.seconds, interrupted=interrupted
+                    )
+                    closed = found.lower > 0
+                else:
+                    assert self._simplex is not None
+                    found = self._simplex.minimise(sign * cost, seconds=task.seconds, interrupted=interrupted)
+                    closed = found is not None and found.value + sign * constant > 0
+                answers.append(Answer(int(neuron), sign, found, time.monotonic() - begin))
+                if closed:
+                    break
+        return answers
+
+
+class Pool:
+    """Worker processes that solve tasks over one relaxation at a time; a context manager.
+
+    Raises:
+        OSError: no worker could be started.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self._workers: list[_Worker] = []
+        try:
+            for _ in range(processes):
+                self._workers.append(_Worker())
+        except OSError:
+            self.close()
+            raise
+
+    @property
+    def processes(self) -> int:
+        """Workers that are alive, as far as is known."""
+        return sum(worker.alive for worker in self._workers)
+
+    @staticmethod
+    def available() -> bool:
+        """Whether this platform can start workers (POSIX, with an interpreter to run)."""
+        return os.name == "posix" and bool(sys.executable)
+
+    def solve(
+        self, relaxation: Relaxation, tasks: Iterator[Task], interrupted: Callable[[], bool] = bool
+    ) -> Iterator[list[Answer]]:
+        """Answers to ``tasks`` as they come, in any order, until ``interrupted`` says so or no worker is left.
+
+        A task is drawn when a worker is free for it. What is still running when the caller stops iterating is
+        abandoned. A task whose worker dies is lost.
+        """
+        for worker in self._workers:
+            worker.send(("relaxation", relaxation))
+        pending = True
+        try:
+            while not interrupted():
+                while pending and (free := next((w for w in self._workers if w.idle), None)) is not None:
+                    task = next(tasks, None)
+                    if task is None:
+                        pending = False
+                    else:
+                        free.send(("task", task))
+                busy = {w.link: w for w in self._workers if w.busy}
+                if not busy:
+                    return
+                for link in connection.wait(list(busy), timeout=_POLL):
+                    answers = busy[link].receive()  # type: ignore[index]
+                    if answers is not None:
+                        yield answers
+        finally:
+            for worker in self._workers:
+                worker.abandon()
+
+    def close(self) -> None:
+        """Ends the workers."""
+        for worker in self._workers:
+            worker.close()
+        self._workers = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Worker:
+    """The parent's side of one worker process.
+
+    Messages down: ("relaxation", r), ("task", task), ("abandon", None). Up: a list of answers for each task, in
+    order, also for abandoned ones.
+    """
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        code = f"from bounds.pool import serve; serve({theirs.fileno()}, {os.getpid()})"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path),  # noqa: PTH109
+            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+        }
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", code],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env=environment,
+                )
+            except OSError:
+                ours.close()
+                raise
+        self.link = connection.Connection(ours.detach())
+        self._running = 0
+        self._abandoned = 0
+        self.alive = True
+
+    @property
+    def idle(self) -> bool:
+        return self.alive and self._running == 0
+
+    @property
+    def busy(self) -> bool:
+        return self.alive and self._running > 0
+
+    def send(self, message: tuple[str, Any]) -> None:
+        if not self.alive:
+            return
+        try:
+            self.link.send(message)
+        except OSError:
+            self.alive = False
+        else:
+            self._running += message[0] == "task"
+
+    def receive(self) -> list[Answer] | None:
+        """The answers that are waiting; None for those of an abandoned task and for a dead worker."""
+        try:
+            answers: list[Answer] = self.link.recv()
+        except (EOFError, OSError):
+            self.alive = False
+            return None
+        self._running -= 1
+        if self._abandoned:
+            self._abandoned -= 1
+            return None
+        return answers
+
+    def abandon(self) -> None:
+        if self.busy and self._abandoned < self._running:
+            self._abandoned = self._running
+            self.send(("abandon", None))
+
+    def close(self) -> None:
+        self.alive = False
+        self.link.close()
+        try:
+            self._process.wait(timeout=_POLL)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def serve(descriptor: int, parent: int) -> None:
+    """A worker's main function: solve what arrives on the socket ``descriptor`` until ``parent`` closes it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the whole group; the parent decides
+    _die_with(parent)
+    link = connection.Connection(descriptor)
+    inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    abandoned = threading.Event()
+
+    def read() -> None:
+        while True:
+            try:
+                message = link.recv()
+            except (EOFError, OSError):
+                os._exit(0)
+            if message[0] == "abandon":
+                abandoned.set()
+            else:
+                if message[0] == "task":
+                    abandoned.clear()  # the parent sends a task only after the previous one was answered
+                inbox.put(message)
+
+    threading.Thread(target=read, daemon=True).start()
+    solver: Solver | None = None
+    while True:
+        kind, content = inbox.get()
+        if kind == "relaxation":
+            solver = Solver(content)
+            continue
+        assert solver is not None, "a task came before its relaxation"
+        with contextlib.suppress(OSError):  # the reader sees the closed socket too, and ends the process
+            link.send(solver.solve(content, abandoned.is_set))
+
+
+def _die_with(parent: int) -> None:
+    """Asks Linux to kill this process when the thread that started it ends; elsewhere the socket's end has to do."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)  # it ended before we could ask
