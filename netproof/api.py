@@ -51,7 +51,7 @@ def verify(
     >>> verdict = netproof.verify(
     ...     "examples/digits_plain.onnx", input=image, label=label, epsilon="0.1", domain=(0, 1), threads=1
     ... )
-    >>> str(verdict.outcome), verdict.counterexample.output.argmax() == label
+    >>> str(verdict.outcome), int(verdict.counterexample.output.argmax()) == label
     ('counterexample', False)
 
     Args:

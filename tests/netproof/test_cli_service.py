@@ -1,0 +1,123 @@
+"""``netproof serve`` and ``netproof worker`` as an operator starts them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from netproof.client import Client
+from netproof.local import NotReadyError, local_service
+from tests.netproof.conftest import EXAMPLES
+
+
+def netproof(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "netproof", *map(str, arguments)]
+
+
+def test_web_without_workers_and_a_worker_of_its_own(tmp_path):
+    """The parts that the compose file starts apart."""
+    with local_service_without_workers(tmp_path) as url:
+        checks = httpx.get(f"{url}/readyz").json()["checks"]
+        assert not checks["workers"]["ok"]
+        worker = subprocess.Popen(
+            netproof("worker", "--queue", "highs-high", "--queue", "highs", "--data-dir", tmp_path),
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"NETPROOF_THREADS": "1"},
+        )
+        try:
+            with Client(url) as client:
+                vnnlib = (EXAMPLES / "digits.vnnlib").read_text()
+                job = client.verify(EXAMPLES / "digits_plain.onnx", vnnlib=vnnlib, time_limit=60)
+            assert job.verdict == "counterexample"
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(timeout=30) == 0
+
+
+class local_service_without_workers:  # noqa: N801  reads as a function
+    """``netproof serve --workers 0``; `netproof.local` waits for workers, which will not come here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> str:
+        command = netproof("serve", "--workers", "0", "--port", "0", "--data-dir", self.folder)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout is not None
+        url = self.process.stdout.readline().split()[-1]
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                httpx.get(f"{url}/healthz").raise_for_status()
+            except httpx.TransportError:
+                time.sleep(0.1)
+            else:
+                break
+        return url
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(timeout=30) == 0
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def test_service_stops_with_its_context(tmp_path):
+    with local_service(workers=1, folder=tmp_path) as url:
+        assert httpx.get(f"{url}/readyz").json()["ready"]
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{url}/healthz", timeout=2)
+
+
+def test_service_that_cannot_start_says_why(tmp_path):
+    (tmp_path / "ledger.db").mkdir()
+    with pytest.raises(NotReadyError, match="the ledger cannot be used"), local_service(folder=tmp_path):
+        pass
+
+
+def test_port_in_use_exits_2(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            netproof("serve", "--port", str(port), "--data-dir", tmp_path), check=False, capture_output=True, text=True
+        )
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--redis", "unix:///nowhere.sock"), "the queue server of --redis does not answer"),
+        (("--redis", "nonsense"), "the queue server of --redis does not answer"),
+        (("--database", "nonsense"), "the ledger cannot be used"),
+        (("--database", "mysql://host/db"), "the ledger cannot be used"),
+    ],
+)
+def test_faulty_deployment_exits_2(run, tmp_path, arguments, message):
+    answer = run("serve", "--port", "0", "--data-dir", tmp_path, *arguments)
+    assert answer.code == 2
+    assert message in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_worker_knows_its_queues(run):
+    answer = run("worker", "--queue", "cplex")
+    assert answer.code == 2
+    assert "'cplex' is not one of" in answer.err
+
+
+def test_bad_environment_is_named(run, monkeypatch):
+    monkeypatch.setenv("NETPROOF_THREADS", "none")
+    answer = run("serve", "--port", "0")
+    assert answer.code == 2
+    assert "NETPROOF_THREADS: " in answer.err

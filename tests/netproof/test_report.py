@@ -1,0 +1,69 @@
+"""Verdicts in words."""
+
+from __future__ import annotations
+
+import click
+import numpy as np
+
+from netproof.report import report
+from solver import Counterexample, Outcome, Reason, Stage, Trust, Verdict
+
+
+def text(verdict: Verdict, **options) -> str:
+    return click.unstyle(report(verdict.to_json(), **options))
+
+
+def test_robust_says_what_it_rests_on():
+    verdict = Verdict(
+        Outcome.ROBUST,
+        Trust.SOLVER,
+        (0.123456789, float("inf")),
+        1.5,
+        stages=(Stage("interval", 0.25, {"unstable": 7, "ratio": 0.123456}),),
+        decided_by="interval",
+    )
+    lines = text(verdict).splitlines()
+    assert lines[0] == "robust  in 1.50 s, decided by interval"
+    assert lines[1] == "  trust    solver: netproof's prover says so; no certificate was checked"
+    assert lines[2] == "  margin   ≥ 0.123457 proven, nothing replayed above"
+    assert lines[-1].split() == ["interval", "0.250", "unstable", "7", "ratio", "0.1235"]
+
+
+def test_counterexample_says_what_changed():
+    center = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
+    moved = center.copy()
+    moved[0, 1] += np.float32(0.25)
+    moved[2, 2] -= np.float32(0.125)
+    found = Counterexample(moved, np.array([1, 3, 2], np.float32), "class 1", -2.0)
+    verdict = Verdict(Outcome.COUNTEREXAMPLE, Trust.REPLAYED, (-float("inf"), -2.0), 0.1, counterexample=found)
+    said = text(verdict, center=center.reshape(-1).astype(float).tolist())
+    assert "violates class 1, margin -2" in said
+    assert "highest is 1 (3): 1, 3, 2" in said
+    assert "2 of 16 entries changed, by at most 0.25" in said
+    assert "nothing proven below, ≤ -2 replayed" in said
+
+
+def test_small_inputs_are_shown_and_one_output_has_no_class():
+    found = Counterexample(np.array([0.5, -1], np.float32), np.array([4], np.float32), "clause 1", 0.0)
+    said = text(Verdict(Outcome.COUNTEREXAMPLE, Trust.REPLAYED, (-1.0, 0.0), 0.1, counterexample=found))
+    assert "output   4" in said
+    assert "input    0.5, -1" in said
+
+
+def test_unknown_says_why_and_what_would_help():
+    verdict = Verdict(
+        Outcome.UNKNOWN,
+        None,
+        (-0.5, 0.25),
+        9.0,
+        reason=Reason.TIMEOUT,
+        open=tuple(f"class {i}" for i in range(12)),
+        hint="give it more time",
+    )
+    said = text(verdict)
+    assert said.startswith("unknown  in 9.00 s\n")
+    assert "reason   timeout: the time limit came first" in said
+    assert "margin   ≥ -0.5 proven, ≤ 0.25 replayed" in said
+    assert "class 9, … (12 in all)" in said
+    assert "try      give it more time" in said
+    assert "trust" not in said
