@@ -34,6 +34,11 @@ class Row:
     coefficients: tuple[tuple[int, Fraction], ...]
     offset: Fraction = Fraction(0)
 
+    @property
+    def compares_two_outputs(self) -> bool:
+        """Whether the form is a multiple of ``y_i - y_j``, whose sign any increasing function of the outputs keeps."""
+        return self.offset == 0 and len(self.coefficients) == 2 and sum(c for _, c in self.coefficients) == 0
+
     def value(self, y: NDArray[np.floating]) -> Fraction:
         """The form's exact value at the finite output ``y``, shape ``(outputs,)``."""
         return sum((c * Fraction(float(y[i])) for i, c in self.coefficients), self.offset)

@@ -69,7 +69,7 @@ def verify(
     options = options or Options()
     budget = budget or Budget()
     _check_fit(network, query)
-    torch.set_num_threads(budget.threads)
+    torch.set_num_threads(min(budget.threads, policy.TORCH_THREADS))
     return _Climb(network, query, options, budget, progress, cancel).run()
 
 
@@ -82,6 +82,13 @@ def _check_fit(network: Network, query: Query) -> None:
         for clause in prop.clauses:
             if clause.outputs != network.outputs:
                 msg = f"the property is about {clause.outputs} outputs, but the network has {network.outputs}"
+                raise PropertyError(msg)
+            if network.stripped and not all(row.compares_two_outputs for row in clause.rows):
+                msg = (
+                    f"the network ends with {network.stripped}, which is verified through its logits: only comparisons of "
+                    f"two outputs mean the same there, but clause {clause.label!r} says more; compare two outputs, or "
+                    "export the network without its last layer"
+                )
                 raise PropertyError(msg)
 
 

@@ -7,6 +7,7 @@ __all__ = [
     "ATTACK_STEPS",
     "CASES_PER_BATCH",
     "SPLIT_INPUTS",
+    "TORCH_THREADS",
 ]
 
 #: Regions that are bounded together; VNNLIB files may hold thousands.
@@ -21,3 +22,7 @@ ATTACK_STEPS = 25
 #: Networks with at most this many inputs are decided by input splits, larger ones by the MILP: each split halves one
 #: input, so the boxes needed grow exponentially with the inputs that matter.
 SPLIT_INPUTS = 16
+
+#: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.linear` works in chunks
+#: that fit the cache), so a second thread gains little when idle and waits for its turn on a busy machine.
+TORCH_THREADS = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from networks.evaluation import evaluate
 from networks.graph import Network
 from networks.property import Property
 from networks.region import Region
@@ -44,8 +45,15 @@ class Replayer:
         return np.asarray(self._session.run(None, {self._name: feed})[0]).reshape(-1)
 
     def margin(self, prop: Property, x: NDArray[np.float32]) -> float:
-        """The property's margin at the replayed output of ``x``; NaN if the output is not finite."""
-        output = self(x)
+        """The property's margin at the replayed output of ``x``; NaN if the output is not finite.
+
+        Where a final Softmax was stripped, the margin is that of the logits in float64, so that it can be compared with
+        proven bounds.
+        """
+        if self._network.stripped:
+            output: NDArray[np.floating] = evaluate(self._network, x.reshape(1, -1).astype(np.float64))[0]
+        else:
+            output = self(x)
         return float(prop.margin(output)) if np.isfinite(output).all() else float("nan")
 
     def counterexample(self, region: Region, prop: Property, x: NDArray[np.float32]) -> Counterexample | None:
