@@ -210,8 +210,8 @@ def _bound(program: Program, rows: _Rows, batch: Sequence[_Box]) -> _Bounded:
         proven = min(proven, 0.0)
         is_open &= ~empty
     leading = keep & (row_value >= value.reshape(-1)[flat])
-    # Every row of an open clause counts: with the leading row alone, ACAS Xu's property 4 on network 1_1 takes more than
-    # 60 times the boxes, for inputs that only the other rows depend on are never cut.
+    # Every row of an open clause counts: with the leading row alone, ACAS Xu's property 4 on network 1_1 takes more
+    # than 60 times the boxes, for inputs that only the other rows depend on are never cut.
     weight = linear.coefficients.abs() * keep[:, None]
     score = torch.zeros_like(lower).index_add_(0, box, weight) * (upper - lower)
     corner = (lower + upper) / 2

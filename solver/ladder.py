@@ -85,9 +85,9 @@ def _check_fit(network: Network, query: Query) -> None:
                 raise PropertyError(msg)
             if network.stripped and not all(row.compares_two_outputs for row in clause.rows):
                 msg = (
-                    f"the network ends with {network.stripped}, which is verified through its logits: only comparisons of "
-                    f"two outputs mean the same there, but clause {clause.label!r} says more; compare two outputs, or "
-                    "export the network without its last layer"
+                    f"the network ends with {network.stripped}, which is verified through its logits: only comparisons "
+                    f"of two outputs mean the same there, but clause {clause.label!r} says more; compare two outputs, "
+                    "or export the network without its last layer"
                 )
                 raise PropertyError(msg)
 
