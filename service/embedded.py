@@ -89,12 +89,18 @@ class EmbeddedServer:
             EmbeddedServerError: the folder is in use, or no server could be started.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        if self._lock is None:
+        restart = self._lock is not None
+        if not restart:
             self._lock = self._acquire()
-        if self._answers():
-            logger.info("adopted the queue server at %s", self._socket)
-            return
-        self._launch()
+        try:
+            if self._answers():
+                logger.info("adopted the queue server at %s", self._socket)
+            else:
+                self._launch()
+        except BaseException:
+            if not restart:
+                self._release()
+            raise
 
     def alive(self) -> bool:
         """Whether the server is there; one that we started is asked through its process, which costs nothing."""
@@ -113,9 +119,7 @@ class EmbeddedServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._release()
 
     def _acquire(self) -> IO[str]:
         handle = (self._folder / "serve.lock").open("a+")
@@ -135,7 +139,16 @@ class EmbeddedServer:
         handle.flush()
         return handle
 
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def _launch(self) -> None:
+        if self._process is not None:  # it ended, or hangs
+            self._process.kill()
+            self._process.wait()
+            self._process = None
         binary = find_server()
         data = self._folder / "valkey"
         data.mkdir(exist_ok=True)

@@ -88,27 +88,15 @@ def inspect_network(path: Path, *, name: str = "", max_bytes: int = _MAX_BYTES) 
     """Load a network and say what it is; imports ONNX.
 
     Returns:
-        ``sha256`` of the decompressed model, ``inputs`` and ``outputs`` (numbers of entries), ``input_shape`` and
-        ``output_shape`` without batch dimension, ``relus``, ``parameters``, ``layers`` (affine nodes) and ``notes``.
+        `networks.summary.summarise` of it.
 
     Raises:
         NetworkError: the network cannot be verified.
     """
     import networks
-    from networks.graph import AffineNode
+    from networks.summary import summarise
 
-    network = networks.load_bytes(path.read_bytes(), name or path.name, max_bytes=max_bytes)
-    return {
-        "sha256": network.sha256,
-        "inputs": network.inputs,
-        "outputs": network.outputs,
-        "input_shape": list(network.input_shape),
-        "output_shape": list(network.output_shape),
-        "relus": network.relus,
-        "parameters": network.parameters,
-        "layers": sum(isinstance(node, AffineNode) for node in network.nodes),
-        "notes": list(network.notes),
-    }
+    return summarise(networks.load_bytes(path.read_bytes(), name or path.name, max_bytes=max_bytes))
 
 
 def _refusal(error: Exception, memory_mb: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service.errors import IdempotencyError, NotFoundError, StateChangeError
 from service.identifiers import new_id
@@ -58,8 +58,12 @@ class Ledger:
         self._now = now
 
     def create(self) -> None:
-        """Create the tables that do not exist."""
-        metadata.create_all(self._engine)
+        """Create the tables that do not exist; several processes may do so at once."""
+        try:
+            metadata.create_all(self._engine)
+        except DBAPIError:
+            # another process was faster between the look and the deed; if it was something else, it happens again
+            metadata.create_all(self._engine)
 
     def ping(self) -> None:
         """Raise SQLAlchemyError if the database does not answer."""
@@ -270,12 +274,6 @@ class Ledger:
         if job.state not in {JobState.CANCELLED, JobState.CANCELLING}:
             raise StateChangeError(job_id, job.state, JobState.CANCELLING)
         return job
-
-    def fail_queued(self, job_id: str, error: dict[str, Any]) -> bool:
-        """End a job that is queued and cannot be run: queued → failed."""
-        values = {"error": error, "finished_at": self._now()}
-        with self._engine.begin() as connection:
-            return self._change(connection, job_id, JobState.FAILED, values, before=[JobState.QUEUED])
 
     # -- what the reaper asks ------------------------------------------------------------------------------------
 
