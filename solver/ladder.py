@@ -287,7 +287,10 @@ class _Climb:
             share = (self.deadline - time.monotonic()) / (len(open_cases) - done)
             if engine is Engine.BAB:
                 self._split_inputs(case, share)
-            else:
+                continue
+            if self.options.engine is Engine.AUTO:
+                self._tighten(case, share * policy.TIGHTEN_SHARE)
+            if self._undecided and case.open:
                 self._milp(case, share)
 
     def _split_inputs(self, case: _Case, seconds: float) -> None:
@@ -313,6 +316,36 @@ class _Climb:
             for clause in clauses:
                 case.prove(clause, result.lower, proven=proven)
             self.reason = result.reason
+
+    def _tighten(self, case: _Case, seconds: float) -> None:
+        from bounds.tighten import Effort, tighten
+
+        assert case.enclosure is not None
+        with self._stage("tighten") as detail:
+            case.enclosure, report = tighten(
+                self.network,
+                case.region,
+                case.enclosure,
+                effort=Effort(
+                    lp_seconds=seconds,
+                    lp_each=policy.LP_SECONDS,
+                    mip_seconds=seconds * policy.TIGHTEN_MIP_SHARE,
+                    mip_each=policy.MIP_SECONDS,
+                ),
+                threads=self.budget.threads,
+                deadline=min(self.deadline, time.monotonic() + seconds),
+                cancel=self.cancel,
+            )
+            detail |= {
+                "unstable": report.unstable_after,
+                "lp": {"solved": report.lp_solved, "closed": report.lp_closed},
+                "mip": {"solved": report.mip_solved, "closed": report.mip_closed},
+            }
+            if report.skipped:
+                detail["skipped"] = [reason for _, reason in report.skipped]
+            self.statistics["unstable"] = report.unstable_after
+            if report.unstable_after < report.unstable_before:
+                self._bound_cases([case], backward=False, prove=True)
 
     def _milp(self, case: _Case, seconds: float) -> None:
         raise NotImplementedError

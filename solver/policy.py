@@ -6,7 +6,11 @@ __all__ = [
     "ATTACK_RESTARTS",
     "ATTACK_STEPS",
     "CASES_PER_BATCH",
+    "LP_SECONDS",
+    "MIP_SECONDS",
     "SPLIT_INPUTS",
+    "TIGHTEN_MIP_SHARE",
+    "TIGHTEN_SHARE",
     "TORCH_THREADS",
 ]
 
@@ -26,3 +30,13 @@ SPLIT_INPUTS = 16
 #: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.linear` works in chunks
 #: that fit the cache), so a second thread gains little when idle and waits for its turn on a busy machine.
 TORCH_THREADS = 1
+
+#: Share of a query's remaining time that tightening may take before the MILP.
+TIGHTEN_SHARE = 0.3
+
+#: Of that, the share for neurons' MIPs.
+TIGHTEN_MIP_SHARE = 0.3
+
+#: Seconds for one neuron's LP, and for one neuron's MIP.
+LP_SECONDS = 2.0
+MIP_SECONDS = 2.0
