@@ -198,7 +198,7 @@ def relax(network: Network, region: Region, enclosure: Enclosure, node: int) -> 
 
     middle = region.lower + (region.upper - region.lower) / 2
     radius = np.maximum(region.upper - middle, middle - region.lower)
-    # An end point like 0.1 is rounded outward: an input as narrow as that is fixed, within the rounding that is charged.
+    # An end point like 0.1 is rounded outward: an input as narrow as that is fixed, within the rounding charged.
     kept = np.flatnonzero(radius > 2.0**-51 * np.abs(middle))
     nodes = [r for r in _relus_before(network, node) if enclosure.unstable(r).any()]
     neurons = [np.flatnonzero(enclosure.unstable(r)) for r in nodes]

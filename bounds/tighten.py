@@ -371,8 +371,8 @@ class _Layer:
             # A bound that does not settle the sign buys little and would cost the enclosure its rigour.
             low, high = run.seen.range(node)
             refuted = low[answer.neuron] < 0 if answer.sign > 0 else high[answer.neuron] > 0
-            run.mip_refuted += found.lower > 0 and refuted
-            closed = found.lower > 0 and not refuted
+            run.mip_refuted += int(found.lower > 0 and refuted)
+            closed = bool(found.lower > 0 and not refuted)
             if closed:
                 index, value = np.array([answer.neuron]), np.array([found.lower])
                 nothing = np.zeros(0, dtype=np.int64), np.zeros(0)

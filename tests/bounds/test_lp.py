@@ -42,7 +42,7 @@ def last_relaxation(network: Network, region: Region):
     return enclosure, node, relax(network, region, enclosure, node), np.flatnonzero(enclosure.unstable(node))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(["dense", "residual", "conv"]), st.integers(0, 10**6), st.sampled_from([0.05, 0.3, 1.5]))
 def test_safe_bounds_reach_the_objective_and_never_pass_it(kind: str, seed: int, radius: float) -> None:
     network = network_of(kind, seed)
