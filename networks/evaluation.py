@@ -39,12 +39,14 @@ def values(network: Network, x: ArrayLike) -> list[Array]:
         msg = f"inputs of shape (B, {network.inputs}) are needed, got {batch.shape}"
         raise NetworkShapeError(msg)
     out = [batch.reshape(len(batch), network.inputs)]
-    for node in network.nodes[1:]:
-        if isinstance(node, ReluNode):
-            out.append(np.maximum(out[node.parent], 0.0))
-        else:
-            assert isinstance(node, AffineNode)
-            out.append(sum((apply(linear, out[parent]) for parent, linear in node.terms), start=node.bias))
+    # Weights near the end of float32's range overflow even float64 after a few layers; the values then say so.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for node in network.nodes[1:]:
+            if isinstance(node, ReluNode):
+                out.append(np.maximum(out[node.parent], 0.0))
+            else:
+                assert isinstance(node, AffineNode)
+                out.append(sum((apply(linear, out[parent]) for parent, linear in node.terms), start=node.bias))
     return [np.broadcast_to(v, (len(batch), v.shape[-1])) for v in out]
 
 

@@ -169,7 +169,9 @@ def _rewrite(trace: Trace, call: Call, domain: str) -> list[Tensor]:
         call.refuse(f"attribute {unknown[0]!r} = {call.attributes[unknown[0]]!r} is unknown")
     trace.name = call.name
     try:
-        result = operator.rule(trace, call)
+        # Overflow shows as an infinite weight, which the trace refuses.
+        with np.errstate(all="ignore"):
+            result = operator.rule(trace, call)
     except NetworkShapeError as error:
         msg = f"{call.where}: {error}"
         raise NetworkShapeError(msg) from error

@@ -16,8 +16,20 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from networks.errors import NetworkShapeError
-from networks.graph import AffineNode, Dense, Gather, Identity, InputNode, LinearMap, Node, ReluNode, Scale
+from networks.errors import NetworkShapeError, NonFiniteWeightError
+from networks.graph import (
+    AffineNode,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Gather,
+    Identity,
+    InputNode,
+    LinearMap,
+    Node,
+    ReluNode,
+    Scale,
+)
 
 __all__ = ["MAX_ENTRIES", "Constant", "Tensor", "Trace", "View", "check_size"]
 
@@ -82,9 +94,17 @@ class Trace:
     def affine(
         self, terms: Sequence[tuple[int, LinearMap]], shape: tuple[int, ...], bias: NDArray[np.float64] | float = 0.0
     ) -> View:
-        """Append ``Σ L_i(h_i) + bias``; ``shape`` is its ONNX shape, to which ``bias`` broadcasts."""
+        """Append ``Σ L_i(h_i) + bias``; ``shape`` is its ONNX shape, to which ``bias`` broadcasts.
+
+        Raises:
+            NonFiniteWeightError: a weight or bias that was computed is not finite.
+        """
         check_size(shape)
         offset = np.broadcast_to(np.asarray(bias, np.float64), shape).reshape(-1)
+        stored = [w for _, linear in terms for w in _weights(linear)]
+        if not all(np.isfinite(w).all() for w in (offset, *stored)):
+            msg = f"a weight that is computed at node {self.name!r} overflows; scale the network's weights down"
+            raise NonFiniteWeightError(msg)
         for parent, linear in terms:
             assert linear.in_features == self.nodes[parent].features
             assert linear.out_features == offset.size
@@ -168,6 +188,16 @@ class Trace:
         if value.indices is None or value.features != self.nodes[value.node].features:
             return False
         return bool(np.array_equal(np.sort(value.indices), np.arange(value.features)))
+
+
+def _weights(linear: LinearMap) -> tuple[NDArray[np.float64], ...]:
+    match linear:
+        case Dense() | Conv() | ConvTranspose():
+            return (linear.weight,)
+        case Scale():
+            return (linear.factors,)
+        case _:
+            return ()
 
 
 def without_batch(shape: tuple[int, ...]) -> tuple[int, ...]:

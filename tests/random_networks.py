@@ -5,6 +5,7 @@ Weights are multiples of 1/16 between -2 and 2, so that brute force over them is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +20,7 @@ __all__ = ["conv_model", "dense_model", "model", "random_conv", "random_dense", 
 
 def model(
     nodes: Sequence[onnx.NodeProto],
-    input_shape: Sequence[int | str],
+    input_shape: Sequence[int | str] | None,
     constants: dict[str, np.ndarray] | None = None,
     *,
     output: str = "y",
@@ -31,7 +32,7 @@ def model(
     graph = helper.make_graph(
         list(nodes),
         "test",
-        [helper.make_tensor_value_info("x", element, list(input_shape))],
+        [helper.make_tensor_value_info("x", element, input_shape)],
         [helper.make_tensor_value_info(output, element, output_shape)],
         [numpy_helper.from_array(np.asarray(v), k) for k, v in (constants or {}).items()],
     )
@@ -47,7 +48,7 @@ def dense_model(seed: int, widths: Sequence[int] = (3, 5, 5, 2)) -> bytes:
     """Gemm layers of the given widths with ReLUs between them."""
     rng = np.random.default_rng(seed)
     nodes, constants, source = [], {}, "x"
-    for i, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (before, after) in enumerate(itertools.pairwise(widths)):
         last = i == len(widths) - 2
         constants[f"W{i}"], constants[f"b{i}"] = _weights(rng, after, before), _weights(rng, after, span=1.0)
         nodes.append(helper.make_node("Gemm", [source, f"W{i}", f"b{i}"], ["y" if last else f"z{i}"], transB=1))
