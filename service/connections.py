@@ -18,19 +18,34 @@ PATIENT = 60
 #: Retries where someone waits for an answer: under a second altogether.
 PROMPT = 2
 
+#: Replies then have the same shape whatever the server's age.
+_PROTOCOL = 2
+
 _TRANSIENT: list[type[redis.RedisError]] = [redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError]
 
 
-def connect(url: str, *, retries: int = PROMPT) -> redis.Redis:
-    """A client for ``redis://``, ``rediss://`` or ``unix://`` URLs."""
+def connect(url: str, *, retries: int = PROMPT, seconds: float = 5.0) -> redis.Redis:
+    """A client for ``redis://``, ``rediss://`` or ``unix://`` URLs.
+
+    Args:
+        url: of the server.
+        retries: of an operation that meets a server which is away or loading.
+        seconds: that connecting, and any single answer, may take.
+    """
     retry = Retry(ExponentialBackoff(cap=5.0, base=0.1), retries, supported_errors=tuple(_TRANSIENT))
-    # protocol 2 keeps the shape of replies the same whatever the server's age
-    return redis.Redis.from_url(url, retry=retry, retry_on_error=_TRANSIENT, socket_connect_timeout=5.0, protocol=2)
+    return redis.Redis.from_url(
+        url,
+        retry=retry,
+        retry_on_error=_TRANSIENT,
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
+        protocol=_PROTOCOL,
+    )
 
 
 def connect_async(url: str, *, retries: int = PROMPT) -> redis.asyncio.Redis:
-    """The same for asyncio."""
+    """The same for asyncio, without a limit on answers: readers of streams wait for as long as they say."""
     retry = AsyncRetry(ExponentialBackoff(cap=5.0, base=0.1), retries, supported_errors=tuple(_TRANSIENT))
     return redis.asyncio.Redis.from_url(
-        url, retry=retry, retry_on_error=_TRANSIENT, socket_connect_timeout=5.0, protocol=2
+        url, retry=retry, retry_on_error=_TRANSIENT, socket_connect_timeout=5.0, protocol=_PROTOCOL
     )

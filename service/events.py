@@ -42,7 +42,8 @@ class Events:
     """Publishes and reads events, for processes without an event loop."""
 
     def __init__(self, url: str) -> None:
-        self._redis = connect(url)
+        # one try, and a short one: a job's heartbeat publishes, and must not miss its next
+        self._redis = connect(url, retries=0, seconds=1.0)
 
     def publish(self, job: str, kind: str, data: dict[str, Any]) -> None:
         """Append an event to the job's stream; with Redis away, the event is dropped."""
@@ -55,9 +56,13 @@ class Events:
         except redis.RedisError as error:
             logger.warning("event %s of job %s is lost: %s", kind, job, error)
 
-    def read(self, job: str, after: str = "0-0", *, block_ms: int | None = None) -> list[Event]:
-        """Events after the one with identifier ``after``; waits for the first at most ``block_ms``."""
-        return _events(self._redis.xread({_key(job): after}, block=block_ms))
+    def read(self, job: str, after: str = "0-0") -> list[Event]:
+        """Events after the one with identifier ``after``.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or ``after`` is not a stream identifier.
+        """
+        return _events(self._redis.xread({_key(job): after}))
 
     def close(self) -> None:
         self._redis.close()

@@ -72,7 +72,8 @@ class Lease:
         self._drain_at: float | None = None
         self._stop: Stop | None = None
         self._stop_since = 0.0
-        self._done = threading.Event()
+        self._done = False
+        self._wake = os.pipe()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
@@ -85,10 +86,13 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Stop renewing: the attempt is about to be ended by whoever calls."""
-        self._done.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        """Stop renewing, at once: the attempt is about to be ended by whoever calls. Again, it does nothing."""
+        if self._done:
+            return
+        self._done = True
+        os.close(self._wake[1])
+        self._thread.join()
+        os.close(self._wake[0])
 
     def report(self, progress: Progress) -> None:
         """Take note of progress; it is passed on with the next heartbeat, so it may be called as often as one likes."""
@@ -105,7 +109,7 @@ class Lease:
 
     def _run(self) -> None:
         reported: Progress | None = None
-        while not self._done.is_set():
+        while not self._done:
             progress = self._progress
             fresh = None if progress is reported or progress is None else progress
             try:
@@ -121,7 +125,7 @@ class Lease:
         state = self._ledger.renew(
             self._job.id, self._job.attempt, lease_seconds=self._settings.lease_seconds, progress=document
         )
-        if self._done.is_set():
+        if self._done:
             return  # the main thread is ending the attempt, or has
         now = time.monotonic()
         if state is None:
@@ -157,21 +161,15 @@ class Lease:
         self._die()
 
     def _pause(self) -> None:
-        """Wait for the next heartbeat, or for the worker to say something."""
-        interval = self._settings.heartbeat_seconds
-        if self._leash is None:
-            self._done.wait(interval)
+        """Wait for the next heartbeat, for the job's end, or for the worker to say something."""
+        watched = [end for end in (self._wake[0], self._leash) if end is not None]
+        readable, _, _ = select.select(watched, [], [], self._settings.heartbeat_seconds)
+        if self._leash is None or self._leash not in readable:
             return
-        # the leash is not waited for together with _done: a job that ends waits for half a heartbeat at most
-        end = time.monotonic() + interval
-        while not self._done.is_set() and (left := end - time.monotonic()) > 0:
-            readable, _, _ = select.select([self._leash], [], [], min(left, 0.05))
-            if not readable:
-                continue
-            if os.read(self._leash, 1) != DRAIN:
-                logger.warning("job %s: its worker is gone, and so it ends", self._job.id)
-                self._die()
-            self._drain_at = time.monotonic() + self._settings.drain_seconds
+        if os.read(self._leash, 1) != DRAIN:
+            logger.warning("job %s: its worker is gone, and so it ends", self._job.id)
+            self._die()
+        self._drain_at = time.monotonic() + self._settings.drain_seconds
 
     @staticmethod
     def _die() -> None:

@@ -10,10 +10,9 @@ import signal
 import sys
 from pathlib import Path
 
-__all__ = ["adopt_orphans", "die_with_parent", "is_memory_error", "lift_memory_limit", "limit_memory"]
+__all__ = ["die_with_parent", "is_memory_error", "lift_memory_limit", "limit_memory"]
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 
 #: What libraries say, in errors of other types, when an allocation fails.
 _MEMORY_WORDS = ("can't allocate memory", "failed to allocate memory", "bad_alloc", "out of memory", "bad allocation")
@@ -58,11 +57,6 @@ def die_with_parent(parent: int, sent: signal.Signals = signal.SIGKILL) -> None:
     _prctl(_PR_SET_PDEATHSIG, sent)
     if os.getppid() != parent:  # it ended before the kernel was told
         os._exit(1)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends (Linux), so that they can be found and ended."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _prctl(option: int, value: int) -> None:

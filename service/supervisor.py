@@ -98,6 +98,7 @@ def serve(
 
     Raises:
         OSError: the address cannot be bound.
+        redis.RedisError: the queue server that the settings name does not answer.
         EmbeddedServerError: no queue server could be started.
     """
     stop = stop or threading.Event()
@@ -111,7 +112,8 @@ def serve(
         if settings.redis_url is None:
             embedded = stack.enter_context(EmbeddedServer(settings))
         else:
-            connect(settings.redis_url).ping()
+            with connect(settings.redis_url) as queue:
+                queue.ping()
         children = _children(settings, listener)
         stack.callback(_shut_down, children, settings)
         host, port = listener.getsockname()[:2]
