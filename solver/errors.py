@@ -4,6 +4,7 @@ NetproofError (networks.errors)
 └── BackendError (RuntimeError)        a MIP solver that cannot serve the request
     ├── BackendUnavailableError        not installed, or no licence
     ├── LicenceLimitError              the model exceeds the licence's size
+    ├── ModelSizeError                 the model is too large to be built
     └── NumericsError                  coefficients that the solver would drop or refuse
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from networks.errors import NetproofError
 
-__all__ = ["BackendError", "BackendUnavailableError", "LicenceLimitError", "NumericsError"]
+__all__ = ["BackendError", "BackendUnavailableError", "LicenceLimitError", "ModelSizeError", "NumericsError"]
 
 
 class BackendError(NetproofError, RuntimeError):
@@ -24,6 +25,10 @@ class BackendUnavailableError(BackendError):
 
 class LicenceLimitError(BackendError):
     """The model is larger than the solver's licence admits."""
+
+
+class ModelSizeError(BackendError):
+    """The model would be too large to be built."""
 
 
 class NumericsError(BackendError):

@@ -1,0 +1,385 @@
+"""The big-M formulation of a query, in Pyomo, compiled to matrices.
+
+Symbols. x is the input, in the region's box. For an unstable ReLU j with pre-activation bounds ``l_j < 0 < u_j``, h_j
+is its output, s_j the negative part that it cuts off and a_j ∈ {0, 1} its phase, so its pre-activation is ``ẑ_j = h_j
+− s_j``. Stable ReLUs have no variables: an active one passes its input on, an inactive one is zero
+(`bounds.encoding`). So ẑ_j and the rows of the property are linear forms of x and of the outputs of earlier unstable
+ReLUs, with coefficients w_j and v_j:
+
+    h_j − s_j = w_j·x + v_j·h + b_j,      0 ≤ h_j ≤ u_j a_j,      0 ≤ s_j ≤ −l_j (1 − a_j)
+
+These are eq. (6)-(10) of Tjeng, Xiao & Tedrake (ICLR 2019), with asymmetric bounds, in the variables of Fischetti &
+Jo (Constraints 2018), eq. (2): with ``s = h − ẑ`` their rows ``h ≥ ẑ`` and ``h ≤ ẑ − l (1 − a)`` become a bound and a
+sparse row, and the dense row of each unstable ReLU occurs once. A clause, a conjunction of rows ``c_r·y + d_r ≤ 0``,
+has the margin ``max_r (c_r·y + d_r)``, which is minimised.
+
+Soundness. The formulation contains every point of the network over the region: l and u are rigorous, the region's end
+points are rounded outward, and the rounding error of the coefficients is charged a priori: subtracted from the
+margin, and added to the row of ẑ_j as a bounded variable where it exceeds what solvers resolve anyway. What a MIP
+solver then makes of the model is trusted, not proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, hstack, vstack
+
+from bounds import Enclosure, Encoding, encode, encode_rows
+from bounds.program import Affine, program
+from networks.evaluation import values
+from networks.graph import Network, ReluNode
+from networks.property import Clause
+from networks.region import Region
+from solver.compiled import SMALLEST, CompiledModel
+from solver.errors import ModelSizeError, NumericsError
+
+__all__ = ["LARGEST_MODEL", "TOLERANCE", "Formulation", "formulate"]
+
+#: Solvers' feasibility, optimality and integrality tolerance; back ends set theirs to this.
+TOLERANCE = 1e-9
+
+#: Coefficients beyond which a model is not built: building takes minutes and gigabytes, and solving it is hopeless.
+LARGEST_MODEL = 5_000_000
+
+# Rows of dense coefficients that are held at a time, before they become sparse.
+_CHUNK_ROWS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Formulation:
+    """The models of some clauses: common constraints, and each clause's margin as an objective.
+
+    Attributes:
+        common: the constraints, without an objective.
+        costs, offsets: the objectives, shapes ``(clauses, columns)`` and ``(clauses,)``.
+        inputs: the column of each input entry, −1 where nothing depends on it; shape ``(inputs,)``.
+        default: values of the entries without a column, shape ``(inputs,)``.
+        relus: the unstable ReLUs that have variables, as pairs (node, neuron) in topological order.
+        phases: the columns of h, s and a of each of them, shape ``(3, K)``.
+        margins: the column of t of each clause, −1 where the margin is a single row; shape ``(clauses,)``.
+        allowances: how far a solver's bound of each margin may be off, shape ``(clauses,)``; see `formulate`.
+    """
+
+    common: CompiledModel
+    costs: NDArray[np.float64]
+    offsets: NDArray[np.float64]
+    inputs: NDArray[np.int64]
+    default: NDArray[np.float64]
+    relus: tuple[tuple[int, int], ...]
+    phases: NDArray[np.int64]
+    margins: NDArray[np.int64]
+    allowances: NDArray[np.float64]
+
+    def model(self, clause: int) -> CompiledModel:
+        """The model whose minimum is the margin of ``clause``."""
+        return replace(self.common, cost=self.costs[clause], offset=float(self.offsets[clause]))
+
+    def point(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The network input, shape ``(inputs,)``, at a point of the model, shape ``(columns,)``."""
+        return np.where(self.inputs >= 0, v[self.inputs], self.default)
+
+    def lift(self, network: Network, x: NDArray[np.float64], margins: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The point of the model, shape ``(columns,)``, that belongs to the network input ``x``, shape ``(inputs,)``.
+
+        ``margins`` are the clauses' margins at ``x``, shape ``(clauses,)``. Every such point must be feasible.
+        """
+        value = values(network, x[None])
+        z = np.array([value[_parent(network, node)][0, neuron] for node, neuron in self.relus])
+        v = np.zeros(self.common.columns)
+        v[self.inputs[self.inputs >= 0]] = x[self.inputs >= 0]
+        v[self.phases] = np.stack([np.maximum(z, 0), np.maximum(-z, 0), z > 0])
+        v[self.margins[self.margins >= 0]] = margins[self.margins >= 0]
+        return v
+
+
+@dataclass(frozen=True, eq=False)
+class _Forms:
+    """Linear forms ``matrix · (x, h) + constant``, each known up to ``error``; K unstable ReLUs have an h.
+
+    Attributes:
+        matrix: shape ``(R, inputs + K)``.
+        constant, error: shape ``(R,)``.
+    """
+
+    matrix: csr_array
+    constant: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+    def expressions(self, variables: Sequence[Any]) -> list[Any]:
+        """Pyomo expressions of the forms in ``variables``, the Pyomo variables (x, h)."""
+        from pyomo.core.expr.numeric_expr import LinearExpression
+
+        starts, columns, values = self.matrix.indptr, self.matrix.indices.tolist(), self.matrix.data.tolist()
+        return [
+            LinearExpression(
+                constant=float(constant),
+                linear_coefs=values[start:end],
+                linear_vars=[variables[i] for i in columns[start:end]],
+            )
+            for start, end, constant in zip(starts[:-1], starts[1:], self.constant, strict=True)
+        ]
+
+
+def formulate(network: Network, region: Region, clauses: Sequence[Clause], enclosure: Enclosure) -> Formulation:
+    """The big-M formulation of the margins of ``clauses`` over ``region``.
+
+    Allowances. A solver meets row j to within `TOLERANCE` of its range ``r_j = max(u_j, −l_j)`` (models are scaled
+    that way), and an error in ẑ_j moves the margin by at most S_j times as much, where ``S_j = |c_j| + Σ_i S_i
+    |v_ij|`` over the later ReLUs i. A bound of the margin is therefore trusted up to ``10·TOLERANCE·Σ_j S_j r_j`` and
+    1e-6 of the margin's own range.
+
+    Args:
+        network: the network.
+        region: the input region.
+        clauses: at least one; what is still open of the property.
+        enclosure: rigorous pre-activation bounds over the region.
+
+    Raises:
+        NumericsError: the network's numbers overflow.
+        ModelSizeError: the model would have more than `LARGEST_MODEL` coefficients.
+    """
+    import pyomo.environ as pyo
+    from pyomo.common.gc_manager import PauseGC
+    from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
+
+    relus, affine, rows = _linear_forms(network, region, clauses, enclosure)
+    lower = np.array([enclosure.lower[node][neuron] for node, neuron in relus])
+    upper = np.array([enclosure.upper[node][neuron] for node, neuron in relus])
+    reach = np.maximum(upper, -lower)
+    box = np.maximum(np.abs(region.lower), np.abs(region.upper))
+    magnitude = abs(rows.matrix) @ np.concatenate([box, upper]) + np.abs(rows.constant) + rows.error
+    allowance = 10 * TOLERANCE * (_sensitivities(affine, rows, network.inputs) @ reach) + 1e-6 * magnitude
+    of_clause = np.repeat(np.arange(len(clauses)), [len(clause.rows) for clause in clauses])
+
+    # Without the pause Python's garbage collector takes most of the time, over objects by the hundred thousand.
+    with PauseGC():
+        m = pyo.ConcreteModel()
+        m.x = pyo.Var(range(network.inputs), bounds=lambda _, i: (float(region.lower[i]), float(region.upper[i])))
+        relu_variables(m, lower, upper)
+        affine_rows(m, affine, reach)
+        big_m_rows(m, lower, upper)
+        margin_objectives(m, rows, of_clause, magnitude)
+        form = LinearStandardFormCompiler().write(m, mixed_form=True, column_order=list(m.x.values()))
+        limits = np.array([variable.bounds for variable in form.columns], dtype=np.float64).reshape(-1, 2)
+        integral = np.array([variable.is_binary() for variable in form.columns], dtype=bool)
+        column = {id(variable): i for i, variable in enumerate(form.columns)}
+
+    def columns(variables: Iterable[Any]) -> NDArray[np.int64]:
+        return np.array([column.get(id(variable), -1) for variable in variables], dtype=np.int64)
+
+    side = np.asarray(form.rhs, dtype=np.float64)
+    kind = np.array([row.bound_type for row in form.rows], dtype=np.int64)
+    common = CompiledModel(
+        cost=np.zeros(len(integral)),
+        offset=0.0,
+        matrix=csr_array(form.A),
+        row_lower=np.where(kind <= 0, side, -np.inf),
+        row_upper=np.where(kind >= 0, side, np.inf),
+        lower=limits[:, 0],
+        upper=limits[:, 1],
+        integral=integral,
+    )
+    return Formulation(
+        common=common,
+        costs=np.asarray(form.c.todense(), dtype=np.float64).reshape(len(clauses), len(integral)),
+        offsets=np.asarray(form.c_offset, dtype=np.float64),
+        inputs=columns(m.x.values()),
+        default=(region.lower + region.upper) / 2,
+        relus=relus,
+        phases=np.stack([columns(m.h.values()), columns(m.s.values()), columns(m.a.values())]),
+        margins=columns(map(dict(m.t.items()).get, range(len(clauses)))),
+        allowances=np.array([allowance[of_clause == k].max() for k in range(len(clauses))]),
+    )
+
+
+def relu_variables(m: Any, lower: NDArray[np.float64], upper: NDArray[np.float64]) -> None:
+    """``0 ≤ h_j ≤ u_j``, ``0 ≤ s_j ≤ −l_j`` and ``a_j ∈ {0, 1}``; ``lower`` l and ``upper`` u have shape ``(K,)``."""
+    import pyomo.environ as pyo
+
+    count = range(len(lower))
+    m.h = pyo.Var(count, bounds=lambda _, j: (0.0, float(upper[j])))
+    m.s = pyo.Var(count, bounds=lambda _, j: (0.0, float(-lower[j])))
+    m.a = pyo.Var(count, domain=pyo.Binary)
+
+
+def affine_rows(m: Any, forms: _Forms, reach: NDArray[np.float64]) -> None:
+    """``h_j − s_j = w_j·x + v_j·h + b_j + e_j``, one row for each unstable ReLU.
+
+    ``|e_j|`` is at most the form's rounding error. It is left out (zero) where the error is below what solvers
+    resolve on a row whose value ẑ_j reaches up to ``reach``, shape ``(K,)``.
+    """
+    import pyomo.environ as pyo
+
+    right = forms.expressions([*m.x.values(), *m.h.values()])
+    uncertain = np.flatnonzero(forms.error > SMALLEST * reach).tolist()
+    m.e = pyo.Var(uncertain, bounds=lambda _, j: (-float(forms.error[j]), float(forms.error[j])))
+    for j in uncertain:
+        right[j] += m.e[j]
+    m.affine = pyo.Constraint(range(len(right)), rule=lambda m, j: m.h[j] - m.s[j] - right[j] == 0)
+
+
+def big_m_rows(m: Any, lower: NDArray[np.float64], upper: NDArray[np.float64]) -> None:
+    """``h_j ≤ u_j a_j`` and ``s_j ≤ −l_j (1 − a_j)``; ``lower`` l and ``upper`` u have shape ``(K,)``."""
+    import pyomo.environ as pyo
+
+    count = range(len(lower))
+    m.on = pyo.Constraint(count, rule=lambda m, j: m.h[j] - float(upper[j]) * m.a[j] <= 0)
+    m.off = pyo.Constraint(count, rule=lambda m, j: m.s[j] - float(lower[j]) * m.a[j] <= -float(lower[j]))
+
+
+def margin_objectives(m: Any, forms: _Forms, of_clause: NDArray[np.int64], magnitude: NDArray[np.float64]) -> None:
+    """One objective for each clause: its row, or t with ``t ≥ row_r`` for every row r of a conjunction.
+
+    Args:
+        m: the Pyomo model.
+        forms: R rows, those of a clause next to each other.
+        of_clause: the clause of each row, shape ``(R,)``.
+        magnitude: what the terms of each row can sum to at most, shape ``(R,)``.
+    """
+    import pyomo.environ as pyo
+
+    rows = forms.expressions([*m.x.values(), *m.h.values()])
+    clauses = [np.flatnonzero(of_clause == k).tolist() for k in range(of_clause.max() + 1)]
+    # Twice the magnitude: no rounding can make these bounds cut anything off.
+    limit = {k: 2 * float(magnitude[chosen].max()) for k, chosen in enumerate(clauses) if len(chosen) > 1}
+    m.t = pyo.Var(list(limit), bounds=lambda _, k: (-limit[k], limit[k]))
+    m.above = pyo.ConstraintList()
+    m.margin = pyo.ObjectiveList()
+    for k, chosen in enumerate(clauses):
+        m.margin.add(m.t[k] if k in limit else rows[chosen[0]])
+        if k in limit:
+            for r in chosen:
+                m.above.add(m.t[k] - rows[r] >= 0)
+
+
+def _sensitivities(affine: _Forms, rows: _Forms, inputs: int) -> NDArray[np.float64]:
+    """S of `formulate`, shape ``(R, K)``: how much an error in each ẑ_j can move each row."""
+    total = abs(rows.matrix[:, inputs:]).toarray()
+    matrix = abs(affine.matrix[:, inputs:]).tocsr()
+    for j in range(matrix.shape[0] - 1, -1, -1):
+        begin, end = matrix.indptr[j], matrix.indptr[j + 1]
+        total[:, matrix.indices[begin:end]] += total[:, j, None] * matrix.data[begin:end]
+    return np.asarray(total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sparse:
+    """An `Encoding` with sparse coefficients."""
+
+    inputs: csr_array
+    relus: Mapping[int, csr_array]
+    constant: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, form: Encoding) -> _Sparse:
+        relus = {node: csr_array(coefficients) for node, coefficients in form.relus.items()}
+        return cls(csr_array(form.inputs), relus, form.constant)
+
+    def over(self, chosen: Mapping[int, NDArray[np.bool_]]) -> csr_array:
+        """The coefficients of x and of the ``chosen`` unstable ReLUs, node by node."""
+        rows = len(self.constant)
+        blocks = [
+            self.relus[node][:, np.flatnonzero(mask)] if node in self.relus else csr_array((rows, int(mask.sum())))
+            for node, mask in chosen.items()
+        ]
+        return csr_array(hstack([self.inputs, *blocks]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """The unstable ReLUs of one node that matter, with the forms of their ẑ in chunks, and those forms' errors."""
+
+    node: int
+    neurons: NDArray[np.int64]
+    forms: Sequence[_Sparse]
+    error: NDArray[np.float64]
+
+
+def _parent(network: Network, node: int) -> int:
+    relu = network.nodes[node]
+    assert isinstance(relu, ReluNode)
+    return relu.parent
+
+
+def _mark(used: dict[int, NDArray[np.bool_]], form: _Sparse) -> None:
+    for node, coefficients in form.relus.items():
+        used[node][np.unique(coefficients.indices[coefficients.data != 0])] = True
+
+
+def _linear_forms(
+    network: Network, region: Region, clauses: Sequence[Clause], enclosure: Enclosure
+) -> tuple[tuple[tuple[int, int], ...], _Forms, _Forms]:
+    """The unstable ReLUs that the clauses depend on, the forms of their ẑ, and the forms of the clauses' rows."""
+    errors = _rounding_errors(network, region, enclosure)
+    C = np.concatenate([clause.matrix for clause in clauses])
+    offsets = np.concatenate([clause.offsets for clause in clauses])
+    specification = _Sparse.of(encode(network, enclosure, C))
+    layers: list[_Layer] = []
+    used = {node: np.zeros(int(enclosure.unstable(node).sum()), dtype=bool) for node in network.relu_nodes}
+    _mark(used, specification)
+    for node in reversed(network.relu_nodes):
+        neurons = np.flatnonzero(enclosure.unstable(node))[used[node]]
+        if not len(neurons):
+            continue
+        chunks = np.array_split(neurons, -(-len(neurons) // _CHUNK_ROWS))
+        forms = [_Sparse.of(encode_rows(network, enclosure, _parent(network, node), chunk)) for chunk in chunks]
+        for form in forms:
+            _mark(used, form)
+        layers.append(_Layer(node, neurons, forms, errors[_parent(network, node)][neurons]))
+    layers.reverse()
+
+    relus = tuple((layer.node, int(neuron)) for layer in layers for neuron in layer.neurons)
+    chosen = {layer.node: used[layer.node] for layer in layers}
+    empty = np.zeros(0)
+    parts = [form for layer in layers for form in layer.forms]
+    affine = _Forms(
+        csr_array(vstack([csr_array((0, network.inputs + len(relus))), *(part.over(chosen) for part in parts)])),
+        np.concatenate([empty, *(part.constant for part in parts)]),
+        np.concatenate([empty, *(layer.error for layer in layers)]),
+    )
+    error = np.abs(C) @ errors[-1] + 2.0**-50 * np.abs(offsets)
+    margins = _Forms(specification.over(chosen), specification.constant + offsets - error, error)
+    coefficients = affine.matrix.nnz + margins.matrix.nnz
+    if coefficients > LARGEST_MODEL:
+        msg = (
+            f"the MILP model would have {coefficients} coefficients over {len(relus)} unstable ReLUs, more than the "
+            f"{LARGEST_MODEL} that are practical; use --engine bab, or ask about a smaller region"
+        )
+        raise ModelSizeError(msg)
+    for group in (affine, margins):
+        if not all(np.isfinite(part).all() for part in (group.matrix.data, group.constant, group.error)):
+            msg = "the network's weights are too large: coefficients of the MILP model overflow; use --engine bab"
+            raise NumericsError(msg)
+    return relus, affine, margins
+
+
+def _rounding_errors(network: Network, region: Region, enclosure: Enclosure) -> list[NDArray[np.float64]]:
+    """For each node, how far the linear forms of its value may be off through rounding, shape ``(features,)``.
+
+    A form is a sum over paths that end at x, at an unstable ReLU or at a bias. With M the same sum of absolute
+    values, and n the number of products and sums along the longest path, the rounded form is off by at most ``γ_n M``
+    (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1), for any order of summation.
+    """
+    import torch
+
+    compiled = program(network)
+    magnitude = [torch.as_tensor(np.maximum(np.abs(region.lower), np.abs(region.upper)))]
+    terms = 16
+    for node, step in enumerate(compiled.steps[1:], start=1):
+        if isinstance(step, Affine):
+            total = step.bias.abs()
+            for parent, op in zip(step.parents, step.operators, strict=True):
+                total = total + op.abs_forward(magnitude[parent])
+            magnitude.append(total)
+            terms += step.terms
+        else:
+            assert step is not None
+            active, unstable = torch.as_tensor(enclosure.active(node)), torch.as_tensor(enclosure.unstable(node))
+            upper = torch.as_tensor(enclosure.upper[node])
+            magnitude.append(torch.where(active, magnitude[step], torch.where(unstable, upper, 0.0)))
+    return [(terms * 2.0**-52 * value).numpy() for value in magnitude]
