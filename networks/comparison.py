@@ -60,8 +60,8 @@ def compare_with_runtime(network: Network, seed: int = 0) -> None:
         row, column = (int(i) for i in np.argwhere(wrong)[0])
         msg = (
             f"the network was read differently from ONNX Runtime: output {column} is {ours[row, column]:.9g} here and "
-            f"{theirs[row, column]:.9g} there on a sampled input, more than rounding explains ({allowed[row, column]:.3g}); "
-            "please report this network"
+            f"{theirs[row, column]:.9g} there on a sampled input, but rounding explains only "
+            f"{allowed[row, column]:.3g}; please report this network"
         )
         raise NetworkError(msg)
 

@@ -18,6 +18,9 @@ from networks.graph import Network
 
 __all__ = ["Dataset"]
 
+MAX_BYTES = 2**32
+"""Default limit on a data set's size, unpacked."""
+
 _IMAGE_NAMES = ("images", "x")
 _LABEL_NAMES = ("labels", "y")
 
@@ -37,17 +40,24 @@ class Dataset:
     name: str = ""
 
     @classmethod
-    def read(cls, path: str | Path) -> Self:
-        """Read an ``.npz`` file; pickled objects in it are refused.
+    def read(cls, path: str | Path, *, max_bytes: int = MAX_BYTES) -> Self:
+        """Read an ``.npz`` file of at most ``max_bytes`` unpacked; pickled objects in it are refused.
 
         Raises:
-            DatasetError: not an ``.npz`` file, or arrays that are missing or of the wrong type or shape.
+            DatasetError: too large, not an ``.npz`` file, or arrays that are missing or of the wrong type or shape.
         """
         name = Path(path).name
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # NumPy leaves a file that it cannot read open; this one is ours to close.
+            with Path(path).open("rb") as stream:
+                file = np.load(stream, allow_pickle=False)
                 if not isinstance(file, np.lib.npyio.NpzFile):
                     msg = f"data set {name} is a single array; an .npz file with images and labels is needed"
+                    raise DatasetError(msg)
+                with zipfile.ZipFile(path) as archive:
+                    size = sum(int(member.file_size) for member in archive.infolist())
+                if size > max_bytes:
+                    msg = f"data set {name} unpacks to {size} bytes, more than the limit of {max_bytes}; split it"
                     raise DatasetError(msg)
                 images = _member(file, _IMAGE_NAMES, name)
                 labels = _member(file, _LABEL_NAMES, name)
@@ -56,7 +66,7 @@ class Dataset:
         except FileNotFoundError as error:
             msg = f"there is no data set {path}; give the path of an .npz file"
             raise DatasetError(msg) from error
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
             msg = f"data set {name} is not a readable .npz file: {error}"
             raise DatasetError(msg) from error
         return cls.of(images, labels, name)

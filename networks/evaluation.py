@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -84,18 +85,19 @@ def _convolve(linear: Conv, h: Array, weight: Array) -> Array:
     inner = tuple(slice(None, None, d) for d in linear.dilation)
     windows = windows[(slice(None), slice(None), *step, *inner)]
     out_channels, in_channels = weight.shape[0] // linear.groups, weight.shape[1]
+    places, entries = math.prod(linear.output_shape[1:]), in_channels * math.prod(kernel)
     # (B, groups, C_in/groups, *out, *kernel) against (groups, C_out/groups, C_in/groups, *kernel)
     grouped = windows.reshape(batch, linear.groups, in_channels, *windows.shape[2:])
-    rows = np.moveaxis(grouped, 2, 2 + rank).reshape(batch, linear.groups, -1, in_channels * int(np.prod(kernel)))
+    rows = np.moveaxis(grouped, 2, 2 + rank).reshape(batch, linear.groups, places, entries)
     matrix = weight.reshape(linear.groups, out_channels, -1)
-    return np.asarray(np.matmul(matrix, rows.swapaxes(2, 3))).reshape(batch, -1)
+    return np.asarray(np.matmul(matrix, rows.swapaxes(2, 3))).reshape(batch, linear.out_features)
 
 
 def _convolve_transposed(linear: ConvTranspose, h: Array, weight: Array) -> Array:
     """Every input entry stamps the kernel, scaled, onto the full output, which is then cropped."""
     batch, groups = len(h), linear.groups
     kernel, spatial = weight.shape[2:], linear.input_shape[1:]
-    x = h.reshape(batch, groups, linear.input_shape[0] // groups, -1)
+    x = h.reshape(batch, groups, linear.input_shape[0] // groups, math.prod(spatial))
     matrix = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     stamps = np.einsum("bgip,giok->bgokp", x, matrix, optimize=True)
     stamps = stamps.reshape(batch, linear.output_shape[0], *kernel, *spatial)
@@ -112,4 +114,4 @@ def _convolve_transposed(linear: ConvTranspose, h: Array, weight: Array) -> Arra
     crop = tuple(
         slice(before, before + n) for (before, _), n in zip(linear.padding, linear.output_shape[1:], strict=True)
     )
-    return full[(slice(None), slice(None), *crop)].reshape(batch, -1)
+    return full[(slice(None), slice(None), *crop)].reshape(batch, linear.out_features)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Number", "enclose", "exact", "narrow_down", "narrow_up"]
+__all__ = ["Number", "enclose", "exact", "narrow_down", "narrow_up", "shown"]
 
 Number: TypeAlias = int | float | str | Decimal | Fraction | np.floating | np.integer
 
@@ -33,11 +33,11 @@ def exact(value: Number) -> Fraction:
     Raises:
         ValueError: not a finite number, or one with an exponent of more than a few thousand.
     """
-    if isinstance(value, np.generic):
-        value = value.item() if isinstance(value, np.integer) else Fraction(float(value))
-    elif isinstance(value, float):
-        value = repr(value)
     try:
+        if isinstance(value, np.generic):
+            value = int(value) if isinstance(value, np.integer) else Fraction(float(value))
+        elif isinstance(value, float):
+            value = repr(value)
         if isinstance(value, str | Decimal):
             value = str(value)
             _, e, exponent = value.partition("E" if "E" in value else "e")
@@ -48,6 +48,11 @@ def exact(value: Number) -> Fraction:
     except (ValueError, TypeError, ArithmeticError) as error:
         msg = f"expected a finite number, got {value!r}"
         raise ValueError(msg) from error
+
+
+def shown(value: Fraction) -> str:
+    """The value to six digits, for messages; of any size."""
+    return format(Decimal(value.numerator) / value.denominator, ".6g")
 
 
 def enclose(values: Iterable[Fraction]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -78,16 +83,13 @@ def enclose(values: Iterable[Fraction]) -> tuple[NDArray[np.float64], NDArray[np
 
 def narrow_down(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """The largest float32 numbers that are at most ``values``, shape kept; -inf below the range of float32."""
-    near = _nearest(values)
-    return np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)
+    with np.errstate(over="ignore"):
+        near = values.astype(np.float32)
+        return np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)
 
 
 def narrow_up(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """The smallest float32 numbers that are at least ``values``, shape kept; inf above the range of float32."""
-    near = _nearest(values)
-    return np.where(near < values, np.nextafter(near, np.float32(np.inf)), near)
-
-
-def _nearest(values: NDArray[np.float64]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
-        return values.astype(np.float32)
+        near = values.astype(np.float32)
+        return np.where(near < values, np.nextafter(near, np.float32(np.inf)), near)

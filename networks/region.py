@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from networks.errors import RegionError
-from networks.exact import Number, enclose, exact, narrow_down, narrow_up
+from networks.exact import Number, enclose, exact, narrow_down, narrow_up, shown
 
 __all__ = ["Region"]
 
@@ -51,8 +51,8 @@ class Region:
         for i, (low, high) in enumerate(zip(self.exact_lower, self.exact_upper, strict=True)):
             if low > high:
                 msg = (
-                    f"the region is empty: input {i} has lower bound {float(low):g} above its upper bound "
-                    f"{float(high):g}; check the center, epsilon and domain"
+                    f"the region is empty: input {i} has lower bound {shown(low)} above its upper bound "
+                    f"{shown(high)}; check the center, epsilon and domain"
                 )
                 raise RegionError(msg)
         try:
@@ -137,7 +137,7 @@ class Region:
             if not least <= values[0] <= values[-1] <= most:
                 i = int(np.argmin(point)) if values[0] < least else int(np.argmax(point))
                 msg = (
-                    f"input entry {i} is {point[i]:g}, outside the domain [{float(least):g}, {float(most):g}]; "
+                    f"input entry {i} is {point[i]:g}, outside the domain [{shown(least)}, {shown(most)}]; "
                     "scale the input as the network expects it, or give the right domain"
                 )
                 raise RegionError(msg)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from networks.errors import PropertyError, RegionError, VnnlibError
-from networks.exact import exact
+from networks.exact import exact, shown
 from networks.property import Clause, Property, Query, Row
 from networks.region import Region
 
@@ -304,8 +304,8 @@ class _Reader:
         base, rows = self.conjunction({}, common)
         for atom in common:
             if isinstance(atom, _Bound) and _empty(base[atom.index]):
-                low, high = (float(end) for end in base[atom.index] if end is not None)
-                self.fail(atom.line, f"X_{atom.index} is bounded to nothing: at least {low:g} and at most {high:g}")
+                low, high = (shown(end) for end in base[atom.index] if end is not None)
+                self.fail(atom.line, f"X_{atom.index} is bounded to nothing: at least {low} and at most {high}")
         clauses: dict[tuple[tuple[int, _Interval], ...], list[Clause]] = {}
         for number, choice in enumerate(itertools.product(*choices), start=1):
             own, more = self.conjunction(base, itertools.chain(*choice))
@@ -386,11 +386,9 @@ def _binary(coefficients: Iterable[Fraction]) -> bool:
 
 
 def _row_text(row: Row) -> str:
-    terms = [
-        f"{'-' if c < 0 else '+'} {'' if abs(c) == 1 else f'{float(abs(c)):g} '}Y_{i}" for i, c in row.coefficients
-    ]
+    terms = [f"{'-' if c < 0 else '+'} {'' if abs(c) == 1 else f'{shown(abs(c))} '}Y_{i}" for i, c in row.coefficients]
     if row.offset:
-        terms.append(f"{'-' if row.offset < 0 else '+'} {float(abs(row.offset)):g}")
+        terms.append(f"{'-' if row.offset < 0 else '+'} {shown(abs(row.offset))}")
     return f"{' '.join(terms).removeprefix('+ ')} <= 0"
 
 
