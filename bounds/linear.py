@@ -20,7 +20,7 @@ convolutions are sums of products in some order, in IEEE float64.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -71,8 +71,27 @@ class BoxBounds:
 
 
 @dataclass(frozen=True, eq=False)
+class ReluRows:
+    """One ReLU node as R rows of a backward pass see it; a leading 1 broadcasts over the rows.
+
+    Attributes:
+        active: 1 where l ≥ 0, else 0, shape ``(R or 1, features)``; what stands in ``columns`` does not matter.
+        columns: indices of the k neurons that may be unstable, or whose phase was chosen.
+        low, high: bounds of their pre-activations that contain 0, shape ``(R or 1, k)``: l and u where unstable, (0, u)
+            or (l, 0) where the phase is chosen, (0, 0) where stable.
+        multipliers: maps A at those columns, shape ``(R, k)``, to Λ there; must be A or 0 where (low, high) is (0, 0).
+    """
+
+    active: Tensor
+    columns: Tensor
+    low: Tensor
+    high: Tensor
+    multipliers: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
 class _Relaxation:
-    """What the backward pass needs of one ReLU node; k counts the columns that are unstable on some box.
+    """One ReLU node on B boxes with its default slopes; k counts the columns that are unstable on some box.
 
     Attributes:
         active: 1 where l ≥ 0, else 0, shape ``(B, features)``.
@@ -105,6 +124,27 @@ class _Relaxation:
             torch.where(unstable, (high > -low).to(low.dtype), some),
             torch.where(unstable, high / (high - low), some),
         )
+
+    def rows(self, box: Tensor, chosen: Tensor | None) -> ReluRows:
+        """For rows that belong to the boxes ``box``, with Λ ``(R, features)`` to use at unstable columns if given."""
+
+        def of(values: Tensor) -> Tensor:
+            return values if len(values) == 1 else values[box]
+
+        lower_slope, upper_slope = of(self.lower_slope), of(self.upper_slope)
+
+        def multipliers(a: Tensor) -> Tensor:
+            b = torch.where(a > 0, a * lower_slope, a * upper_slope)
+            return b if chosen is None else torch.where(of(self.unstable), chosen[:, self.columns], b)
+
+        return ReluRows(of(self.active), self.columns, of(self.low), of(self.high), multipliers)
+
+
+def _default(
+    bounds: BoxBounds, box: Tensor, multipliers: Mapping[int, Tensor] | None = None
+) -> Callable[[int], ReluRows]:
+    chosen = multipliers or {}
+    return lambda node: bounds.relaxation(node).rows(box, chosen.get(node))
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,9 +263,10 @@ def specification_bounds(
     parts = []
     for begin in range(0, len(C), chunk):
         rows = slice(begin, begin + chunk)
-        part = {k: v[rows] for k, v in multipliers.items()} if multipliers else None
+        part = {k: v[rows] for k, v in multipliers.items()} if multipliers else {}
+        relus = _default(bounds, box[rows], part)
         zero = torch.zeros(len(C[rows]), dtype=program.dtype, device=program.device)
-        parts.append(_backward(program, bounds, {last: C[rows]}, box[rows], zero, zero.clone(), last, part))
+        parts.append(_backward(program, bounds, {last: C[rows]}, box[rows], zero, zero.clone(), last, relus))
     if len(parts) == 1:
         return parts[0]
     return LinearBound(
@@ -267,14 +308,14 @@ def _backward_entries(
         C = torch.zeros((len(neuron), program.features[node]), dtype=program.dtype, device=program.device)
         C[torch.arange(len(neuron)), neuron] = signs
         zero = torch.zeros_like(signs)
-        return _backward(program, bounds, {node: C}, box, zero, zero.clone(), node, None)
+        return _backward(program, bounds, {node: C}, box, zero, zero.clone(), node, _default(bounds, box))
     pending: dict[int, Tensor] = {}
     total = signs * step.bias[neuron]
     charge = _gamma(step.terms) * bounds.magnitude[node][box, neuron]
     for parent, op in zip(step.parents, step.operators, strict=True):
         rows = signs[:, None] * op.rows(neuron)
         pending[parent] = pending[parent] + rows if parent in pending else rows
-    return _backward(program, bounds, pending, box, total, charge, node - 1, None)
+    return _backward(program, bounds, pending, box, total, charge, node - 1, _default(bounds, box))
 
 
 def _backward(
@@ -285,11 +326,12 @@ def _backward(
     total: Tensor,
     charge: Tensor,
     last: int,
-    multipliers: Mapping[int, Tensor] | None,
+    relus: Callable[[int], ReluRows],
 ) -> LinearBound:
     """The formula of the module's docstring, from the coefficients ``pending`` on nodes up to ``last``.
 
-    ``total`` is what the bound has already collected and ``charge`` the rounding charged so far, both ``(R,)``.
+    ``total`` is what the bound has already collected and ``charge`` the rounding charged so far, both ``(R,)``;
+    ``relus`` gives what is known of each ReLU node, and the multipliers to use there.
     """
     pending = dict(pending)
     single = bounds.boxes == 1
@@ -324,19 +366,16 @@ def _backward(
                 charge = charge + push(parent, op.adjoint(A))
         else:
             assert step is not None
-            relu = bounds.relaxation(node)
+            relu = relus(node)
             # Stable neurons contribute exactly zero: Λ is A or 0 there. Only the other columns need a closer look.
-            L = A * of(relu.active)
+            L = A * relu.active
             if len(relu.columns):
                 a = A[:, relu.columns]
-                b = torch.where(a > 0, a * of(relu.lower_slope), a * of(relu.upper_slope))
-                if multipliers is not None and node in multipliers:
-                    b = torch.where(of(relu.unstable), multipliers[node][:, relu.columns], b)
-                L[:, relu.columns] = b
-                low, high = of(relu.low), of(relu.high)
-                total = total + torch.minimum(-b * low, (a - b) * high).clamp(max=0).sum(-1)
+                b = relu.multipliers(a)
+                L = L.index_copy(1, relu.columns, b)
+                total = total + torch.minimum(-b * relu.low, (a - b) * relu.high).clamp(max=0).sum(-1)
                 n = len(relu.columns) + sums
-                charge = charge + _gamma(n) * ((a.abs() + b.abs()) * torch.maximum(-low, high)).sum(-1)
+                charge = charge + _gamma(n) * ((a.abs() + b.abs()) * torch.maximum(-relu.low, relu.high)).sum(-1)
             charge = charge + push(step, L)
     A = pending.pop(0, None)
     if A is None:

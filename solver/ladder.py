@@ -28,6 +28,7 @@ from bounds import Enclosure
 from bounds.linear import BoxBounds, enclose, specification_bounds
 from bounds.program import Program, program
 from networks.errors import PropertyError, RegionError
+from networks.evaluation import evaluate
 from networks.graph import Network
 from networks.property import Clause, Property, Query
 from networks.region import Region
@@ -306,7 +307,7 @@ class _Climb:
                 self._attacker(case) if case.region.replayable else None,
                 stop=lambda: self._stop() or (Reason.TIMEOUT if time.monotonic() > limit else None),
                 progress=lambda lower, upper, pending, boxes: self._report(
-                    "bab", lower=lower, upper=upper, boxes_open=pending, nodes=boxes
+                    "bab", lower=lower, upper=upper, pending=pending, nodes=boxes
                 ),
             )
             detail["nodes"] = result.boxes
@@ -348,7 +349,41 @@ class _Climb:
                 self._bound_cases([case], backward=False, prove=True)
 
     def _milp(self, case: _Case, seconds: float) -> None:
-        raise NotImplementedError
+        from solver.milp import ClauseStatus, decide_milp
+
+        assert case.enclosure is not None
+        attacker = self._attacker(case)
+        clauses = case.open
+
+        def replay(point: NDArray[np.float64]) -> Counterexample | None:
+            if not case.region.replayable:
+                return None
+            output = evaluate(self.network, point[None])[0]
+            result = attacker.confirm(min(clauses, key=lambda clause: clause.margin(output)), point)
+            self.upper = min(self.upper, result.upper)
+            return result.counterexample
+
+        with self._stage("milp") as detail:
+            result = decide_milp(
+                self.network,
+                case.region,
+                clauses,
+                case.enclosure,
+                backend=self.options.backend,
+                deadline=min(self.deadline, time.monotonic() + seconds),
+                threads=self.budget.threads,
+                progress=lambda lower, pending, nodes: self._report("milp", lower=lower, pending=pending, nodes=nodes),
+                cancel=self.cancel,
+                replay=replay,
+            )
+            detail |= {"nodes": result.nodes, "backend": result.backend, **result.statistics}
+            self._found(result.counterexample)
+            for clause, outcome in zip(clauses, result.clauses, strict=True):
+                case.prove(clause, outcome.lower, proven=outcome.status is ClauseStatus.PROVEN)
+            self.reason = result.reason
+            self.statistics["backend"] = result.backend
+            if result.choice:
+                self.statistics["backend_choice"] = result.choice
 
     # What is known
 
@@ -374,7 +409,7 @@ class _Climb:
         *,
         lower: float = -math.inf,
         upper: float = math.inf,
-        boxes_open: int | None = None,
+        pending: int | None = None,
         nodes: int = 0,
     ) -> None:
         if self.progress is not None:
@@ -384,7 +419,7 @@ class _Climb:
                     time.monotonic() - self.started,
                     max(self._lower, lower),
                     min(self.upper, upper),
-                    self._open_count if boxes_open is None else boxes_open,
+                    self._open_count if pending is None else pending,
                     nodes,
                 )
             )

@@ -52,7 +52,7 @@ def test_a_counterexample_replays() -> None:
 
 
 def test_bounds_alone_leave_open_what_they_cannot_settle() -> None:
-    network = random_dense(5, (6, 40, 40, 4))
+    network = random_dense(5, (4, 20, 20, 20, 2))
     for epsilon in np.geomspace(0.001, 1, 60):
         verdict = verify(network, query(network, float(epsilon)), options=Options(Engine.BOUNDS))
         if verdict.outcome is Outcome.UNKNOWN:
