@@ -21,7 +21,9 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import itertools
 import json
+import math
 import re
 import time
 import uuid
@@ -342,11 +344,9 @@ class Client:
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         if progress is not None:
-            for event in self.events(job_id):
+            for event in self.events(job_id, seconds=seconds):
                 if event.name == "progress":
                     progress(event.data)
-                if deadline is not None and time.monotonic() > deadline:
-                    break
         job = self.job(job_id)
         while not job.ended:
             rest = _POLL_SECONDS if deadline is None else min(_POLL_SECONDS, deadline - time.monotonic())
@@ -400,22 +400,26 @@ class Client:
         """Version of the service."""
         return str(_document(self._request("GET", "/v1/version"))["version"])
 
-    def events(self, job_id: str, *, after: str | None = None) -> Iterator[Event]:
+    def events(self, job_id: str, *, after: str | None = None, seconds: float | None = None) -> Iterator[Event]:
         """A job's events as they happen, until it ends; a broken connection is resumed where it broke.
 
         Args:
             job_id: of the job.
             after: id of the last event that is known already; None: from the first one kept.
+            seconds: at most that long; None: until the job ends.
         """
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
         last, failures = after, 0
-        while True:
+        while (rest := deadline - time.monotonic()) > 0:
             headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
+            timeout = httpx.Timeout(self._timeout, read=min(self._timeout, rest))
             try:
-                with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as answer:
+                with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers, timeout=timeout) as answer:
                     if answer.is_error:
                         answer.read()
                         raise _answer_error(answer)
-                    for event in _parse_events(answer.iter_lines()):
+                    lines = itertools.takewhile(lambda _: time.monotonic() < deadline, answer.iter_lines())
+                    for event in _parse_events(lines):
                         last, failures = event.id or last, 0
                         yield event
                         if event.name == "state" and Job(event.data | {"id": job_id}).ended:
@@ -423,11 +427,13 @@ class Client:
             except (httpx.TransportError, AnswerError) as error:
                 if isinstance(error, AnswerError) and error.status not in _BUSY:
                     raise
+                if time.monotonic() >= deadline:
+                    return
                 failures += 1
                 if failures > self._retries:
                     raise _unreachable(self._http.base_url, error) from error
             # a stream that ends before the job does was cut off by a restart or a proxy
-            time.sleep(_pause(failures))
+            time.sleep(min(_pause(failures), max(0.0, deadline - time.monotonic())))
 
     def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         for attempt in range(self._retries + 1):

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from networks.errors import InputError, RegionError
 from networks.property import Property
 from networks.region import Region
+from networks.vnnlib import parse_vnnlib
 from service.models import NetworkRecord
 from service.problems import INVALID_REQUEST, MALFORMED_JSON, Fault, Kind, ProblemError, faults, kind_of
 from service.schemas import UNION_TAGS, BallQuery, VerifyRequest, VnnlibQuery
@@ -113,8 +114,6 @@ def _ball(query: BallQuery, summary: dict[str, Any]) -> dict[str, Any]:
 
 def _vnnlib(query: VnnlibQuery, summary: dict[str, Any]) -> dict[str, Any]:
     if len(query.vnnlib) <= _EDGE_VNNLIB:
-        from networks.vnnlib import parse_vnnlib
-
         found: list[_Found] = []
         with _at("/query/vnnlib", found):
             parse_vnnlib(query.vnnlib, int(summary["inputs"]), int(summary["outputs"]))
