@@ -40,6 +40,7 @@ from service.logs import start_logging
 from service.models import JobRecord
 from service.queue import JOB_FUNCTION, QUEUES, Dispatcher
 from service.settings import Settings
+from service.solvers import reported
 from service.states import TERMINAL, JobState
 
 __all__ = ["SolverWorker", "main"]
@@ -231,7 +232,8 @@ def main(settings: Settings, queues: Sequence[str] = QUEUES, *, name: str | None
     # read when these libraries are loaded, and by whatever pool they start later
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(settings.job_threads)
-    preload()
+    with reported(settings):
+        preload()
     Ledger(settings.ledger_url).create()
     SolverWorker(settings, queues, name=name).work(burst=burst, logging_level=None)
 

@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 
 from service.solvers import report
+from solver.backends import Availability, SizeLimit
 from solver.options import Backend
-from tests.service.serving import Service, problem
+from tests.service.serving import Service, ball, problem
+
+
+def wait_for_worker(live: Service) -> None:
+    """Have a job done, since only a worker that is up does one."""
+    answer = live.http.post("/v1/verify?wait=30", json={"network": live.upload(), "query": ball()})
+    assert answer.status_code == 200, answer.text
 
 
 def test_health_asks_nothing_of_others(web: Service) -> None:
@@ -32,9 +39,7 @@ def test_a_service_without_workers_is_not_ready(web: Service) -> None:
 
 
 def test_a_service_with_a_worker_is_ready(live: Service) -> None:
-    network = live.upload()
-    query = {"input": [0, 0, 0], "epsilon": 0, "label": 0}
-    live.http.post("/v1/verify?wait=30", json={"network": network, "query": query})  # until the worker is up
+    wait_for_worker(live)
     answer = live.http.get("/readyz")
     assert answer.status_code == 200, answer.text
     assert answer.json()["ready"]
@@ -63,9 +68,17 @@ def test_solvers_are_what_workers_report(web: Service) -> None:
     highs, gurobi = web.http.get("/v1/solvers").json()["solvers"]
     assert (highs["name"], highs["version"], highs["workers"]) == ("highs", metadata.version("highspy"), 0)
     assert gurobi["licence"] is None
-    report(web.dispatcher.redis, Backend.GUROBI, version="1.2.3", licence="a licence for tests")
+    limited = Availability(ok=True, version="1.2.3", licence="a licence", limit=SizeLimit(columns=5, rows=6))
+    report(web.dispatcher.redis, Backend.GUROBI, limited)
+    report(web.dispatcher.redis, Backend.GUROBI, Availability(ok=False, why="another worker has none"))
     gurobi = web.http.get("/v1/solvers").json()["solvers"][1]
-    assert (gurobi["version"], gurobi["licence"]) == ("1.2.3", "a licence for tests")
+    assert (gurobi["version"], gurobi["licence"]) == ("1.2.3", "a licence: at most 5 variables and 6 constraints")
+
+
+def test_workers_report_their_solvers(live: Service) -> None:
+    wait_for_worker(live)
+    solvers = live.http.get("/v1/solvers").json()["solvers"]
+    assert all(solver["licence"] and solver["workers"] == 1 for solver in solvers), solvers
 
 
 def test_the_root_leads_on(web: Service) -> None:
