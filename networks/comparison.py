@@ -80,9 +80,10 @@ def _runtime_outputs(network: Network, x: NDArray[np.float32]) -> Array:
     options.log_severity_level = 4
     try:
         session = ort.InferenceSession(network.model, options, providers=["CPUExecutionProvider"])
-        (source,) = (i for i in session.get_inputs() if i.type == "tensor(float)")
+        (source,) = session.get_inputs()
+        points = x.astype(np.float64 if source.type == "tensor(double)" else np.float32)
         shape = [d if isinstance(d, int) and d > 0 else 1 for d in source.shape]
-        rows: list[Any] = [session.run(None, {source.name: row.reshape(shape)})[0] for row in x]
+        rows: list[Any] = [session.run(None, {source.name: row.reshape(shape)})[0] for row in points]
     except Exception as error:  # ONNX Runtime's errors share no base class but this
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         msg = f"ONNX Runtime does not run this network: {first}"

@@ -27,6 +27,31 @@ __all__ = ["load", "load_bytes"]
 
 _DECISION_OPS = ("Softmax", "LogSoftmax")
 
+_ADVICE = {
+    (
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "HardSwish",
+        "Log",
+        "Mish",
+        "Pow",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Sqrt",
+        "Swish",
+        "Tanh",
+    ): ("only piecewise linear activations are exact: train with Relu, LeakyRelu, PRelu or Clip"),
+    ("Softmax", "LogSoftmax"): "it is only supported as the last node, where the logits decide",
+    ("If", "Loop", "Scan"): "export the network without control flow",
+    ("DequantizeLinear", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger"): (
+        "export the network before quantisation"
+    ),
+}
+"""What to do about operators that people often bring."""
+
 
 def load(path: str | Path, *, max_bytes: int = MAX_BYTES, compare: bool = True) -> Network:
     """Read an ``.onnx`` or ``.onnx.gz`` file; see `load_bytes`."""
@@ -133,10 +158,10 @@ def _input_shape(value: Any) -> tuple[int, ...]:
         msg = f"the input {value.name!r} has no tensor shape; export the network with a fixed input shape"
         raise NetworkShapeError(msg)
     kind = element_type(value.type.tensor_type.elem_type)
-    if kind != "float32":
+    if kind not in ("float32", "float64"):
         msg = (
-            f"the input {value.name!r} has element type {kind}; inputs must be float32, in which counterexamples are "
-            "replayed: export the network with a float32 input"
+            f"the input {value.name!r} has element type {kind}; counterexamples are float32 inputs, so export the "
+            "network with a float32 input"
         )
         raise NetworkFormatError(msg)
     dims = value.type.tensor_type.shape.dim
@@ -163,7 +188,8 @@ def _rewrite(trace: Trace, call: Call, domain: str) -> list[Tensor]:
     operator = supported().get(call.op) if domain in ("", "ai.onnx") else None
     if operator is None:
         prefix = f"{domain}." if domain not in ("", "ai.onnx") else ""
-        call.refuse(f"there is no rewrite of {prefix}{call.op} to affine maps and ReLUs")
+        advice = next((text for ops, text in _ADVICE.items() if call.op in ops), "replace it by supported operators")
+        call.refuse(f"there is no rewrite of {prefix}{call.op} to affine maps and ReLUs; {advice}")
     unknown = sorted(set(call.attributes) - operator.attributes)
     if unknown:
         call.refuse(f"attribute {unknown[0]!r} = {call.attributes[unknown[0]]!r} is unknown")

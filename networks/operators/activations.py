@@ -36,7 +36,7 @@ def _leaky(trace: Trace, x: View, slope: NDArray[np.float64] | np.float64) -> Vi
     source = trace.plain(x)
     positive = trace.plain(trace.relu(View(source, x.shape)))
     rest = 1.0 - a
-    # Sterbenz and Dekker: with s = fl(1 - a), 1 - s and the difference that is lost are exact for |a| <= 1.
+    # By Sterbenz's lemma 1 - fl(1 - a) is exact where |a| <= 1, so the equality proves that fl(1 - a) is, too.
     exact = bool((np.abs(a) <= 1).all()) and bool(((1.0 - rest) == a).all())
     if exact:
         return trace.affine([(source, Scale(a)), (positive, Scale(rest))], x.shape)

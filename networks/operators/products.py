@@ -136,7 +136,7 @@ def _batch_normalization(trace: Trace, call: Call) -> Tensor:
     scale, bias, mean, variance = (
         call.weights(i, what) for i, what in enumerate(("scale", "bias", "mean", "variance"), start=1)
     )
-    spread = variance + float(call.attributes.get("epsilon", 1e-5))
+    spread = variance + float(call.attributes.get("epsilon", np.float32(1e-5)))
     if (spread <= 0).any():
         call.refuse("a variance plus epsilon is not positive")
     factors = scale / np.sqrt(spread)

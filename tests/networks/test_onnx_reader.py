@@ -125,10 +125,17 @@ def test_shapes_that_stay_dynamic_are_refused(shape, word):
         networks.load_bytes(relu_model(shape))
 
 
-@pytest.mark.parametrize("element", [TensorProto.INT64, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.UINT8])
-def test_inputs_other_than_float32_are_refused(element):
+@pytest.mark.parametrize("element", [TensorProto.INT64, TensorProto.FLOAT16, TensorProto.UINT8])
+def test_inputs_that_hold_no_float32_are_refused(element):
     with pytest.raises(networks.NetworkFormatError, match="element type"):
         networks.load_bytes(relu_model([1, 2], element=element))
+
+
+def test_double_networks_are_read():
+    W = np.random.default_rng(0).standard_normal((2, 3))
+    data = model([helper.make_node("MatMul", ["x", "W"], ["y"])], [1, 2], {"W": W}, element=TensorProto.DOUBLE)
+    network = networks.load_bytes(data)
+    np.testing.assert_array_equal(network.nodes[1].terms[0][1].weight, W.T)
 
 
 def test_several_inputs_or_outputs_are_refused():

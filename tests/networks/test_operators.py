@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -105,8 +106,14 @@ CASES = [
     ),
     one("conv transpose groups", "ConvTranspose", (1, 4, 3, 3), weights(4, 2, 2, 2), group=2, dilations=[2, 1]),
     one("conv transpose 1-d", "ConvTranspose", (1, 2, 4), weights(2, 1, 3), strides=[3], output_shape=[11]),
+    one("conv transpose same lower", "ConvTranspose", (1, 1, 3), weights(1, 1, 4), strides=[1], auto_pad="SAME_LOWER"),
     one(
-        "conv transpose same", "ConvTranspose", (1, 1, 3, 3), weights(1, 1, 3, 3), strides=[2, 2], auto_pad="SAME_UPPER"
+        "conv transpose same upper",
+        "ConvTranspose",
+        (1, 1, 3, 3),
+        weights(1, 1, 3, 3),
+        strides=[2, 2],
+        auto_pad="SAME_UPPER",
     ),
     one(
         "batch normalisation",
@@ -286,6 +293,11 @@ def test_rewrite_computes_what_onnx_runtime_computes(case):
 def test_every_rule_has_a_case():
     used = {n.op_type for case in CASES for n in case.nodes}
     assert set(supported()) == used
+
+
+def test_every_rule_is_documented():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
+    assert {op for op in supported() if f"`{op}`" not in text} == set()
 
 
 def terms(network):
