@@ -91,6 +91,7 @@ class Closing:
         if not self._ledger.finish(job.id, job.attempt, state, **values):
             logger.warning("job %s: attempt %d came too late to make it %s", job.id, job.attempt, state)
             return False
+        logger.info("job %s: attempt %d ended, %s", job.id, job.attempt, state)
         self._publish(job, state)
         return True
 

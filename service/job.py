@@ -55,6 +55,7 @@ def run_job(job_id: str, around: Surroundings) -> None:
     if job is None:
         logger.info("job %s is not queued any more; nothing to do", job_id)
         return
+    logger.info("job %s: attempt %d starts", job.id, job.attempt)
     with ExitStack() as stack:
         stack.callback(ledger.close)
         events = Events(settings.queue_url)

@@ -10,14 +10,10 @@ __all__ = ["start_logging"]
 
 
 def start_logging(process: str, level: int = logging.INFO) -> None:
-    """Log to stderr, each line with time, process and level.
-
-    RQ's own loggers are kept to warnings: what it says about entries, we say about jobs.
-    """
+    """Log to stderr, each line with time, process and level."""
     handler = logging.StreamHandler(sys.stderr)
     pattern = f"%(asctime)s %(levelname)-7s {process}[{os.getpid()}] %(name)s: %(message)s"
     handler.setFormatter(logging.Formatter(pattern))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("rq").setLevel(logging.WARNING)

@@ -134,14 +134,16 @@ class SolverWorker(Worker):  # type: ignore[misc]
 
     def _close(self, closing: Closing, job: JobRecord, status: int, rusage: resource.struct_rusage | None) -> None:
         elapsed = (rq_now() - job.started_at).total_seconds() if job.started_at else 0.0
-        peak_mb = _kilobytes(rusage) / 1024
+        # what the child took beyond what it inherited; a native library that is refused memory may just abort
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        taken_mb = (_kilobytes(rusage) - _kilobytes(own)) / 1024
         if job.state is JobState.CANCELLING:
             closing.cancel(job)
         elif elapsed >= job.time_limit + self.settings.grace_seconds:
             closing.expire(job)
-        elif peak_mb > self.settings.memory_limit_mb / 2:
+        elif taken_mb > self.settings.memory_limit_mb / 2:
             message = (
-                f"the job was ended ({_ending(status)}) while it used {peak_mb:.0f} MB of memory, with a limit of "
+                f"the job was ended ({_ending(status)}) when it had taken {taken_mb:.0f} MB of memory, with a limit of "
                 f"{self.settings.memory_limit_mb} MB; use a smaller network or ask the operator to raise "
                 "NETPROOF_MEMORY_LIMIT_MB"
             )
@@ -235,7 +237,7 @@ def main(settings: Settings, queues: Sequence[str] = QUEUES, *, name: str | None
     with reported(settings):
         preload()
     Ledger(settings.ledger_url).create()
-    SolverWorker(settings, queues, name=name).work(burst=burst, logging_level=None)
+    SolverWorker(settings, queues, name=name).work(burst=burst, logging_level="WARNING")
 
 
 def _arguments() -> argparse.Namespace:

@@ -36,7 +36,7 @@ QUICK = {
     "reap_seconds": 0.5,
     "stray_seconds": 2.0,
     "threads": 1,
-    "memory_limit_mb": 2048,
+    "memory_limit_mb": 512,
     "default_time_limit": 60.0,
 }
 

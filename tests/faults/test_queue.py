@@ -19,7 +19,7 @@ EASY = dense_model(1, (3, 5, 2))
 
 
 def test_restarted_queue_server_loses_nothing(deployment: Deployment, worker: Worker) -> None:
-    running = deployment.submit(HARD, ball(12), time_limit=4.0)
+    running = deployment.submit(HARD, ball(12), time_limit=3.0)
     deployment.wait_for_bounds(running)
     waiting = deployment.submit(EASY, ball(3, 0.01))
     deployment.kill_server()

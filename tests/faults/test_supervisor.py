@@ -101,7 +101,7 @@ def test_ended_processes_are_replaced_and_a_signal_ends_them_all(settings: Setti
 
 def test_killed_supervisor_takes_its_processes_along_and_the_queue_is_adopted(settings: Settings) -> None:
     with serving(settings) as (supervisor, url):
-        wait_for(url)
+        assert httpx.get(f"{url}/healthz", timeout=30).status_code == 200
         family = psutil.Process(supervisor.pid).children(recursive=True)
         queue = [process for process in family if "--unixsocket" in process.cmdline() or "valkey" in process.name()]
         assert len(queue) == 1

@@ -83,15 +83,27 @@ def test_attempts_are_limited(deployment: Deployment, worker: Worker) -> None:
     assert job.error["code"] == "crashed"
 
 
+def test_exhausted_memory_fails_the_job_with_a_reason_and_the_worker_lives(
+    deployment: Deployment, worker: Worker
+) -> None:
+    large = deployment.wait(deployment.submit(dense_model(0, (8, 4000, 4000, 2)), ball(8)), ended)
+    assert large.state is JobState.FAILED
+    assert large.error is not None
+    assert large.error["code"] == "out_of_memory"
+    assert "512 MB" in large.error["message"]
+    small = deployment.wait(deployment.submit(EASY, ball(3, 0.01)), ended)
+    assert small.state is JobState.SUCCEEDED
+    assert worker.poll() is None
+
+
 def test_terminated_worker_gives_its_job_back_at_no_cost(deployment: Deployment, worker: Worker) -> None:
-    job = deployment.submit(HARD, ball(12), time_limit=3.0)
+    job = deployment.submit(HARD, ball(12))
     deployment.wait_for_bounds(job)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(10) == 0
     job = deployment.ledger.job(job.id)
     assert job.state is JobState.QUEUED
     assert (job.attempt, job.losses) == (1, 0)
-    deployment.start_worker()
-    job = deployment.wait(job, ended)
-    assert job.state is JobState.SUCCEEDED
-    assert [attempt.outcome for attempt in job.attempts] == ["queued", "succeeded"]
+    assert job.attempts[0].reason == "its worker was stopped"
+    assert deployment.dispatcher.missing([job]) == []
+    deployment.ledger.request_cancel(job.id)

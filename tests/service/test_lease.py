@@ -33,13 +33,14 @@ class Record:
 
 
 class Watched(Lease):
-    """A lease that ends its thread where it would end the process, and says so."""
+    """A lease that comes to rest where it would end the process, and says so."""
 
     died = False
 
     def _die(self) -> None:  # type: ignore[override]
         self.died = True
-        raise SystemExit
+        while not self._done:
+            time.sleep(0.01)
 
 
 @pytest.fixture
