@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from networks.graph import Network
     from networks.region import Region
 
-__all__ = ["Optimum", "Simplex", "matrix", "safe_bounds"]
+__all__ = ["Optimum", "Simplex", "matrix", "safe_bounds", "throttled"]
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -71,7 +71,6 @@ class Simplex:
         solver.setOptionValue("simplex_strategy", 1)
         solver.setOptionValue("simplex_scale_strategy", 0)  # the relaxation is scaled
         solver.passModel(matrix(relaxation, binaries=False))
-        # Sets of equal columns differ only in their costs from one objective to the next.
         self._columns = np.arange(relaxation.m + relaxation.k, dtype=np.int32)
         solver.cbSimplexInterrupt += self._on_iteration
 
@@ -95,9 +94,9 @@ class Simplex:
         scaled = cost / unit
         solver.changeColsCost(len(scaled), self._columns, scaled)
         solver.setBasis(self._basis(scaled))
-        # HiGHS counts time from the creation of the instance on.
+        # HiGHS holds the limit against the time of all its runs together.
         solver.setOptionValue("time_limit", solver.getRunTime() + max(seconds, 1e-3))
-        self._interrupted = _throttled(interrupted)
+        self._interrupted = throttled(interrupted)
         solver.run()
         status = solver.getModelStatus()
         stopped = (kinds.kTimeLimit, kinds.kInterrupt, kinds.kIterationLimit)
@@ -208,7 +207,7 @@ def safe_bounds(
     return lower_bounds(network, region, enclosure, C, node, relaxation.multipliers(duals, features))
 
 
-def _throttled(ask: Callable[[], bool], every: float = 0.02) -> Callable[[], bool]:
+def throttled(ask: Callable[[], bool], every: float = 0.02) -> Callable[[], bool]:
     """``ask``, at most once in ``every`` seconds: HiGHS calls back at each of thousands of iterations a second."""
     last = -np.inf
 

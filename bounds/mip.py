@@ -20,15 +20,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bounds.lp import matrix
+from bounds.lp import matrix, throttled
 from bounds.relaxation import Relaxation
 
 __all__ = ["TOLERANCE", "SignSearch", "allowance", "decide_sign"]
 
 Array: TypeAlias = NDArray[np.float64]
 
-#: For feasibility of rows, columns, binaries and reduced costs, on columns between −1 and 1. HiGHS accepts 1e-10 at
-#: the least.
+#: For feasibility of rows, columns, binaries and reduced costs, on columns between −1 and 1 (HiGHS's least is 1e-10).
 TOLERANCE = 1e-9
 
 
@@ -103,11 +102,12 @@ def decide_sign(
     if solver.passModel(lp) == highspy.HighsStatus.kError:
         return nothing
     outside = False
+    ask = throttled(interrupted)
 
     def watch(event: Any) -> None:
         nonlocal outside
         seen = event.data_out
-        if interrupted():
+        if ask():
             outside = True
             event.interrupt()
         elif seen.mip_dual_bound > proven or seen.mip_primal_bound < refuted:

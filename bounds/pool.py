@@ -57,8 +57,7 @@ class Task:
         costs: their values as ``cost · (t, p) + constant``, shape ``(n, m + k)``.
         constants: shape ``(n,)``.
         signs: for each neuron the directions to minimise (1: lower bound, −1: upper bound), the likelier to close it
-        first.
-            The second is skipped when the first seems to have closed it.
+            first. The second is skipped when the first seems to have closed it.
         seconds: time limit of each LP or MIP.
         mip: whether binaries are imposed.
     """

@@ -5,11 +5,10 @@ As Tjeng et al. (2019, §4.2) describe: the cheap bounds come first (intervals a
 layer by layer so that later layers start from better bounds. Only as long as it pays:
 
 * Evaluated points (samples, and the minimiser of every LP) show many neurons on both sides of zero. Nothing can close
-  those: they get
-  LPs after the others, for their tighter bounds, and never a MIP.
+  those: they get LPs after the others, for their tighter bounds, and never a MIP.
 * In each layer the most promising neurons come first, and the LPs of a layer end when the last 24 neurons closed none
-  and
-  narrowed their bounds by less than 2 % on average; the MIPs when the last 6 closed none.
+  and narrowed their bounds by less than 2 % on average; the MIPs when the last 6 closed none.
+* Later layers' backward bounds are computed anew only when a layer closed a neuron or narrowed its bounds by 2 %.
 * Every LP and MIP has a time limit, and so has each stage as a whole.
 
 Soundness. LP bounds are evaluated from duals in safe arithmetic (`bounds.lp`): an enclosure that only LPs tightened is
@@ -47,7 +46,7 @@ Array: TypeAlias = NDArray[np.float64]
 
 _SAMPLES = 256
 _LP_WINDOW = 24
-_LP_WORTHWHILE = 0.02
+_WORTHWHILE = 0.02
 _MIP_WINDOW = 6
 # One task holds about this many seconds of work, so that progress is steady and the pay rule is asked often.
 _TASK_SECONDS = 0.25
@@ -85,10 +84,11 @@ class TightenReport:
         lp_solved, lp_closed: LPs (up to two for each neuron), and neurons that they made stable.
         mip_solved, mip_closed: the same for MIPs.
         mip_refuted: MIPs whose "closed" an evaluated point contradicts; their bounds were not used.
-        unstable_before, unstable_after: unstable ReLUs of the whole network; also later layers' backward bounds
-        profit. stopped: why it ended early: "deadline", "cancelled", "" if it did not. skipped: ReLU nodes that were
-        left out, with the reason. solver_trusted: (node, neuron) pairs that are stable only on the word of a MIP
-        solver; empty when all is rigorous. processes: worker processes that were started.
+        unstable_before, unstable_after: unstable ReLUs of the whole network, whichever bound closed them.
+        stopped: why it ended early: "deadline", "cancelled", "effort" (its seconds are spent), "" if it did not.
+        skipped: ReLU nodes that were left out, with the reason.
+        solver_trusted: (node, neuron) pairs that are stable on a MIP solver's word; empty when all is rigorous.
+        processes: worker processes that were alive at the end.
     """
 
     seconds: float
@@ -137,11 +137,10 @@ def tighten(
     with contextlib.ExitStack() as stack:
         run = _Run(network, region, enclosure, effort or Effort(), threads, deadline, cancel, clock, stack)
         for position, node in enumerate(network.relu_nodes):
-            if run.interrupted():
+            if run.interrupted() or run.spent():
                 break
-            if not run.layer(node) or position + 1 == len(network.relu_nodes):
-                continue
-            run.enclosure = backward_bounds(network, region, start=run.enclosure)
+            if run.layer(node) and position + 1 < len(network.relu_nodes):
+                run.refresh()
         return run.enclosure, run.report()
 
 
@@ -166,6 +165,7 @@ class _Run:
     mip_refuted: int = 0
     lp_spent: float = 0.0
     mip_spent: float = 0.0
+    refresh_seconds: float = 0.0
     trusted: list[tuple[int, int]] = field(default_factory=list)
     skipped: list[tuple[int, str]] = field(default_factory=list)
     pool: Pool | None = None
@@ -203,10 +203,24 @@ class _Run:
                 self.stopped = "deadline"
         return bool(self.stopped)
 
+    def spent(self) -> bool:
+        """Whether neither an LP nor a MIP may be solved any more."""
+        spent = self.lp_spent >= self.effort.lp_seconds and self.mip_spent >= self.effort.mip_seconds
+        if spent and not self.stopped:
+            self.stopped = "effort"
+        return spent
+
+    def refresh(self) -> None:
+        """Backward bounds of the layers that follow, from what is known now; left out where the deadline is near."""
+        begin = self.clock()
+        if begin + 2 * self.refresh_seconds < self.deadline and not self.interrupted():
+            self.enclosure = backward_bounds(self.network, self.region, start=self.enclosure)
+            self.refresh_seconds = self.clock() - begin
+
     def layer(self, node: int) -> bool:
-        """Tightens the bounds of one ReLU node; returns whether any improved."""
-        unstable = np.flatnonzero(self.enclosure.unstable(node))
-        if not len(unstable):
+        """Tightens the bounds of one ReLU node; returns whether later layers' backward bounds will profit."""
+        unstable = self.enclosure.unstable(node)
+        if not unstable.any():
             return False
         try:
             relaxation = relax(self.network, self.region, self.enclosure, node)
@@ -225,7 +239,9 @@ class _Run:
             begin = self.clock()
             layer.solve_mips(begin + self.effort.mip_seconds - self.mip_spent)
             self.mip_spent += self.clock() - begin
-        return self.enclosure is not before
+        if self.enclosure.unstable(node).sum() < unstable.sum():
+            return True
+        return _narrowed(before, self.enclosure, node, unstable) >= _WORTHWHILE
 
     def processes(self) -> Pool | None:
         """The pool, started at its first use; None where there can be none."""
@@ -263,7 +279,7 @@ class _Layer:
         for answers in self._answers(order, until, mip=False):
             recent.extend(self._accept_lps(answers))
             gained = sum(gain for _, gain in recent)
-            if len(recent) == _LP_WINDOW and not any(c for c, _ in recent) and gained < _LP_WORTHWHILE * _LP_WINDOW:
+            if len(recent) == _LP_WINDOW and not any(c for c, _ in recent) and gained < _WORTHWHILE * _LP_WINDOW:
                 break
 
     def solve_mips(self, until: float) -> None:
@@ -399,6 +415,12 @@ class _Layer:
         width = high[touched] - low[touched]
         gain = 1 - (new_high[touched] - new_low[touched]) / width
         return list(zip(closed.tolist(), gain.tolist(), strict=True))
+
+
+def _narrowed(before: Enclosure, after: Enclosure, node: int, mask: NDArray[np.bool_]) -> float:
+    """By which fraction the bounds of the neurons in ``mask`` shrank, on average."""
+    width = (before.upper[node] - before.lower[node])[mask]
+    return float(np.mean(1 - (after.upper[node] - after.lower[node])[mask] / width))
 
 
 class _Seen:

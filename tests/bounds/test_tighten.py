@@ -151,7 +151,7 @@ def test_a_stop_in_the_middle_is_prompt_and_keeps_bounds(threads: int, why: str)
     else:
         stop = lambda: time.monotonic() > begin + 1.5  # noqa: E731
         after, report = tighten(network, region, before, effort=effort, threads=threads, cancel=stop)
-    assert time.monotonic() - begin < 3.0
+    assert time.monotonic() - begin < 4.0
     assert report.stopped == why
     assert report.lp_solved > 0
     assert_encloses(network, region, after)
@@ -165,7 +165,7 @@ def test_the_lps_of_a_layer_end_when_they_do_not_pay(monkeypatch: pytest.MonkeyP
     assert before.unstable(4).sum() > 50
     everything = tighten(network, region, before)[1]
     assert everything.lp_solved > 100
-    monkeypatch.setattr("bounds.tighten._LP_WORTHWHILE", 1.0)
+    monkeypatch.setattr("bounds.tighten._WORTHWHILE", 1.0)
     monkeypatch.setattr("bounds.tighten._TASK_NEURONS", 1)
     assert 24 <= tighten(network, region, before)[1].lp_solved <= 60
 
@@ -213,3 +213,10 @@ def test_networks_made_to_fool_mips_do_not(name: str, data_folder: Path) -> None
     region = Region.box(entry["lo"], entry["hi"])
     enclosure, _ = tighten(network, region, backward_bounds(network, region), effort=WITH_MIPS)
     assert_encloses(network, region, enclosure, 20_000)
+
+
+def test_spent_effort_ends_the_run() -> None:
+    network, region = case("dense", 0, 0.5)
+    _, report = tighten(network, region, backward_bounds(network, region), effort=Effort(lp_seconds=1e-6))
+    assert report.stopped == "effort"
+    assert report.lp_solved <= 2
