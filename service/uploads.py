@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import zlib
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable
 from pathlib import PurePosixPath
 
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from networks.errors import NetworkFormatError
 from service.artifacts import Artifacts
 from service.errors import NotFoundError
+from service.inflating import Inflating
 from service.inspection import inspect
 from service.ledger import Ledger
 from service.models import NetworkRecord
@@ -25,8 +25,6 @@ from service.states import NetworkState
 
 __all__ = ["Intake"]
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_PIECE = 2**20
 #: Networks that are read at the same time; each reader is a process that loads ONNX Runtime.
 _READERS = 2
 
@@ -53,7 +51,7 @@ class Intake:
         """
         label = _label(name)
         with self._artifacts.upload(limit=self._settings.max_model_bytes) as upload:
-            writer = _Inflating(upload.write, label)
+            writer = Inflating(upload.write, label, NetworkFormatError)
             async for chunk in chunks:
                 await run_in_threadpool(writer.write, chunk)
             writer.close()
@@ -84,59 +82,6 @@ class Intake:
             state=NetworkState.READY,
             summary=summary,
         )
-
-
-class _Inflating:
-    """Passes bytes on to ``write``, unpacked if they begin like gzip; never more than a piece at a time in memory."""
-
-    def __init__(self, write: Callable[[bytes], None], label: str) -> None:
-        self._write = write
-        self._label = label
-        self._head = b""
-        self._gzip: bool | None = None
-        self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-
-    def write(self, chunk: bytes) -> None:
-        if self._gzip is None:
-            self._head += chunk
-            if len(self._head) < len(_GZIP_MAGIC):
-                return
-            chunk, self._head = self._head, b""
-            self._gzip = chunk.startswith(_GZIP_MAGIC)
-        if self._gzip:
-            self._inflate(chunk)
-        else:
-            self._write(chunk)
-
-    def close(self) -> None:
-        """Say that all has come.
-
-        Raises:
-            NetworkFormatError: the gzip stream is cut short.
-        """
-        if self._gzip is None:
-            self._write(self._head)
-        elif self._gzip:
-            self._write(self._inflater.flush())
-            if self._inflater.eof:
-                return
-            msg = (
-                f"{self._label} is a gzip file that ends too early; compress it again, or send the .onnx file as it is"
-            )
-            raise NetworkFormatError(msg)
-
-    def _inflate(self, data: bytes) -> None:
-        while data:
-            if self._inflater.eof:  # gzip files may be several streams in a row, and padded with zeros
-                if not data.strip(b"\0"):
-                    return
-                self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-            try:
-                self._write(self._inflater.decompress(data, _PIECE))
-            except zlib.error as error:
-                msg = f"{self._label} begins like a gzip file but cannot be unpacked: {error}"
-                raise NetworkFormatError(msg) from error
-            data = self._inflater.unconsumed_tail or self._inflater.unused_data
 
 
 def _label(name: str) -> str:

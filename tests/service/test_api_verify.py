@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -75,6 +76,36 @@ def test_a_vnnlib_query_is_answered(live: Service) -> None:
     text = VNNLIB + "(assert (<= Y_0 -1000))\n"
     answer = live.http.post("/v1/verify?wait=20", json={"network": live.upload(), "query": {"vnnlib": text}})
     assert answer.json()["verdict"]["verdict"] == "robust", answer.text
+
+
+def test_a_form_may_hold_a_vnnlib_file(web: Service) -> None:
+    text = VNNLIB + "(assert (<= Y_0 -1000))\n"
+    for content in (text.encode(), gzip.compress(text.encode())):
+        files = {"network": ("net.onnx", NETWORK), "vnnlib": ("spec.vnnlib.gz", content)}
+        answer = web.http.post("/v1/verify", files=files, data={"engine": "bounds"})
+        assert answer.status_code == 202, answer.text
+        request = web.ledger.job(answer.json()["id"]).request
+        assert (request["query"], request["engine"]) == ({"vnnlib": text}, "bounds")
+
+
+@pytest.mark.parametrize(
+    ("fields", "files", "status", "pointer"),
+    [
+        ({"query": "{}", "vnnlib": "x"}, {"network": NETWORK}, 422, "/vnnlib"),
+        ({"query": json.dumps(ball()), "epsilon": "1"}, {"network": NETWORK}, 422, "/epsilon"),
+        ({"query": json.dumps(ball()), "time_limit": "soon"}, {"network": NETWORK}, 422, "/time_limit"),
+        ({"engine": "auto"}, {"network": NETWORK}, 422, "/query"),
+        ({"query": json.dumps(ball())}, {"other": NETWORK}, 422, "/network"),
+        ({}, {"network": NETWORK, "vnnlib": gzip.compress(b"x" * 1000)[:-9]}, 422, None),
+        ({}, {"network": NETWORK, "vnnlib": gzip.compress(bytes(33 * 2**20))}, 413, None),
+    ],
+)
+def test_a_form_that_cannot_be_used_is_refused(
+    web: Service, fields: dict[str, str], files: dict[str, bytes], status: int, pointer: str | None
+) -> None:
+    document = problem(web.http.post("/v1/verify", files=files, data=fields), status)
+    if pointer is not None:
+        assert document["errors"][0]["pointer"] == pointer
 
 
 def test_waiting_ends_at_the_limit(web: Service) -> None:
