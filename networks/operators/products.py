@@ -69,26 +69,19 @@ def _matmul(trace: Trace, call: Call) -> Tensor:
     if not isinstance(a, View) and not isinstance(b, View):
         trace.note(f"constants computed in float64 at MatMul node {call.name!r}")
         return np.asarray(np.matmul(call.weights(0, "factor"), call.weights(1, "factor")))
-    # Leading dimensions of size 1 are only batches; what the result's shape owes to them is put back at the end.
-    shape = (
-        *np.broadcast_shapes(a.shape[:-2], b.shape[:-2]),
-        *a.shape[-2:-1],
-        *(b.shape[-1:] if len(b.shape) > 1 else ()),
-    )
+    matrix = a.shape[-2:-1] + (b.shape[-1:] if len(b.shape) > 1 else ())
+    shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + matrix
     if isinstance(a, View):
-        product = _times_right(trace, _as_matrix(trace, call, a, row=True), _plain_matrix(call, 1, row=False))
-    else:
-        assert isinstance(b, View)
-        product = _times_left(trace, _plain_matrix(call, 0, row=True), _as_matrix(trace, call, b, row=False))
-    return View(product.node, shape, product.indices)
-
-
-def _as_matrix(trace: Trace, call: Call, value: View, *, row: bool) -> View:
-    if len(value.shape) == 1:
-        return trace.rearranged(value, lambda a: a.reshape((1, -1) if row else (-1, 1)))
-    if any(d != 1 for d in value.shape[:-2]):
-        call.refuse(f"a stack of matrices of shape {value.shape} is multiplied; only a single matrix is supported")
-    return trace.rearranged(value, lambda a: a.reshape(a.shape[-2:]))
+        weight = _plain_matrix(call, 1, row=False)
+        rows = trace.rearranged(a, lambda t: t.reshape(-1, t.shape[-1]))
+        return trace.rearranged(_times_right(trace, rows, weight), lambda t: t.reshape(shape))
+    assert isinstance(b, View)
+    # A stack of matrices side by side is one matrix.
+    weight = _plain_matrix(call, 0, row=True)
+    inner, columns = (b.shape[-2], b.shape[-1]) if len(b.shape) > 1 else (b.shape[0], 1)
+    aside = trace.rearranged(b, lambda t: np.moveaxis(t.reshape(-1, inner, columns), 1, 0).reshape(inner, -1))
+    product = _times_left(trace, weight, aside)
+    return trace.rearranged(product, lambda t: np.moveaxis(t.reshape(len(weight), -1, columns), 0, 1).reshape(shape))
 
 
 def _plain_matrix(call: Call, i: int, *, row: bool) -> NDArray[np.float64]:
