@@ -111,13 +111,19 @@ class Deployment:
         return worker
 
     def submit(
-        self, network: bytes, query: dict[str, object], *, time_limit: float = 60.0, dispatch: bool = True
+        self,
+        network: bytes,
+        query: dict[str, object],
+        *,
+        time_limit: float = 60.0,
+        engine: str = "auto",
+        dispatch: bool = True,
     ) -> JobRecord:
         artifact = self.artifacts.put(network)
         self.ledger.add_network(
             artifact.sha256, size=artifact.size, name="test.onnx", state=NetworkState.READY, summary={}
         )
-        request = {"network": artifact.sha256, "query": query, "time_limit": time_limit, "seed": 0}
+        request = {"network": artifact.sha256, "query": query, "engine": engine, "time_limit": time_limit}
         job, _ = self.ledger.submit(
             artifact.sha256, request, queue="highs", time_limit=time_limit, max_attempts=self.settings.max_attempts
         )

@@ -49,8 +49,9 @@ def test_killed_worker_takes_its_job_along_and_another_attempt_ends_it(deploymen
 
 
 @pytest.mark.usefixtures("worker")
-def test_cancel_returns_within_two_seconds_with_bounds(deployment: Deployment) -> None:
-    job = deployment.submit(HARD, ball(12))
+@pytest.mark.parametrize("engine", ["bab", "milp"])
+def test_cancel_returns_within_two_seconds_with_bounds(deployment: Deployment, engine: str) -> None:
+    job = deployment.submit(HARD, ball(12), engine=engine)
     running = deployment.wait_for_bounds(job)
     asked = time.monotonic()
     deployment.ledger.request_cancel(job.id)
