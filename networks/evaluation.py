@@ -16,6 +16,9 @@ __all__ = ["apply", "evaluate", "values"]
 
 Array = NDArray[np.float64]
 
+_ROW_ENTRIES = 2**24
+"""Convolutions lay out at most about this many window entries at once (128 MiB)."""
+
 
 def evaluate(network: Network, x: ArrayLike) -> Array:
     """The outputs at ``x``, computed in float64 (rounded, not proved).
@@ -77,6 +80,10 @@ def _weight(weight: Array, absolute: bool) -> Array:
 def _convolve(linear: Conv, h: Array, weight: Array) -> Array:
     """One matrix product for each group, on windows laid out as rows."""
     batch, rank = len(h), len(linear.stride)
+    pieces = batch * math.prod(linear.output_shape[1:]) * math.prod(weight.shape[1:]) * linear.groups // _ROW_ENTRIES
+    if pieces and batch > 1:
+        parts = np.array_split(h, min(pieces + 1, batch))
+        return np.concatenate([_convolve(linear, part, weight) for part in parts])
     image = np.pad(h.reshape(batch, *linear.input_shape), ((0, 0), (0, 0), *linear.padding))
     kernel = weight.shape[2:]
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, linear.dilation, strict=True))

@@ -21,7 +21,7 @@ from networks.errors import NetworkError, NetworkFormatError, NetworkShapeError
 from networks.graph import AffineNode, Identity, Network, Node, ReluNode
 from networks.onnx_model import MAX_BYTES, array, attributes, decompressed, element_type, opset, parse, read_bytes
 from networks.operators import Call, supported
-from networks.tracing import Tensor, Trace, View
+from networks.tracing import Tensor, Trace, View, check_size
 
 __all__ = ["load", "load_bytes"]
 
@@ -181,6 +181,7 @@ def _input_shape(value: Any) -> tuple[int, ...]:
             "verified: export the network with a first dimension of 1"
         )
         raise NetworkShapeError(msg)
+    check_size(fixed)
     return fixed
 
 

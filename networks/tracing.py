@@ -100,7 +100,7 @@ class Trace:
             NonFiniteWeightError: a weight or bias that was computed is not finite.
         """
         check_size(shape)
-        offset = np.broadcast_to(np.asarray(bias, np.float64), shape).reshape(-1)
+        offset = np.array(np.broadcast_to(bias, shape), np.float64).reshape(-1)
         stored = [w for _, linear in terms for w in _weights(linear)]
         if not all(np.isfinite(w).all() for w in (offset, *stored)):
             msg = f"a weight that is computed at node {self.name!r} overflows; scale the network's weights down"
@@ -180,7 +180,7 @@ class Trace:
         indices = value.indices if value.indices is not None else np.arange(features, dtype=np.int64)
         arranged = arrange(indices.reshape(value.shape))
         check_size(arranged.shape)
-        flat = np.ascontiguousarray(arranged, dtype=np.int64).reshape(-1)
+        flat = np.array(arranged, np.int64).reshape(-1)
         whole = flat.size == features and np.array_equal(flat, np.arange(features))
         return View(value.node, tuple(int(d) for d in arranged.shape), None if whole else flat)
 

@@ -42,8 +42,12 @@ def _per_axis(call: Call, name: str, rank: int, default: int) -> tuple[int, ...]
     return values
 
 
-def _window(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> _Window:
-    """The window of a Conv or pooling node; a ceil_mode that matters becomes padding at the end."""
+def _window(call: Call, image: tuple[int, ...], kernel: tuple[int, ...]) -> _Window:
+    """The window of a Conv or pooling node on an image of shape ``(channels, *spatial)``.
+
+    A ceil_mode that matters becomes padding at the end.
+    """
+    channels, *spatial = image
     rank = len(spatial)
     stride, dilation = _per_axis(call, "strides", rank, 1), _per_axis(call, "dilations", rank, 1)
     pads = _per_axis(call, "pads", 2 * rank, 0)
@@ -73,7 +77,9 @@ def _window(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> _W
     output = tuple((n + b + a - r) // s + 1 for n, (b, a), r, s in zip(spatial, padding, reach, stride, strict=True))
     if min(output) < 1:
         call.refuse(f"the window {list(reach)} does not fit into the padded image")
-    return _Window(spatial, kernel, stride, dilation, tuple(padding), output)
+    check_size([channels, *(n + b + a for n, (b, a) in zip(spatial, padding, strict=True))])
+    check_size([channels, *kernel])
+    return _Window(tuple(spatial), kernel, stride, dilation, tuple(padding), output)
 
 
 @operator("Conv", "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
@@ -85,7 +91,7 @@ def _conv(trace: Trace, call: Call) -> Tensor:
     _check_kernel(call, weight, len(spatial))
     if groups < 1 or weight.shape[1] * groups != value.shape[1] or weight.shape[0] % groups:
         call.refuse(f"weight {weight.shape} with {groups} groups does not fit {value.shape[1]} channels")
-    window = _window(call, spatial, weight.shape[2:])
+    window = _window(call, value.shape[1:], weight.shape[2:])
     out = (weight.shape[0], *window.output)
     linear = Conv(weight, value.shape[1:], out, window.stride, window.padding, window.dilation, groups)
     return trace.affine([(trace.plain(value), linear)], (1, *out), _channel_bias(call, len(spatial)))
@@ -154,8 +160,8 @@ def _conv_transpose(trace: Trace, call: Call) -> Tensor:
 def _average_pool(trace: Trace, call: Call) -> Tensor:
     value = call.view(0)
     spatial = _spatial(call, value)
-    window = _window(call, spatial, _per_axis(call, "kernel_shape", len(spatial), 0))
-    if call.attributes.get("ceil_mode", 0) and window.padding != _without_ceil(call, window).padding:
+    window = _window(call, value.shape[1:], _per_axis(call, "kernel_shape", len(spatial), 0))
+    if call.attributes.get("ceil_mode", 0) and window.padding != _without_ceil(call, value, window).padding:
         call.refuse("ceil_mode = 1 changes its output shape; pad the input instead")
     entries = math.prod(window.kernel)
     if call.attributes.get("count_include_pad", 0) or not any(itertools.chain(*window.padding)):
@@ -165,10 +171,10 @@ def _average_pool(trace: Trace, call: Call) -> Tensor:
     return trace.scaled(sums, reciprocal(trace, call, counts))
 
 
-def _without_ceil(call: Call, window: _Window) -> _Window:
+def _without_ceil(call: Call, value: View, window: _Window) -> _Window:
     attributes = {k: v for k, v in call.attributes.items() if k != "ceil_mode"}
     floor = Call(call.op, call.name, call.opset, call.inputs, attributes, call.outputs)
-    return _window(floor, window.spatial, window.kernel)
+    return _window(floor, value.shape[1:], window.kernel)
 
 
 def _depthwise(trace: Trace, value: View, window: _Window, kernel: NDArray[np.float64]) -> View:
@@ -182,6 +188,7 @@ def _depthwise(trace: Trace, value: View, window: _Window, kernel: NDArray[np.fl
 
 def _window_entries(window: _Window) -> NDArray[np.int64]:
     """Flat index of every entry under every window, -1 for padding; shape ``(prod(kernel), *output)``."""
+    check_size([*window.kernel, *window.output])
     image = np.arange(math.prod(window.spatial), dtype=np.int64).reshape(window.spatial)
     padded = np.pad(image, window.padding, constant_values=-1)
     parts = []
@@ -211,7 +218,7 @@ def _global_average_pool(trace: Trace, call: Call) -> Tensor:
 def _max_pool(trace: Trace, call: Call) -> Tensor:
     value = call.view(0)
     spatial = _spatial(call, value)
-    window = _window(call, spatial, _per_axis(call, "kernel_shape", len(spatial), 0))
+    window = _window(call, value.shape[1:], _per_axis(call, "kernel_shape", len(spatial), 0))
     entries = _window_entries(window)
     check_size((value.shape[1], *entries.shape))
     if not (entries >= 0).any(0).all():

@@ -153,6 +153,11 @@ def test_loaded_networks_have_the_canonical_form(make, seed):
     check_form(make(seed))
 
 
+def stored(array):
+    """Plain arrays that torch can share."""
+    return array.dtype == np.float64 and array.flags.c_contiguous and array.flags.writeable
+
+
 def check_form(network):
     """What every later part relies on."""
     used = {len(network.nodes) - 1}
@@ -167,7 +172,9 @@ def check_form(network):
             assert isinstance(network.nodes[node.parent], AffineNode)
             assert node.features == network.nodes[node.parent].features
         else:
+            assert stored(node.bias)
             for parent, linear in node.terms:
+                assert all(stored(getattr(linear, name)) for name in ("weight", "factors") if hasattr(linear, name))
                 assert linear.in_features == network.nodes[parent].features
                 assert linear.out_features == node.features
     assert used | {0} == set(range(len(network.nodes)))

@@ -103,3 +103,12 @@ def test_wrong_number_of_inputs_is_refused():
         networks.evaluate(random_dense(0), np.zeros((2, 4)))
     with pytest.raises(networks.NetworkShapeError):
         networks.evaluate(random_dense(0), np.zeros(3))
+
+
+def test_large_batches_are_convolved_in_parts(monkeypatch):
+    network = random_conv(0)
+    x = np.random.default_rng(0).integers(-3, 4, (7, network.inputs)).astype(float)
+    whole = networks.evaluate(network, x)
+    for limit in (1, 500):
+        monkeypatch.setattr("networks.evaluation._ROW_ENTRIES", limit)
+        np.testing.assert_array_equal(networks.evaluate(network, x), whole)

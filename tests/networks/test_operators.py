@@ -511,4 +511,10 @@ def test_a_few_bytes_cannot_ask_for_all_memory():
     with pytest.raises(networks.NetworkShapeError, match="entries"):
         load([node("Pad", "x", "p")], [1, 3], {"p": ints(0, 0, 0, 2**40)})
     with pytest.raises(networks.NetworkShapeError, match="entries"):
+        load([node("Relu", "x")], [1, 2**20, 2**20])
+    with pytest.raises(networks.NetworkShapeError, match="entries"):
+        load([node("MaxPool", "x", kernel_shape=[2**30], pads=[2**30, 2**30])], [1, 1, 4])
+    with pytest.raises(networks.NetworkShapeError, match="entries"):
+        load([node("Conv", "x", "K", pads=[2**30, 0])], [1, 1, 4], {"K": weights(1, 1, 2)})
+    with pytest.raises(networks.NetworkShapeError, match="entries"):
         load([node("Expand", "x", "s")], [1, 3], {"s": ints(2**30, 3)})
