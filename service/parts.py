@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ __all__ = ["Parts", "open_parts"]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts that requests are answered with."""
+    """The parts that requests are answered with; ``closing`` is set when the process is about to end."""
 
     settings: Settings
     ledger: Ledger
@@ -27,6 +28,7 @@ class Parts:
     publisher: Events
     events: AsyncEvents
     intake: Intake
+    closing: asyncio.Event
 
 
 @contextlib.asynccontextmanager
@@ -39,7 +41,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     events = AsyncEvents(settings.queue_url)
     try:
         ledger.create()
-        yield Parts(settings, ledger, artifacts, dispatcher, publisher, events, Intake(settings, ledger, artifacts))
+        intake = Intake(settings, ledger, artifacts)
+        yield Parts(settings, ledger, artifacts, dispatcher, publisher, events, intake, asyncio.Event())
     finally:
         await events.close()
         publisher.close()

@@ -290,7 +290,7 @@ class JobDocument(_Answer):
     state: JobState
     network: Sha256
     request: dict[str, Any] = Field(
-        description="as it was sent, completed by defaults; `query.input` and `query.vnnlib` only with `include=input`"
+        description="as it was sent, completed by defaults; without `include=input`, `query.omitted` names what is long"
     )
     progress: ProgressDocument | None = Field(description="the latest report: the bounds so far")
     verdict: VerdictDocument | None = Field(description="once the job has ended, unless it failed")

@@ -14,8 +14,8 @@ import redis
 from starlette.concurrency import run_in_threadpool
 
 from service.events import AsyncEvents, Event
-from service.ledger import Ledger
 from service.models import JobRecord
+from service.parts import Parts
 from service.states import TERMINAL
 
 __all__ = ["follow", "wait_for_end"]
@@ -28,33 +28,34 @@ _PAUSE_SECONDS = 0.25
 _FIRST = "0-0"
 
 
-async def wait_for_end(job: JobRecord, seconds: float, *, ledger: Ledger, events: AsyncEvents) -> JobRecord:
-    """The job when it has ended, or as it is after ``seconds``."""
+async def wait_for_end(job: JobRecord, seconds: float, parts: Parts) -> JobRecord:
+    """The job when it has ended, or as it is after ``seconds`` or when this process is about to end."""
     deadline = time.monotonic() + seconds
     after = _FIRST
-    while not job.terminal and (rest := deadline - time.monotonic()) > 0:
-        for event in await _read(events, job.id, after, min(rest, _SILENCE_SECONDS)):
+    while not job.terminal and not parts.closing.is_set() and (rest := deadline - time.monotonic()) > 0:
+        for event in await _read(parts.events, job.id, after, min(rest, _SILENCE_SECONDS)):
             after = event.id
-        job = await run_in_threadpool(ledger.job, job.id)
+        job = await run_in_threadpool(parts.ledger.job, job.id)
     return job
 
 
-async def follow(job_id: str, after: str | None, *, ledger: Ledger, events: AsyncEvents) -> AsyncIterator[Event]:
+async def follow(job_id: str, after: str | None, parts: Parts) -> AsyncIterator[Event]:
     """A job's events after the one with identifier ``after``, until the job has ended.
 
-    The last event is always one of kind ``state`` with the final state; it has no identifier when Redis lost it.
+    The last event is then one of kind ``state`` with the final state; it has no identifier when Redis lost it. A stream
+    that ends otherwise ends because this process does, and is to be resumed.
     """
     last = after or _FIRST
     silence = 0.0
-    while True:
-        batch = await _read(events, job_id, last, silence)
+    while not parts.closing.is_set():
+        batch = await _read(parts.events, job_id, last, silence)
         for event in batch:
             last = event.id
             yield event
             if event.kind == "state" and event.data.get("state") in TERMINAL:
                 return
         if not batch:
-            job = await run_in_threadpool(ledger.job, job_id)
+            job = await run_in_threadpool(parts.ledger.job, job_id)
             if job.terminal:
                 yield Event("", "state", {"state": str(job.state), "attempt": job.attempt})
                 return

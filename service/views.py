@@ -60,7 +60,7 @@ def job_document(record: JobRecord, *, include_input: bool = False, brief: bool 
     request = record.request
     if not include_input:
         query = {key: value for key, value in request["query"].items() if key not in _LONG}
-        request = request | {"query": query}
+        request = request | {"query": query | {"omitted": [key for key in request["query"] if key in _LONG]}}
     verdict = record.verdict
     if verdict is not None and brief:
         verdict = {key: value for key, value in verdict.items() if key not in _EVIDENCE}

@@ -13,24 +13,37 @@ from service.limits import die_with_parent
 from service.logs import start_logging
 from service.settings import Settings
 
-__all__ = ["main"]
+__all__ = ["WebServer", "main"]
 
-#: On shutdown, open requests (long polls, event streams) may take this long to end.
+#: On shutdown, open requests (long polls, event streams, uploads) may take this long to end.
 _GRACE_SECONDS = 5
+
+
+class WebServer(uvicorn.Server):
+    """Uvicorn with the app of ``settings``; before it waits for open requests to end, it asks them to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._app = create_app(settings)
+        config = uvicorn.Config(
+            self._app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,  # `service.middleware` logs requests, with their identifiers
+            ws="none",
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        super().__init__(config)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.parts.closing.set()
+        await super().shutdown(sockets)
 
 
 def main(settings: Settings, *, descriptor: int | None = None) -> None:
     """Answer HTTP until SIGTERM or SIGINT, on an inherited listening socket or on the settings' address."""
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
     sockets = None if descriptor is None else [socket.socket(fileno=descriptor)]
-    uvicorn.Server(config).run(sockets=sockets)
+    WebServer(settings).run(sockets=sockets)
 
 
 if __name__ == "__main__":

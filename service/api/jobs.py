@@ -51,7 +51,7 @@ async def get_job(
     ] = None,
 ) -> Response:
     """Show a job: its state, the bounds so far, and the verdict with its evidence once it has ended."""
-    job = await wait_for_end(job, wait, ledger=parts.ledger, events=parts.events)
+    job = await wait_for_end(job, wait, parts)
     document = job_document(job, include_input=bool(include))
     tag = f'"{hashlib.sha256(document.model_dump_json().encode()).hexdigest()[:32]}"'
     headers = job_headers(job) | {"ETag": tag}
@@ -104,7 +104,7 @@ async def follow_job(
     ] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow a job by server-sent events: first what is kept of the past, then what happens, until it has ended."""
-    async for event in follow(job.id, last_event_id, ledger=parts.ledger, events=parts.events):
+    async for event in follow(job.id, last_event_id, parts):
         yield ServerSentEvent(data=event.data, event=event.kind, id=event.id or None)
 
 

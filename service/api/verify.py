@@ -67,7 +67,7 @@ async def verify(
     asked, network = await read_question(request, parts)
     admitted = await run_in_threadpool(admit, asked, network, parts.settings)
     job = await run_in_threadpool(_submit, admitted, idempotency_key, parts)
-    job = await wait_for_end(job, wait, ledger=parts.ledger, events=parts.events)
+    job = await wait_for_end(job, wait, parts)
     document = job_document(job)
     headers = job_headers(job) | {"Location": document.links.self}
     if wait and "prefer" in request.headers:

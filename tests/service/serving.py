@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
-from service.app import create_app
 from service.models import JobRecord
 from service.states import JobState
+from service.web import WebServer
 from tests.faults.deployment import Deployment
 from tests.random_networks import dense_model
 
@@ -28,11 +27,8 @@ class Service(Deployment):
     """Ledger, queue and web; `start_worker` adds a worker."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
-        super().__init__(folder, **settings)
-        config = uvicorn.Config(
-            create_app(self.settings), port=0, log_config=None, ws="none", timeout_graceful_shutdown=1
-        )
-        self._web = uvicorn.Server(config)
+        super().__init__(folder, port=0, **settings)
+        self._web = WebServer(self.settings)
         self._thread = threading.Thread(target=self._web.run)
         self._thread.start()
         while not self._web.started:
@@ -44,9 +40,13 @@ class Service(Deployment):
 
     def close(self) -> None:
         self.http.close()
+        self.stop_web()
+        super().close()
+
+    def stop_web(self) -> None:
+        """End the web process as SIGTERM does."""
         self._web.should_exit = True
         self._thread.join()
-        super().close()
 
     def upload(self, network: bytes = NETWORK) -> str:
         """The sha256 under which the service knows the network."""

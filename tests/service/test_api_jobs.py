@@ -93,7 +93,9 @@ def test_a_failure_about_the_input_has_the_type_that_the_edge_uses(web: Service)
 
 def test_the_input_is_shown_when_asked_for(web: Service) -> None:
     job_id = web.queued_job()
-    assert "input" not in web.http.get(f"/v1/jobs/{job_id}").json()["request"]["query"]
+    query = web.http.get(f"/v1/jobs/{job_id}").json()["request"]["query"]
+    assert "input" not in query
+    assert query["omitted"] == ["input"]
     shown = web.http.get(f"/v1/jobs/{job_id}?include=input").json()["request"]["query"]["input"]
     assert shown == ball()["input"]
 
@@ -179,6 +181,19 @@ class TestEvents:
         (event,) = events_of(web, refuted)
         assert json.loads(event["data"]) == {"state": "succeeded", "attempt": 1}
         assert "id" not in event
+
+    def test_end_with_the_process_to_be_resumed_at_the_next(self, tmp_path: Any) -> None:
+        service = Service(tmp_path)
+        try:
+            job_id = service.queued_job()
+            stopper = threading.Timer(0.3, service.stop_web)
+            stopper.start()
+            events = events_of(service, job_id)
+            stopper.join(4)
+            assert not stopper.is_alive(), "an open stream held the process up"
+            assert [json.loads(event["data"])["state"] for event in events] == ["queued"]
+        finally:
+            service.close()
 
     @pytest.mark.parametrize("last", ["x", "1-2-3", "99999999999999999999", "-1", "$"])
     def test_refuse_what_is_not_an_identifier(self, web: Service, refuted: str, last: str) -> None:
