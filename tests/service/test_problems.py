@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import httpx
 import pytest
 
 import networks.errors
 import service.errors
+import service.problems
 import solver.errors
 from networks.errors import NetproofError, RegionError, SoundnessError, UnsupportedOperatorError
 from service.app import create_app
+from service.closing import Failure
 from service.problems import (
     INTERNAL,
     INVALID_REQUEST,
@@ -43,6 +46,14 @@ def test_every_error_has_a_kind(error: type[NetproofError]) -> None:
 def test_kinds_are_told_apart_by_their_slugs() -> None:
     slugs = [kind.slug for kind in KINDS.values()]
     assert len(slugs) == len(set(slugs))
+
+
+def test_every_kind_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
+    others = [kind for kind in vars(service.problems).values() if isinstance(kind, service.problems.Kind)]
+    failures = [failure.replace("_", "-") for failure in Failure]
+    for slug in [kind.slug for kind in (*KINDS.values(), *others)] + failures:
+        assert f"`{slug}`" in text, slug
 
 
 def test_an_unforeseen_error_is_internal() -> None:
