@@ -80,7 +80,7 @@ class Ledger:
         self, sha256: str, *, size: int, name: str, state: NetworkState, summary: dict[str, Any]
     ) -> tuple[NetworkRecord, bool]:
         """Record a network; returns its record and whether it is new. What is known already stays as it is."""
-        values = {"sha256": sha256, "size": size, "name": name, "state": state, "summary": summary}
+        values = {"sha256": sha256, "size": size, "name": name[:255], "state": state, "summary": summary}
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(networks).values(created_at=self._now(), **values))

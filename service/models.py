@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     DateTime,
     Dialect,
@@ -53,7 +54,7 @@ networks = Table(
     "networks",
     metadata,
     Column("sha256", String(64), primary_key=True),
-    Column("size", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
     Column("name", String(255), nullable=False, default=""),
     Column("state", String(16), nullable=False),
     Column("summary", JSON, nullable=False),

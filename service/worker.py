@@ -21,6 +21,8 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
@@ -28,6 +30,7 @@ from rq import Queue, Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now as rq_now
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.closing import Closing, Failure
 from service.connections import PATIENT, connect
@@ -41,7 +44,7 @@ from service.models import JobRecord
 from service.queue import JOB_FUNCTION, QUEUES, Dispatcher
 from service.settings import Settings
 from service.solvers import reported
-from service.states import TERMINAL, JobState
+from service.states import JobState
 
 __all__ = ["SolverWorker", "main"]
 
@@ -106,34 +109,50 @@ class SolverWorker(Worker):  # type: ignore[misc]
             logger.warning("heartbeat of worker %s failed: %s", self.name, error)
 
     def _enforce(self, job: Job) -> None:
-        """Kill a child that is past every deadline; `handle_work_horse_killed` then closes its attempt.
+        """Kill a child that should have ended by itself; `handle_work_horse_killed` then closes its attempt.
 
-        The child's own lease thread comes first; this is for one that native code keeps from running.
+        The child's own lease thread comes first; this is for one that is frozen, or kept by native code from running.
         """
-        with self._ledger() as ledger:
-            record = ledger.job(job.args[0])
-            if record.state is JobState.CANCELLING and record.cancelled_at is not None:
-                asked = (rq_now() - record.cancelled_at).total_seconds()
-                if asked > 2 * self.settings.cancel_seconds:
-                    self.kill_horse()
+        try:
+            with self._ledger() as ledger:
+                record = ledger.job(job.args[0])
+        except SQLAlchemyError as error:
+            logger.warning("job %s cannot be looked after: %s", job.args[0], error)
+            return
+        if self._overstays(record):
+            logger.warning("job %s: its process should have ended long ago and is killed", record.id)
+            self.kill_horse()
+
+    def _overstays(self, job: JobRecord) -> bool:
+        if not job.attempts or job.started_at is None:
+            return False  # it has only just been forked
+        if job.attempts[-1].worker != self.name or job.attempts[-1].ended_at is not None:
+            # the attempt was given to another worker, or closed; the child clears RQ's records and is gone in a moment
+            ended = job.attempts[-1].ended_at or job.attempts[-1].started_at
+            return _since(ended) > self.settings.lease_seconds
+        if job.state is JobState.CANCELLING and job.cancelled_at is not None:
+            return _since(job.cancelled_at) > 2 * self.settings.cancel_seconds
+        return _since(job.started_at) > job.time_limit + 2 * self.settings.grace_seconds + self.settings.lease_seconds
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:  # noqa: ARG002
         """Close the attempt of a child that ended without doing so."""
-        with self._ledger() as ledger:
-            record = ledger.job(job.args[0])
-            current = record.attempts[-1] if record.attempts else None
-            if record.state in TERMINAL or current is None or current.worker != self.name or current.ended_at:
-                return
-            events = Events(self.settings.queue_url)
-            dispatcher = Dispatcher(self.settings.queue_url)
+        with ExitStack() as stack:
+            ledger = stack.enter_context(self._ledger())
             try:
+                record = ledger.job(job.args[0])
+                current = record.attempts[-1] if record.attempts else None
+                if current is None or current.worker != self.name or current.ended_at is not None:
+                    return
+                events = Events(self.settings.queue_url)
+                stack.callback(events.close)
+                dispatcher = Dispatcher(self.settings.queue_url)
+                stack.callback(dispatcher.close)
                 self._close(Closing(ledger, events, dispatcher), record, ret_val, rusage)
-            finally:
-                events.close()
-                dispatcher.close()
+            except SQLAlchemyError as error:
+                logger.warning("job %s is left to the reaper: %s", job.args[0], error)
 
     def _close(self, closing: Closing, job: JobRecord, status: int, rusage: resource.struct_rusage | None) -> None:
-        elapsed = (rq_now() - job.started_at).total_seconds() if job.started_at else 0.0
+        elapsed = _since(job.started_at) if job.started_at else 0.0
         # what the child took beyond what it inherited; a native library that is refused memory may just abort
         own = resource.getrusage(resource.RUSAGE_SELF)
         taken_mb = (_kilobytes(rusage) - _kilobytes(own)) / 1024
@@ -196,6 +215,11 @@ def _is_ours(job: Job) -> bool:
         )
     except Exception:  # noqa: BLE001 - undecodable entries raise whatever the decoder raises
         return False
+
+
+def _since(moment: datetime) -> float:
+    """Seconds since ``moment``."""
+    return (datetime.now(UTC) - moment).total_seconds()
 
 
 def _ending(status: int | None) -> str:

@@ -73,6 +73,21 @@ def test_killed_child_is_noticed_at_once_and_retried(deployment: Deployment, wor
     assert deployment.wait(job, ended).state is JobState.SUCCEEDED
 
 
+@pytest.mark.slow
+def test_frozen_child_is_killed_by_its_worker_once_its_job_went_elsewhere(
+    deployment: Deployment, worker: Worker
+) -> None:
+    job = deployment.submit(HARD, ball(12), time_limit=3.0)
+    deployment.wait_for_bounds(job)
+    frozen = deployment.child_of(worker)
+    frozen.suspend()
+    job = deployment.wait(job, ended, reap=True)
+    assert job.state is JobState.SUCCEEDED
+    assert [attempt.outcome for attempt in job.attempts] == ["queued", "succeeded"]
+    assert not frozen.is_running()
+    assert worker.poll() is None
+
+
 def test_attempts_are_limited(deployment: Deployment, worker: Worker) -> None:
     job = deployment.submit(HARD, ball(12))
     for attempt in range(1, deployment.settings.max_attempts + 1):
