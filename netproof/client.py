@@ -5,15 +5,8 @@
     print(job.verdict, job.margin)
 
 Every call may be repeated safely (networks are addressed by content, queries carry an idempotency key), so the client
-retries by itself where the connection fails or the service is busy.
-
-ClientError (networks.errors.NetproofError)
-├── UnreachableError (ConnectionError)     no answer, even after the retries
-├── AnswerError                            the service answered with a problem document
-│   ├── RefusedError (InputError)          4xx: the request has to change
-│   │   └── NotFoundError (LookupError)    404: no such network, job or counterexample
-│   └── ServiceError (RuntimeError)        5xx: the service has to change
-└── JobFailedError (RuntimeError)          the job ended without a verdict
+retries by itself where the connection fails or the service is busy. What it raises is drawn as a tree in
+`netproof.answers`.
 """
 
 from __future__ import annotations
@@ -28,16 +21,28 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import httpx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from networks.errors import InputError, NetproofError
+from netproof.answers import (
+    BUSY,
+    AnswerError,
+    ClientError,
+    Document,
+    NotFoundError,
+    RefusedError,
+    ServiceError,
+    UnreachableError,
+    answer_error,
+    document_of,
+)
+from netproof.job import Event, Job, JobFailedError, parse_events
+from networks.errors import InputError
 from solver.verdict import Counterexample
 
 __all__ = [
@@ -53,149 +58,10 @@ __all__ = [
     "UnreachableError",
 ]
 
-Document: TypeAlias = dict[str, Any]
-
-#: Answers that ask to try again: too many requests, and a part of the service that is on its way up or down.
-_BUSY = frozenset({429, 502, 503, 504})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GZIP_MAGIC = b"\x1f\x8b"
 #: Seconds of one long poll; shorter than the idle limits that proxies usually set.
 _POLL_SECONDS = 25.0
-
-
-class ClientError(NetproofError):
-    """Root of what `Client` raises."""
-
-
-class UnreachableError(ClientError, ConnectionError):
-    """No answer, even after the retries."""
-
-
-class AnswerError(ClientError):
-    """The service answered with a problem document (RFC 9457).
-
-    Attributes:
-        status: HTTP status.
-        problem: the whole document; ``type``, ``title``, ``detail``, ``errors`` and ``instance`` are its usual members.
-    """
-
-    def __init__(self, status: int, problem: Document) -> None:
-        lines = [str(problem.get("detail") or problem.get("title") or f"HTTP status {status}")]
-        lines += [f"{fault['pointer'] or '/'}: {fault['detail']}" for fault in problem.get("errors", [])]
-        super().__init__("\n  ".join(lines) if len(lines) != 2 else lines[0])
-        self.status = status
-        self.problem = problem
-
-    @property
-    def type(self) -> str:
-        """The problem's type URI, stable across versions."""
-        return str(self.problem.get("type", "about:blank"))
-
-
-class RefusedError(AnswerError, InputError):
-    """4xx: the request has to change."""
-
-
-class NotFoundError(RefusedError, LookupError):
-    """404: no such network, job or counterexample."""
-
-
-class ServiceError(AnswerError, RuntimeError):
-    """5xx: the service has to change."""
-
-
-class JobFailedError(ClientError, RuntimeError):
-    """The job ended without a verdict; ``job`` holds what is known."""
-
-    def __init__(self, job: Job) -> None:
-        problem = job.error or {}
-        super().__init__(
-            f"job {job.id} {job.state}: {problem.get('detail') or problem.get('title') or 'no reason given'}"
-        )
-        self.job = job
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One server-sent event: ``id`` resumes the stream after it, ``name`` is ``state`` or ``progress``."""
-
-    id: str
-    name: str
-    data: Document
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job as the service described it in ``document``."""
-
-    document: Document
-
-    @property
-    def id(self) -> str:
-        return str(self.document["id"])
-
-    @property
-    def state(self) -> str:
-        """One of queued, running, cancelling, succeeded, failed, cancelled."""
-        return str(self.document["state"])
-
-    @property
-    def ended(self) -> bool:
-        """Whether the job's state is final."""
-        return self.state in {"succeeded", "failed", "cancelled"}
-
-    @property
-    def network(self) -> str:
-        """Sha256 of the network."""
-        return str(self.document["network"])
-
-    @property
-    def progress(self) -> Document | None:
-        """The latest report: stage, seconds, margin bounds, open clauses, nodes."""
-        return self.document.get("progress")
-
-    @property
-    def error(self) -> Document | None:
-        """The problem document of a failed job."""
-        return self.document.get("error")
-
-    @property
-    def result(self) -> Document | None:
-        """The verdict object: what ``netproof verify --json`` prints."""
-        return self.document.get("verdict")
-
-    @property
-    def verdict(self) -> str | None:
-        """``robust``, ``counterexample``, ``unknown``; None while there is none."""
-        return self.result["verdict"] if self.result else None
-
-    @property
-    def trust(self) -> str | None:
-        """Whose word the verdict rests on: ``certified``, ``solver`` or ``replayed``."""
-        return self.result["trust"] if self.result else None
-
-    @property
-    def reason(self) -> str | None:
-        """Why the verdict is ``unknown``."""
-        return self.result["reason"] if self.result else None
-
-    @property
-    def margin(self) -> tuple[float | None, float | None]:
-        """Proven lower and replayed upper bound of the margin, None where nothing is known."""
-        source = self.result or self.progress or {}
-        lower, upper = source.get("margin") or (None, None)
-        return lower, upper
-
-    @property
-    def seconds(self) -> float | None:
-        """Seconds that deciding took, without the time in the queue."""
-        return self.result["seconds"] if self.result else None
-
-    @property
-    def counterexample(self) -> Counterexample | None:
-        """The input that breaks the property, as arrays."""
-        found = self.result and self.result.get("counterexample")
-        return _counterexample(found) if found else None
 
 
 class Client:
@@ -253,11 +119,11 @@ class Client:
                 return self.network(digest)
         parameters = {"name": name} if name else {}
         headers = {"Content-Type": "application/octet-stream"}
-        return _document(self._request("POST", "/v1/networks", content=data, headers=headers, params=parameters))
+        return document_of(self._request("POST", "/v1/networks", content=data, headers=headers, params=parameters))
 
     def network(self, sha256: str) -> Document:
         """What the service knows of one network."""
-        return _document(self._request("GET", f"/v1/networks/{sha256}"))
+        return document_of(self._request("GET", f"/v1/networks/{sha256}"))
 
     def verify(
         self,
@@ -329,7 +195,7 @@ class Client:
         }
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         # NaN passes here on purpose: the service's answer names the entry
-        job = Job(_document(self._request("POST", "/v1/verify", content=json.dumps(body).encode(), headers=headers)))
+        job = Job(document_of(self._request("POST", "/v1/verify", content=json.dumps(body).encode(), headers=headers)))
         if wait is False:
             return job
         return self.wait(job.id, seconds=None if wait is True else float(wait), progress=progress)
@@ -361,14 +227,14 @@ class Client:
         """A job as it stands, or as it stands when it ends within ``wait`` seconds."""
         parameters = {"wait": f"{wait:g}"} if wait > 0 else {}
         timeout = self._timeout + wait
-        return Job(_document(self._request("GET", f"/v1/jobs/{job_id}", params=parameters, timeout=timeout)))
+        return Job(document_of(self._request("GET", f"/v1/jobs/{job_id}", params=parameters, timeout=timeout)))
 
     def jobs(self, *, state: str | None = None, network: str | None = None, limit: int = 50) -> Iterator[Job]:
         """All jobs, newest first, fetched ``limit`` at a time."""
         parameters: dict[str, Any] = {"limit": limit}
         parameters |= {key: value for key, value in {"state": state, "network": network}.items() if value}
         while True:
-            page = _document(self._request("GET", "/v1/jobs", params=parameters))
+            page = document_of(self._request("GET", "/v1/jobs", params=parameters))
             yield from map(Job, page["jobs"])
             if not page["next_cursor"]:
                 return
@@ -377,7 +243,7 @@ class Client:
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; it keeps the bounds proven so far. A job that has ended stays as it is."""
         try:
-            return Job(_document(self._request("POST", f"/v1/jobs/{job_id}/cancel")))
+            return Job(document_of(self._request("POST", f"/v1/jobs/{job_id}/cancel")))
         except RefusedError as error:
             if error.status == httpx.codes.CONFLICT:
                 return self.job(job_id)
@@ -390,15 +256,15 @@ class Client:
             NotFoundError: the job ended without one.
             RefusedError: the job has not ended.
         """
-        return _counterexample(_document(self._request("GET", f"/v1/jobs/{job_id}/counterexample")))
+        return Counterexample.from_json(document_of(self._request("GET", f"/v1/jobs/{job_id}/counterexample")))
 
     def solvers(self) -> Document:
         """Solvers, their versions and licences, and the workers that have them."""
-        return _document(self._request("GET", "/v1/solvers"))
+        return document_of(self._request("GET", "/v1/solvers"))
 
     def version(self) -> str:
         """Version of the service."""
-        return str(_document(self._request("GET", "/v1/version"))["version"])
+        return str(document_of(self._request("GET", "/v1/version"))["version"])
 
     def events(self, job_id: str, *, after: str | None = None, seconds: float | None = None) -> Iterator[Event]:
         """A job's events as they happen, until it ends; a broken connection is resumed where it broke.
@@ -417,15 +283,15 @@ class Client:
                 with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers, timeout=timeout) as answer:
                     if answer.is_error:
                         answer.read()
-                        raise _answer_error(answer)
+                        raise answer_error(answer)
                     lines = itertools.takewhile(lambda _: time.monotonic() < deadline, answer.iter_lines())
-                    for event in _parse_events(lines):
+                    for event in parse_events(lines):
                         last, failures = event.id or last, 0
                         yield event
                         if event.name == "state" and Job(event.data | {"id": job_id}).ended:
                             return
             except (httpx.TransportError, AnswerError) as error:
-                if isinstance(error, AnswerError) and error.status not in _BUSY:
+                if isinstance(error, AnswerError) and error.status not in BUSY:
                     raise
                 if time.monotonic() >= deadline:
                     return
@@ -447,8 +313,8 @@ class Client:
                 continue
             if not answer.is_error:
                 return answer
-            if last or answer.status_code not in _BUSY:
-                raise _answer_error(answer)
+            if last or answer.status_code not in BUSY:
+                raise answer_error(answer)
             time.sleep(_retry_after(answer, _pause(attempt)))
         msg = "unreachable: the last attempt returns or raises"
         raise AssertionError(msg)
@@ -463,32 +329,6 @@ def _retry_after(answer: httpx.Response, otherwise: float) -> float:
     return min(float(value), 60.0) if value.isdigit() else otherwise
 
 
-def _document(answer: httpx.Response) -> Document:
-    try:
-        document = answer.json()
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        given = answer.headers.get("Content-Type", "nothing")
-        msg = f"{answer.request.url} answered with {given}, expected a JSON object; is it a netproof service?"
-        raise ServiceError(answer.status_code, {"detail": msg})
-    return document
-
-
-def _answer_error(answer: httpx.Response) -> AnswerError:
-    try:
-        problem = answer.json()
-    except ValueError:
-        problem = None
-    if not isinstance(problem, dict):
-        problem = {"title": f"{answer.status_code} {answer.reason_phrase}"}
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        return NotFoundError(answer.status_code, problem)
-    if answer.is_client_error:
-        return RefusedError(answer.status_code, problem)
-    return ServiceError(answer.status_code, problem)
-
-
 def _unreachable(url: httpx.URL, error: Exception) -> UnreachableError:
     return UnreachableError(f"{url} does not answer ({error}); is `netproof serve` running there?")
 
@@ -500,26 +340,3 @@ def _digest(data: bytes) -> str | None:
         except (OSError, EOFError):
             return None  # the service says what is wrong with it
     return hashlib.sha256(data).hexdigest()
-
-
-def _counterexample(document: Document) -> Counterexample:
-    return Counterexample(
-        input=np.asarray(document["input"], dtype=np.float32).reshape(document["shape"]),
-        output=np.asarray(document["output"], dtype=np.float32),
-        clause=document["clause"],
-        margin=document["margin"],
-    )
-
-
-def _parse_events(lines: Iterator[str]) -> Iterator[Event]:
-    """Server-sent events out of their lines; comments and events without data are skipped."""
-    fields: dict[str, list[str]] = {}
-    for line in lines:
-        if line:
-            name, _, value = line.partition(":")
-            fields.setdefault(name, []).append(value.removeprefix(" "))
-            continue
-        if "data" in fields:
-            data = json.loads("\n".join(fields["data"]))
-            yield Event(fields.get("id", [""])[-1], fields.get("event", ["message"])[-1], data)
-        fields = {}

@@ -64,12 +64,7 @@ def render(document: dict[str, Any], representation: Representation, *, name: st
         representation: the form.
         name: of the file that a browser would save, without suffix.
     """
-    found = Counterexample(
-        input=np.asarray(document["input"], dtype=np.float32).reshape(document["shape"]),
-        output=np.asarray(document["output"], dtype=np.float32),
-        clause=document["clause"],
-        margin=document["margin"],
-    )
+    found = Counterexample.from_json(document)
     suffix = {Representation.VNNCOMP: "txt"}.get(representation, str(representation))
     headers = {"Content-Disposition": f'attachment; filename="{name}.{suffix}"', "Vary": "Accept"}
     buffer = io.BytesIO()

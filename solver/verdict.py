@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,16 @@ class Counterexample:
             "clause": self.clause,
             "margin": self.margin,
         }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Self:
+        """The counterexample that `to_json` wrote; float32 values come back exactly."""
+        return cls(
+            input=np.asarray(document["input"], dtype=np.float32).reshape(document["shape"]),
+            output=np.asarray(document["output"], dtype=np.float32),
+            clause=document["clause"],
+            margin=document["margin"],
+        )
 
 
 @dataclass(frozen=True)
