@@ -81,7 +81,8 @@ class Formulation:
 
     def point(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """The network input, shape ``(inputs,)``, at a point of the model, shape ``(columns,)``."""
-        return np.where(self.inputs >= 0, v[self.inputs], self.default)
+        # Entries without a column have index −1, which picks the appended 0.
+        return np.where(self.inputs >= 0, np.append(v, 0.0)[self.inputs], self.default)
 
     def lift(self, network: Network, x: NDArray[np.float64], margins: NDArray[np.float64]) -> NDArray[np.float64]:
         """The point of the model, shape ``(columns,)``, that belongs to the network input ``x``, shape ``(inputs,)``.
@@ -153,7 +154,7 @@ def formulate(network: Network, region: Region, clauses: Sequence[Clause], enclo
     reach = np.maximum(upper, -lower)
     box = np.maximum(np.abs(region.lower), np.abs(region.upper))
     magnitude = abs(rows.matrix) @ np.concatenate([box, upper]) + np.abs(rows.constant) + rows.error
-    allowance = 10 * TOLERANCE * (_sensitivities(affine, rows, network.inputs) @ reach) + 1e-6 * magnitude
+    allowance = 10 * TOLERANCE * (_sensitivities(affine, rows, network.inputs) @ reach) + 1e-6 * magnitude + rows.error
     of_clause = np.repeat(np.arange(len(clauses)), [len(clause.rows) for clause in clauses])
 
     # Without the pause Python's garbage collector takes most of the time, over objects by the hundred thousand.

@@ -240,7 +240,7 @@ def supervise(
     reported = started
     patience = math.inf
     try:
-        while thread.is_alive():
+        while not result and not failure:
             search.wait(0.05)
             now = time.monotonic()
             if search.stopping is None:
@@ -268,7 +268,8 @@ def supervise(
         if result
         else search.outcome(search.stopping or MilpStatus.FAILED, "the solver was left to stop later")
     )
-    if outcome.status is not MilpStatus.CONFIRMED and _confirmed(search, on_incumbent):
+    # The solver may have come to its own end while an incumbent was being confirmed, or with one that nobody saw yet.
+    if search.stopping is MilpStatus.CONFIRMED or _confirmed(search, on_incumbent):
         outcome = replace(outcome, status=MilpStatus.CONFIRMED)
     return replace(outcome, seconds=time.monotonic() - started)
 
