@@ -85,7 +85,7 @@ def gone(processes: list[psutil.Process], seconds: float = 15) -> bool:
 
 def test_ended_processes_are_replaced_and_a_signal_ends_them_all(settings: Settings) -> None:
     with serving(settings) as (supervisor, url):
-        wait_for(url)
+        assert httpx.get(f"{url}/healthz", timeout=30).status_code == 200
         first = child(supervisor, "service.worker")
         first.kill()
         web = child(supervisor, "service.web")
