@@ -58,7 +58,8 @@ def stages(console: Console, chosen: Material, verdicts: dict[int, Verdict]) -> 
     table = Table("image", "label", "verdict", "truth", "decided by", "seconds", *names)
     for column in table.columns[5:]:
         column.justify = "right"
-    rows = []
+    rows: list[list[str]] = []
+    times: list[list[float]] = []
     wrong = []
     for index, verdict in verdicts.items():
         spent = dict.fromkeys(names, 0.0)
@@ -69,13 +70,13 @@ def stages(console: Console, chosen: Material, verdicts: dict[int, Verdict]) -> 
         if not agrees:
             wrong.append(index)
         head = [str(index), str(chosen.dataset.label(index)), str(verdict.outcome), truth, verdict.decided_by]
-        rows.append([*head, verdict.seconds, *spent.values()])
-        cells = [f"{seconds:.3f}" if seconds else "" for seconds in (verdict.seconds, *spent.values())]
+        times.append([verdict.seconds, *spent.values()])
+        cells = [f"{seconds:.3f}" if seconds else "" for seconds in times[-1]]
         table.add_row(*head, *cells, style=None if agrees else "bold red")
+        rows.append(head + [f"{seconds:.6f}" for seconds in times[-1]])
     table.add_section()
-    totals = [[float(row[i]) for row in rows] for i in range(5, 6 + len(names))]
     for label, summary in (("sum", sum), ("median", statistics.median), ("p95", percentile_95), ("max", max)):
-        table.add_row(label, "", "", "", "", *(f"{summary(column):.3f}" for column in totals))
+        table.add_row(label, "", "", "", "", *(f"{summary(column):.3f}" for column in zip(*times, strict=True)))
     console.print(table)
     console.print(f"disagreements with the truth: {wrong or 'none'}")
     write(RESULTS / "stages.csv", ["image", "label", "verdict", "truth", "decided_by", "seconds", *names], rows)

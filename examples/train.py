@@ -87,7 +87,7 @@ def attack(model: nn.Sequential, x: Tensor, y: Tensor, epsilon: float, steps: in
     """Projected gradient ascent on the loss from a random start in the ℓ∞ ball, intersected with [0, 1]."""
     z = (x + epsilon * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
     for _ in range(steps):
-        z.requires_grad_(requires_grad=True)
+        z.requires_grad_()
         (gradient,) = torch.autograd.grad(functional.cross_entropy(model(z), y), z)
         z = z.detach() + 2.5 * epsilon / steps * gradient.sign()
         z = z.clamp(x - epsilon, x + epsilon).clamp(0, 1)

@@ -31,8 +31,8 @@ QUIET_SECONDS = 0.7
 def run(work: Work[Result], seconds: float) -> Result:
     """Call ``work(progress, cancel)`` and return what it returns, or raise what it raises.
 
-    The work runs in a thread of its own, so that a signal is served at once even while native code is at work. The
-    first Ctrl-C makes ``cancel()`` true; the second ends the process with exit code 130.
+    The work runs in a thread of its own, so that Ctrl-C is served at once even while native code is at work. The first
+    one makes ``cancel()`` true; the second ends the process with exit code 130. For the main thread only.
 
     Args:
         work: takes a function to report progress to and one that says whether to stop.
@@ -57,9 +57,10 @@ def run(work: Work[Result], seconds: float) -> Result:
 
     # A daemon, so that an abort does not wait for native code to return.
     thread = threading.Thread(target=body, name="netproof", daemon=True)
-    with _interrupts(stop), _bar(seconds) as draw:
+    with _interrupts(stop) as listen, _bar(seconds) as draw:
         thread.start()
         while not done.wait(0.1):
+            listen()
             draw(latest[-1] if latest else None)
     thread.join()
     if failure:
@@ -68,7 +69,12 @@ def run(work: Work[Result], seconds: float) -> Result:
 
 
 @contextlib.contextmanager
-def _interrupts(stop: threading.Event) -> Iterator[None]:
+def _interrupts(stop: threading.Event) -> Iterator[Callable[[], None]]:
+    """Serve Ctrl-C meanwhile; the function that is given must be called now and then to go on listening.
+
+    Gurobi puts a handler of its own in the place of Python's when it starts to solve, and keeps the signal to itself.
+    """
+
     def on_interrupt(_signal: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             os.write(2, b"\naborted\n")
@@ -76,9 +82,13 @@ def _interrupts(stop: threading.Event) -> Iterator[None]:
         stop.set()
         click.echo("\ncancelling, with the bounds so far; press Ctrl-C again to abort", err=True)
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    def listen() -> None:
+        signal.signal(signal.SIGINT, on_interrupt)
+
+    before = signal.getsignal(signal.SIGINT)
+    listen()
     try:
-        yield
+        yield listen
     finally:
         signal.signal(signal.SIGINT, before)
 

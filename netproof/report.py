@@ -17,7 +17,7 @@ TRUST = {
 REASON = {
     "timeout": "the time limit came first",
     "memory": "memory ran out",
-    "cancelled": "it was cancelled",
+    "cancelled": "stopped on request",
     "numerics": "the numbers are beyond what the solver handles faithfully",
     "incomplete": "the chosen engine cannot decide further",
 }

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from netproof.local import local_service
@@ -27,7 +28,10 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with local_service(workers=1) as url:
+        assert httpx.get(f"{url}/readyz").json()["ready"]
         yield url
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{url}/healthz", timeout=2)
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:

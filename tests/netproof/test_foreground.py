@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pty
 import signal
@@ -35,10 +36,23 @@ def test_result_and_error_pass_through():
         foreground.run(lambda _progress, _cancel: (_ for _ in ()).throw(LookupError("inside")), 1.0)
 
 
-def test_work_leaves_the_signal_handler_as_it_was():
+def test_signal_handler_is_as_before_afterwards():
     before = signal.getsignal(signal.SIGINT)
     foreground.run(lambda progress, _cancel: progress(Progress("linear", 0.0)), 1.0)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_interrupt_is_seen_though_a_solver_replaced_the_handler(capsys):
+    def work(_progress, cancel):
+        ctypes.CDLL(None).signal(signal.SIGINT, ctypes.c_void_p(1))  # SIG_IGN, behind Python's back as Gurobi does
+        threading.Event().wait(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not cancel():
+            threading.Event().wait(0.01)
+        return "kept"
+
+    assert foreground.run(work, 1.0) == "kept"
+    assert "cancelling" in capsys.readouterr().err
 
 
 def test_first_interrupt_only_asks_to_stop(capsys):
