@@ -35,8 +35,8 @@ from bounds.lp import Optimum, safe_bounds
 from bounds.mip import SignSearch
 from bounds.pool import Answer, Pool, Solver, Task
 from bounds.relaxation import Relaxation, RelaxationTooLargeError, objectives, relax
+from bounds.seen import Seen
 from bounds.single import backward_bounds
-from networks.evaluation import values
 from networks.graph import Network, ReluNode
 from networks.region import Region
 
@@ -174,7 +174,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.begin = self.clock()
         self.unstable_before = self.enclosure.unstable_count
-        self.seen = _Seen(self.network)
+        self.seen = Seen(self.network)
         rng = np.random.default_rng(0)
         self.seen.add(self.region.sample(_SAMPLES, rng).astype(np.float64))
 
@@ -421,29 +421,3 @@ def _narrowed(before: Enclosure, after: Enclosure, node: int, mask: NDArray[np.b
     """By which fraction the bounds of the neurons in ``mask`` shrank, on average."""
     width = (before.upper[node] - before.lower[node])[mask]
     return float(np.mean(1 - (after.upper[node] - after.lower[node])[mask] / width))
-
-
-class _Seen:
-    """The range of every pre-activation over the points evaluated so far: which signs certainly occur.
-
-    A hint only: values are computed in float64 without charging rounding.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._range: dict[int, tuple[Array, Array]] = {}
-
-    def range(self, node: int) -> tuple[Array, Array]:
-        """Lowest and highest value seen, shape ``(features,)`` each."""
-        return self._range[node]
-
-    def add(self, x: Array) -> None:
-        """Evaluates the inputs ``x``, shape ``(B, inputs)``."""
-        found = values(self._network, x)
-        for node in self._network.relu_nodes:
-            relu = self._network.nodes[node]
-            assert isinstance(relu, ReluNode)
-            low, high = found[relu.parent].min(0), found[relu.parent].max(0)
-            if node in self._range:
-                low, high = np.minimum(low, self._range[node][0]), np.maximum(high, self._range[node][1])
-            self._range[node] = (low, high)
