@@ -28,6 +28,9 @@ Array = NDArray[np.float64]
 _UNIT = 2.0**-24
 _TINY = 2.0**-126
 """Smaller products may be flushed to zero."""
+_BATCH_ENTRIES = 2**24
+"""Samples are evaluated together as long as all their values have at most so many entries."""
+
 _SLACK = 8.0
 _RANDOM_RUNS = 3
 
@@ -42,6 +45,12 @@ def compare_with_runtime(network: Network, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     x = _samples(network.inputs, rng)
     theirs = _runtime_outputs(network, x)
+    parts = 1 + len(x) * sum(node.features for node in network.nodes) // _BATCH_ENTRIES
+    for rows in np.array_split(np.arange(len(x)), min(parts, len(x))):
+        _compare(network, x[rows], theirs[rows], rng)
+
+
+def _compare(network: Network, x: NDArray[np.float32], theirs: Array, rng: np.random.Generator) -> None:
     ours = evaluate(network, x)
     if theirs.shape != ours.shape:
         msg = f"the network was read with {ours.shape[1]} outputs, but ONNX Runtime computes {theirs.shape[1]}"

@@ -162,5 +162,6 @@ def attributes(node: Any) -> dict[str, Any]:
             value = value.decode("utf-8", "replace")
         elif attribute.type in (onnx.AttributeProto.FLOATS, onnx.AttributeProto.INTS):
             value = list(value)
-        out[attribute.name] = value
+        # A name that is not UTF-8 comes as bytes.
+        out[str(attribute.name)] = value
     return out

@@ -33,8 +33,8 @@ from networks.graph import (
 
 __all__ = ["MAX_ENTRIES", "Constant", "Tensor", "Trace", "View", "check_size"]
 
-MAX_ENTRIES = 2**27
-"""Largest number of entries of one tensor: 1 GiB in float64. A few bytes of ONNX can ask for any amount of memory."""
+MAX_ENTRIES = 2**24
+"""Largest number of entries of all values together, weights not counted. A few bytes of ONNX can ask for any number."""
 
 Constant: TypeAlias = NDArray[Any]
 
@@ -63,13 +63,15 @@ Tensor: TypeAlias = View | Constant
 
 
 def check_size(shape: Sequence[int]) -> None:
-    """Refuse a tensor of more than `MAX_ENTRIES` entries before it is allocated.
+    """Refuse a value of more than `MAX_ENTRIES` entries before it is allocated.
 
     Raises:
         NetworkShapeError: it is too large, or a dimension is negative.
     """
     if any(d < 0 for d in shape) or math.prod(int(d) for d in shape) > MAX_ENTRIES:
-        msg = f"a tensor of shape {tuple(int(d) for d in shape)} cannot be used: at most {MAX_ENTRIES} entries"
+        msg = (
+            f"a value of shape {tuple(int(d) for d in shape)} is too large: at most {MAX_ENTRIES} entries are supported"
+        )
         raise NetworkShapeError(msg)
 
 
@@ -85,6 +87,7 @@ class Trace:
         self.notes: list[str] = []
         self.name = ""
         self.input = View(0, shape)
+        self._entries = 0
 
     def note(self, text: str) -> None:
         """Record what a user should know about the reading of the current ONNX node."""
@@ -108,8 +111,7 @@ class Trace:
         for parent, linear in terms:
             assert linear.in_features == self.nodes[parent].features
             assert linear.out_features == offset.size
-        self.nodes.append(AffineNode(tuple(terms), offset, without_batch(shape), self.name))
-        return View(len(self.nodes) - 1, shape)
+        return View(self._append(AffineNode(tuple(terms), offset, without_batch(shape), self.name)), shape)
 
     def relu(self, value: View) -> View:
         """Append a ReLU. Its parent is always an affine node; a ReLU of a ReLU is the ReLU itself."""
@@ -122,8 +124,7 @@ class Trace:
         if parent == 0:
             parent = self.affine([(0, Identity(value.features))], value.shape).node
         shape = self.nodes[parent].shape
-        self.nodes.append(ReluNode(parent, shape, self.name))
-        return View(len(self.nodes) - 1, value.shape)
+        return View(self._append(ReluNode(parent, shape, self.name)), value.shape)
 
     def scaled(self, value: View, factors: NDArray[np.float64] | float) -> View:
         """Append ``factors ⊙ value``; the factors broadcast to the value's shape."""
@@ -183,6 +184,14 @@ class Trace:
         flat = np.array(arranged, np.int64).reshape(-1)
         whole = flat.size == features and np.array_equal(flat, np.arange(features))
         return View(value.node, tuple(int(d) for d in arranged.shape), None if whole else flat)
+
+    def _append(self, node: Node) -> int:
+        self._entries += node.features
+        if self._entries > MAX_ENTRIES:
+            msg = f"the values up to node {self.name!r} have more than {MAX_ENTRIES} entries in all, which is too large"
+            raise NetworkShapeError(msg)
+        self.nodes.append(node)
+        return len(self.nodes) - 1
 
     def _permutes(self, value: View) -> bool:
         if value.indices is None or value.features != self.nodes[value.node].features:

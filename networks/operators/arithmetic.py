@@ -23,6 +23,7 @@ def broadcast(trace: Trace, value: View, shape: tuple[int, ...]) -> View:
 def aligned(trace: Trace, *tensors: Tensor) -> list[Tensor]:
     """The tensors with views broadcast to their common shape; constants stay as they are."""
     shape = np.broadcast_shapes(*(t.shape for t in tensors))
+    check_size(shape)
     return [broadcast(trace, t, shape) if isinstance(t, View) else t for t in tensors]
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from networks.graph import Conv
 from networks.operators.arithmetic import broadcast
 from networks.operators.registry import Call, operator
-from networks.tracing import Tensor, Trace, View
+from networks.tracing import Tensor, Trace, View, check_size
 
 __all__: list[str] = []
 
@@ -66,11 +66,12 @@ def _matmul(trace: Trace, call: Call) -> Tensor:
     a, b = call.required(0), call.required(1)
     if isinstance(a, View) and isinstance(b, View):
         call.refuse("both factors depend on the input, so it is not piecewise linear")
+    matrix = a.shape[-2:-1] + (b.shape[-1:] if len(b.shape) > 1 else ())
+    shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + matrix
+    check_size(shape)
     if not isinstance(a, View) and not isinstance(b, View):
         trace.note(f"constants computed in float64 at MatMul node {call.name!r}")
         return np.asarray(np.matmul(call.weights(0, "factor"), call.weights(1, "factor")))
-    matrix = a.shape[-2:-1] + (b.shape[-1:] if len(b.shape) > 1 else ())
-    shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + matrix
     if isinstance(a, View):
         weight = _plain_matrix(call, 1, row=False)
         rows = trace.rearranged(a, lambda t: t.reshape(-1, t.shape[-1]))

@@ -133,8 +133,10 @@ def _split(trace: Trace, call: Call) -> list[Tensor]:
 @operator("Gather", "axis")
 def _gather(trace: Trace, call: Call) -> Tensor:
     axis = int(call.attributes.get("axis", 0))
+    tensor = call.required(0)
     indices = call.constant(1, "indices").astype(np.int64)
-    return _move(trace, call.required(0), lambda a: np.take(a, indices, axis))
+    check_size([indices.size, *np.delete(tensor.shape, axis)])
+    return _move(trace, tensor, lambda a: np.take(a, indices, axis))
 
 
 @operator("Concat", "axis")

@@ -78,7 +78,6 @@ def _window(call: Call, image: tuple[int, ...], kernel: tuple[int, ...]) -> _Win
     if min(output) < 1:
         call.refuse(f"the window {list(reach)} does not fit into the padded image")
     check_size([channels, *(n + b + a for n, (b, a) in zip(spatial, padding, strict=True))])
-    check_size([channels, *kernel])
     return _Window(tuple(spatial), kernel, stride, dilation, tuple(padding), output)
 
 

@@ -513,6 +513,19 @@ def test_a_few_bytes_cannot_ask_for_all_memory():
     with pytest.raises(networks.NetworkShapeError, match="entries"):
         load([node("Relu", "x")], [1, 2**20, 2**20])
     with pytest.raises(networks.NetworkShapeError, match="entries"):
+        load([node("Gather", "x", "i", axis=1)], [1, 2**10, 2**10], {"i": np.zeros(2**10, np.int64).repeat(2**5)})
+    with pytest.raises(networks.NetworkShapeError, match="entries in all"):
+        load(
+            [
+                node("Relu", "x" if i == 0 else f"n{i}", outputs=[f"r{i}"])
+                if j == 0
+                else node("Neg", f"r{i}", outputs=[f"n{i + 1}" if i < 4 else "y"])
+                for i in range(5)
+                for j in range(2)
+            ],
+            [1, 2**21],
+        )
+    with pytest.raises(networks.NetworkShapeError, match="entries"):
         load([node("MaxPool", "x", kernel_shape=[2**30], pads=[2**30, 2**30])], [1, 1, 4])
     with pytest.raises(networks.NetworkShapeError, match="entries"):
         load([node("Conv", "x", "K", pads=[2**30, 0])], [1, 1, 4], {"K": weights(1, 1, 2)})
