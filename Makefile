@@ -42,7 +42,7 @@ bench: $(READY) ## measure the ladder and the service path; results go to benchm
 	$(BIN)/python -m benchmarks.first_slice
 
 openapi: $(READY) ## write openapi.yaml from the app
-	$(BIN)/python -m service.openapi > openapi.yaml
+	$(BIN)/python -m service.openapi > $@.tmp && mv $@.tmp openapi.yaml
 
 examples: $(READY) ## train the example networks anew
 	$(BIN)/python examples/train.py

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from netproof.client import Client
 from netproof.local import NotReadyError, local_service
+from service.settings import Settings
 from tests.netproof.conftest import EXAMPLES
 
 
@@ -45,13 +47,23 @@ def test_web_without_workers_and_a_worker_of_its_own(tmp_path):
             env=os.environ | {"NETPROOF_THREADS": "1"},
         )
         try:
+            assert worker_health(tmp_path) == 1
             with Client(url) as client:
                 vnnlib = (EXAMPLES / "digits.vnnlib").read_text()
                 job = client.verify(EXAMPLES / "digits_plain.onnx", vnnlib=vnnlib, time_limit=60)
             assert job.verdict == "counterexample"
+            assert worker_health(tmp_path) == 0
         finally:
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(timeout=30) == 0
+
+
+def worker_health(folder: Path) -> int:
+    """Exit code of the compose file's health check for workers, on this service's queue."""
+    compose = yaml.safe_load((EXAMPLES.parent / "docker" / "compose.yaml").read_text())
+    program = compose["services"]["worker"]["healthcheck"]["test"][3]
+    environment = os.environ | {"NETPROOF_REDIS_URL": Settings(data_dir=folder).queue_url}
+    return subprocess.run([sys.executable, "-c", program], check=False, env=environment).returncode
 
 
 class local_service_without_workers:  # noqa: N801  reads as a function
