@@ -51,8 +51,9 @@ def deployment_faults(chosen: Settings) -> Iterator[None]:
     except (RedisError, ValueError) as error:
         if isinstance(error, ValueError) and "Redis URL" not in str(error):
             raise
-        where = "of --redis" if chosen.redis_url else f"in {chosen.data_dir}; is `netproof serve` running there"
-        msg = f"the queue server {where} does not answer: {error}"
+        where = "of --redis" if chosen.redis_url else f"in {chosen.data_dir}"
+        advice = "check the URL" if chosen.redis_url else "start `netproof serve` there, or name another with --redis"
+        msg = f"the queue server {where} does not answer ({error}); {advice}"
         raise click.ClickException(msg) from error
     except (SQLAlchemyError, ModuleNotFoundError) as error:
         if isinstance(error, ModuleNotFoundError) and not chosen.database_url:

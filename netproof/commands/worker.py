@@ -37,10 +37,14 @@ def worker(*, queues: tuple[str, ...], redis: str | None, database: str | None, 
     NETPROOF_DATA_DIR); options win.
     """
     chosen = settings(redis_url=redis, database_url=database, data_dir=data_dir)
+    from service.connections import PROMPT, connect
     from service.logs import start_logging
-    from service.worker import main
 
     start_logging("worker")
     with deployment_faults(chosen):
+        connect(chosen.queue_url, retries=PROMPT).ping()  # before seconds of imports
+
+        from service.worker import main
+
         main(chosen, queues)
     return 0

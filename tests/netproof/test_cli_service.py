@@ -127,6 +127,13 @@ def test_faulty_deployment_exits_2(run, tmp_path, arguments, message):
     assert "Traceback" not in answer.err
 
 
+def test_worker_without_a_service_exits_2(run, tmp_path):
+    answer = run("worker", "--queue", "highs", "--data-dir", tmp_path)
+    assert answer.code == 2
+    assert f"the queue server in {tmp_path} does not answer" in answer.err
+    assert "start `netproof serve` there" in answer.err
+
+
 def test_worker_knows_its_queues(run):
     answer = run("worker", "--queue", "cplex")
     assert answer.code == 2
