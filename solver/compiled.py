@@ -15,7 +15,10 @@ from scipy.sparse import csr_array, vstack
 
 from solver.errors import NumericsError
 
-__all__ = ["LARGEST", "SMALLEST", "CompiledModel", "ScaledModel", "scale"]
+__all__ = ["LARGEST", "SMALLEST", "TOLERANCE", "CompiledModel", "ScaledModel", "scale"]
+
+#: Feasibility, optimality and integrality tolerance that every back end sets.
+TOLERANCE = 1e-9
 
 #: Terms of a scaled row that are smaller than this are below what solvers resolve; HiGHS would drop them.
 SMALLEST = 1e-9

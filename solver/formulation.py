@@ -35,13 +35,10 @@ from networks.evaluation import values
 from networks.graph import Network, ReluNode
 from networks.property import Clause
 from networks.region import Region
-from solver.compiled import SMALLEST, CompiledModel
+from solver.compiled import SMALLEST, TOLERANCE, CompiledModel
 from solver.errors import ModelSizeError, NumericsError
 
-__all__ = ["LARGEST_MODEL", "TOLERANCE", "Formulation", "formulate"]
-
-#: Solvers' feasibility, optimality and integrality tolerance; back ends set theirs to this.
-TOLERANCE = 1e-9
+__all__ = ["LARGEST_MODEL", "Formulation", "formulate"]
 
 #: Coefficients beyond which a model is not built: building takes minutes and gigabytes, and solving it is hopeless.
 LARGEST_MODEL = 5_000_000

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.backends.base import Availability, MilpOutcome, MilpStatus, Search, SizeLimit, supervise
-from solver.compiled import CompiledModel
+from solver.compiled import TOLERANCE, CompiledModel
 from solver.errors import BackendError, BackendUnavailableError, LicenceLimitError
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ PARAMETERS: dict[str, Any] = {
     "Seed": 0,
     "MIPGap": 0.0,
     "MIPGapAbs": 0.0,
-    "FeasibilityTol": 1e-9,
-    "OptimalityTol": 1e-9,
-    "IntFeasTol": 1e-9,
+    "FeasibilityTol": TOLERANCE,
+    "OptimalityTol": TOLERANCE,
+    "IntFeasTol": TOLERANCE,
     "IntegralityFocus": 1,
 }
 

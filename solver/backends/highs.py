@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.backends.base import Availability, MilpOutcome, MilpStatus, Search, supervise
-from solver.compiled import CompiledModel
+from solver.compiled import TOLERANCE, CompiledModel
 from solver.errors import BackendUnavailableError, NumericsError
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ OPTIONS: dict[str, Any] = {
     "random_seed": 0,
     "mip_rel_gap": 0.0,
     "mip_abs_gap": 0.0,
-    "mip_feasibility_tolerance": 1e-9,
-    "primal_feasibility_tolerance": 1e-9,
-    "dual_feasibility_tolerance": 1e-9,
+    "mip_feasibility_tolerance": TOLERANCE,
+    "primal_feasibility_tolerance": TOLERANCE,
+    "dual_feasibility_tolerance": TOLERANCE,
     # Models arrive scaled, and without terms below solver.compiled.SMALLEST: HiGHS shall drop none.
     "small_matrix_value": 1e-12,
 }
