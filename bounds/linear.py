@@ -28,13 +28,22 @@ from torch import Tensor
 
 from bounds.program import Affine, Program
 
-__all__ = ["BoxBounds", "LinearBound", "enclose", "specification_bounds", "unit_bounds"]
+__all__ = [
+    "CHUNK_ENTRIES",
+    "BoxBounds",
+    "LinearBound",
+    "ReluRows",
+    "backward_pass",
+    "enclose",
+    "specification_bounds",
+    "unit_bounds",
+]
 
 _UNIT = 2.0**-52
 _UNDERFLOW = 2.0**-1000
 # Entries of float64 that one chunk of rows may hold in its widest coefficient matrix: 2 MiB, which stays in the cache;
 # 128 MiB took 3.7 times as long on the Wong-Kolter network.
-_CHUNK_ENTRIES = 2**18
+CHUNK_ENTRIES = 2**18
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +233,7 @@ def unit_bounds(program: Program, bounds: BoxBounds, node: int, box: Tensor, neu
         Two tensors of shape ``(R,)``.
     """
     width = max(program.features[: node + 1])
-    chunk = max(1, _CHUNK_ENTRIES // width // 2)
+    chunk = max(1, CHUNK_ENTRIES // width // 2)
     least, most = [], []
     for begin in range(0, len(neuron), chunk):
         where, which = box[begin : begin + chunk], neuron[begin : begin + chunk]
@@ -259,14 +268,14 @@ def specification_bounds(
     if box is None:
         box = torch.zeros(len(C), dtype=torch.int64, device=program.device)
     width = max(program.features[: last + 1])
-    chunk = max(1, _CHUNK_ENTRIES // width)
+    chunk = max(1, CHUNK_ENTRIES // width)
     parts = []
     for begin in range(0, len(C), chunk):
         rows = slice(begin, begin + chunk)
         part = {k: v[rows] for k, v in multipliers.items()} if multipliers else {}
         relus = _default(bounds, box[rows], part)
         zero = torch.zeros(len(C[rows]), dtype=program.dtype, device=program.device)
-        parts.append(_backward(program, bounds, {last: C[rows]}, box[rows], zero, zero.clone(), last, relus))
+        parts.append(backward_pass(program, bounds, {last: C[rows]}, box[rows], zero, zero.clone(), last, relus))
     if len(parts) == 1:
         return parts[0]
     return LinearBound(
@@ -302,23 +311,23 @@ def _interval(
 def _backward_entries(
     program: Program, bounds: BoxBounds, node: int, neuron: Tensor, signs: Tensor, box: Tensor
 ) -> LinearBound:
-    """`_backward` from signed unit rows; the first affine step reads rows of the weights instead of multiplying."""
+    """`backward_pass` from signed unit rows; the first affine step reads rows of the weights instead of multiplying."""
     step = program.steps[node]
     if not isinstance(step, Affine):
         C = torch.zeros((len(neuron), program.features[node]), dtype=program.dtype, device=program.device)
         C[torch.arange(len(neuron)), neuron] = signs
         zero = torch.zeros_like(signs)
-        return _backward(program, bounds, {node: C}, box, zero, zero.clone(), node, _default(bounds, box))
+        return backward_pass(program, bounds, {node: C}, box, zero, zero.clone(), node, _default(bounds, box))
     pending: dict[int, Tensor] = {}
     total = signs * step.bias[neuron]
     charge = _gamma(step.terms) * bounds.magnitude[node][box, neuron]
     for parent, op in zip(step.parents, step.operators, strict=True):
         rows = signs[:, None] * op.rows(neuron)
         pending[parent] = pending[parent] + rows if parent in pending else rows
-    return _backward(program, bounds, pending, box, total, charge, node - 1, _default(bounds, box))
+    return backward_pass(program, bounds, pending, box, total, charge, node - 1, _default(bounds, box))
 
 
-def _backward(
+def backward_pass(
     program: Program,
     bounds: BoxBounds,
     pending: dict[int, Tensor],

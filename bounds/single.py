@@ -11,11 +11,11 @@ from torch import Tensor
 
 from bounds.enclosure import Enclosure
 from bounds.linear import BoxBounds, enclose, specification_bounds
-from bounds.program import Affine, Program, program
+from bounds.program import Affine, program
 from networks.graph import Network
 from networks.region import Region
 
-__all__ = ["backward_bounds", "interval_bounds", "lower_bounds"]
+__all__ = ["backward_bounds", "box_bounds", "interval_bounds", "lower_bounds"]
 
 
 def interval_bounds(network: Network, region: Region) -> Enclosure:
@@ -59,9 +59,8 @@ def lower_bounds(
             neurons; duals of the rows ``z = W h + b`` are such multipliers, and any values give a valid bound.
     """
     compiled = program(network)
-    lower, upper = _box(region)
     with torch.no_grad():
-        bounds = with_magnitudes(compiled, _tensors(enclosure, lower, upper))
+        bounds = box_bounds(network, region, enclosure)
         rows = torch.as_tensor(np.asarray(C, dtype=np.float64))
         chosen = (
             {k: torch.as_tensor(np.asarray(v, dtype=np.float64)) for k, v in multipliers.items()}
@@ -71,8 +70,11 @@ def lower_bounds(
         return specification_bounds(compiled, bounds, rows, node=node, multipliers=chosen).value.numpy()
 
 
-def with_magnitudes(compiled: Program, bounds: BoxBounds) -> BoxBounds:
-    """``bounds`` with the magnitudes that follow from them filled in."""
+@torch.no_grad()
+def box_bounds(network: Network, region: Region, enclosure: Enclosure) -> BoxBounds:
+    """``enclosure`` as a batch of one box for `bounds.linear`, with the magnitudes that follow from it."""
+    compiled = program(network)
+    bounds = _tensors(enclosure, *_box(region))
     magnitude: list[Tensor] = []
     for node, step in enumerate(compiled.steps):
         if step is None:

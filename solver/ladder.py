@@ -5,7 +5,7 @@
 1. replay of each region's center;
 2. interval bounds, then backward linear bounds; proven clauses are dropped;
 3. a short attack on what is open;
-4. exact search: input splits where the input is small, otherwise LP tightening and the MILP.
+4. exact search: input splits where the input is small; otherwise ReLU splits, then LP tightening and the MILP.
 
 A named engine is used alone: ``milp`` and ``bab`` take pre-activation bounds from rung 2 but prove every clause
 themselves, which is what makes them comparable. What is open at the end is reported with the bounds that were proven.
@@ -120,6 +120,10 @@ class _Case:
     def open(self) -> list[Clause]:
         return [clause for clause, proven in zip(self.prop.clauses, self.proven, strict=True) if not proven]
 
+    def bound(self, clause: Clause) -> float:
+        """The proven lower bound of one clause's margin."""
+        return float(self.lower[self.prop.clauses.index(clause)])
+
     def prove(self, clause: Clause, lower: float, *, proven: bool) -> None:
         i = self.prop.clauses.index(clause)
         self.lower[i] = max(self.lower[i], lower)
@@ -171,13 +175,18 @@ class _Climb:
     def _undecided(self) -> bool:
         if self.counterexample is not None or all(case.proven.all() for case in self.cases):
             return False
-        self.reason = self._stop() or self.reason
-        return self.reason not in {Reason.TIMEOUT, Reason.CANCELLED}
+        stopped = self._stop()
+        self.reason = stopped or self.reason
+        return stopped is None
 
     def _stop(self) -> Reason | None:
         if self.cancel is not None and self.cancel():
             return Reason.CANCELLED
         return Reason.TIMEOUT if time.monotonic() >= self.deadline else None
+
+    def _stop_within(self, seconds: float) -> Callable[[], Reason | None]:
+        limit = time.monotonic() + seconds
+        return lambda: self._stop() or (Reason.TIMEOUT if time.monotonic() >= limit else None)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[dict[str, Any]]:
@@ -271,33 +280,38 @@ class _Climb:
                     rng=self.rng,
                 )
                 steps += result.steps
-                self.upper = min(self.upper, result.upper)
-                self._found(result.counterexample)
+                self._take(result.upper, result.counterexample)
                 if not self._undecided:
                     break
             detail["steps"] = steps
 
     def _search(self) -> None:
-        engine = self.options.engine
-        if engine is Engine.AUTO:
-            engine = Engine.BAB if self.network.inputs <= policy.SPLIT_INPUTS else Engine.MILP
         open_cases = [case for case in self.cases if case.open]
         for done, case in enumerate(open_cases):
-            if not self._undecided:
-                return
-            share = (self.deadline - time.monotonic()) / (len(open_cases) - done)
-            if engine is Engine.BAB:
-                self._split_inputs(case, share)
-                continue
-            if self.options.engine is Engine.AUTO:
-                self._tighten(case, share * policy.TIGHTEN_SHARE)
-            if self._undecided and case.open:
-                self._milp(case, share)
+            end = time.monotonic() + (self.deadline - time.monotonic()) / (len(open_cases) - done)
+            for rung, share in self._rungs():
+                if not self._undecided:
+                    return
+                if case.open:
+                    rung(case, share * (end - time.monotonic()))
+
+    def _rungs(self) -> list[tuple[Callable[[_Case, float], None], float]]:
+        """The exact engines to run one after the other, each with its share of the time that is left then."""
+        branch = self._split_inputs if self.network.inputs <= policy.SPLIT_INPUTS else self._split_relus
+        milp: list[tuple[Callable[[_Case, float], None], float]] = [
+            (self._tighten, policy.TIGHTEN_SHARE),
+            (self._milp, 1.0),
+        ]
+        match self.options.engine:
+            case Engine.BAB:
+                return [(branch, 1.0)]
+            case Engine.MILP:
+                return milp
+        return [(branch, 1.0)] if branch == self._split_inputs else [(branch, policy.BAB_SHARE), *milp]
 
     def _split_inputs(self, case: _Case, seconds: float) -> None:
         from solver.input_split import decide_by_input_split
 
-        limit = time.monotonic() + seconds
         with self._stage("bab") as detail:
             clauses = case.open
             result = decide_by_input_split(
@@ -305,18 +319,43 @@ class _Climb:
                 case.region,
                 clauses,
                 self._attacker(case) if case.region.replayable else None,
-                stop=lambda: self._stop() or (Reason.TIMEOUT if time.monotonic() > limit else None),
-                progress=lambda lower, upper, pending, boxes: self._report(
-                    "bab", lower=lower, upper=upper, pending=pending, nodes=boxes
-                ),
+                stop=self._stop_within(seconds),
+                progress=self._reporter("bab", case, clauses),
             )
             detail["nodes"] = result.boxes
-            self.upper = min(self.upper, result.upper)
-            self._found(result.counterexample)
+            self._take(result.upper, result.counterexample)
             proven = result.counterexample is None and result.reason is None
             for clause in clauses:
                 case.prove(clause, result.lower, proven=proven)
             self.reason = result.reason
+
+    def _split_relus(self, case: _Case, seconds: float) -> None:
+        from solver.relu_split import decide_by_relu_split
+
+        assert case.enclosure is not None
+        end = time.monotonic() + seconds
+        attacker = self._attacker(case) if case.region.replayable else None
+        with self._stage("bab") as detail:
+            detail["nodes"] = 0
+            # The weakest first: a violation ends the query.
+            clauses = sorted(case.open, key=case.bound)
+            for done, clause in enumerate(clauses):
+                result = decide_by_relu_split(
+                    self.network,
+                    case.region,
+                    case.enclosure,
+                    clause,
+                    attacker,
+                    steps=policy.BAB_STEPS if len(self.network.relu_nodes) > 1 else 0,
+                    stop=self._stop_within((end - time.monotonic()) / (len(clauses) - done)),
+                    progress=self._reporter("bab", case, [clause]),
+                )
+                detail["nodes"] += result.nodes
+                self._take(result.upper, result.counterexample)
+                case.prove(clause, result.lower, proven=result.counterexample is None and result.reason is None)
+                self.reason = result.reason or self.reason
+                if not self._undecided:
+                    return
 
     def _tighten(self, case: _Case, seconds: float) -> None:
         from bounds.tighten import Effort, tighten
@@ -341,12 +380,13 @@ class _Climb:
                 "unstable": report.unstable_after,
                 "lp": {"solved": report.lp_solved, "closed": report.lp_closed},
                 "mip": {"solved": report.mip_solved, "closed": report.mip_closed},
+                "solver_trusted": len(report.solver_trusted),
             }
             if report.skipped:
                 detail["skipped"] = [reason for _, reason in report.skipped]
             self.statistics["unstable"] = report.unstable_after
-            if report.unstable_after < report.unstable_before:
-                self._bound_cases([case], backward=False, prove=True)
+            if report.lp_solved:
+                self._bound_cases([case], backward=False, prove=self.options.engine is Engine.AUTO)
 
     def _milp(self, case: _Case, seconds: float) -> None:
         from solver.milp import ClauseStatus, decide_milp
@@ -354,6 +394,7 @@ class _Climb:
         assert case.enclosure is not None
         attacker = self._attacker(case)
         clauses = case.open
+        report = self._reporter("milp", case, clauses)
 
         def replay(point: NDArray[np.float64]) -> Counterexample | None:
             if not case.region.replayable:
@@ -372,7 +413,7 @@ class _Climb:
                 backend=self.options.backend,
                 deadline=min(self.deadline, time.monotonic() + seconds),
                 threads=self.budget.threads,
-                progress=lambda lower, pending, nodes: self._report("milp", lower=lower, pending=pending, nodes=nodes),
+                progress=lambda lower, pending, nodes: report(lower, math.inf, pending, nodes),
                 cancel=self.cancel,
                 replay=replay,
             )
@@ -390,6 +431,10 @@ class _Climb:
     def _attacker(self, case: _Case) -> Attack:
         return Attack(self.compiled, self.replayer, case.region, case.prop, lambda: self._stop() is not None)
 
+    def _take(self, upper: float, counterexample: Counterexample | None) -> None:
+        self.upper = min(self.upper, upper)
+        self._found(counterexample)
+
     def _found(self, counterexample: Counterexample | None) -> None:
         if counterexample is not None:
             self.counterexample = counterexample
@@ -403,26 +448,36 @@ class _Climb:
     def _lower(self) -> float:
         return float(min(case.lower.min() for case in self.cases))
 
-    def _report(
-        self,
-        stage: str,
-        *,
-        lower: float = -math.inf,
-        upper: float = math.inf,
-        pending: int | None = None,
-        nodes: int = 0,
-    ) -> None:
+    def _report(self, stage: str) -> None:
         if self.progress is not None:
-            self.progress(
-                Progress(
-                    stage,
-                    time.monotonic() - self.started,
-                    max(self._lower, lower),
-                    min(self.upper, upper),
-                    self._open_count if pending is None else pending,
-                    nodes,
-                )
-            )
+            seconds = time.monotonic() - self.started
+            self.progress(Progress(stage, seconds, self._lower, self.upper, self._open_count))
+
+    def _reporter(self, stage: str, case: _Case, clauses: list[Clause]) -> Callable[[float, float, int, int], None]:
+        """Passes on (lower, upper, pending, nodes) of a search over some clauses of one case.
+
+        The search's lower bound is about its own clauses; what is reported is about the whole query, and never falls.
+        """
+        others = [
+            low
+            for each in self.cases
+            for low, clause in zip(each.lower, each.prop.clauses, strict=True)
+            if each is not case or clause not in clauses
+        ]
+        floor = min(others, default=math.inf)
+        best = min(case.bound(clause) for clause in clauses)
+        last = -math.inf
+
+        def report(lower: float, upper: float, pending: int, nodes: int) -> None:
+            nonlocal best, last
+            now = time.monotonic()
+            best = max(best, lower)
+            if self.progress is not None and now - last >= policy.REPORT_SECONDS:
+                last = now
+                known = (min(floor, best), min(self.upper, upper))
+                self.progress(Progress(stage, now - self.started, *known, pending, nodes))
+
+        return report
 
     def _verdict(self) -> Verdict:
         seconds = time.monotonic() - self.started

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bounds.linear import enclose, specification_bounds
+from bounds.phases import Cells
+from bounds.program import program
+from networks.region import Region
+from tests.bounds.graphs import dense_network, residual_network
+from tests.bounds.test_linear import pre_activations
+
+NETWORKS = {"dense": dense_network, "residual": residual_network}
+
+
+def setting(kind: str, seed: int, radius: float = 0.4):
+    rng = np.random.default_rng(seed)
+    network = NETWORKS[kind](rng)
+    region = Region.linf_ball(rng.normal(size=network.inputs), radius)
+    compiled = program(network)
+    box = enclose(compiled, torch.as_tensor(region.lower)[None], torch.as_tensor(region.upper)[None])
+    return rng, network, region, compiled, box, Cells(compiled, box)
+
+
+def inside(cells: Cells, phases: np.ndarray, values: dict[int, np.ndarray]) -> np.ndarray:
+    """Which sampled points lie in the cell."""
+    holds = np.ones(len(values[-1]), dtype=bool)
+    for column, phase in enumerate(phases):
+        node, neuron = cells.neuron(column)
+        holds &= values[node][:, neuron] * phase >= 0
+    return holds
+
+
+@pytest.mark.parametrize("kind", sorted(NETWORKS))
+def test_the_whole_region_has_the_root_bound(kind: str) -> None:
+    rng, network, _, compiled, box, cells = setting(kind, 1)
+    C = torch.as_tensor(rng.normal(size=(3, network.outputs)))
+    nothing = torch.zeros((3, cells.columns), dtype=torch.int8)
+    torch.testing.assert_close(cells.bound(C, nothing).value, specification_bounds(compiled, box, C).value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(NETWORKS)), st.integers(0, 10**6), st.booleans())
+def test_no_point_of_a_cell_beats_its_bound(kind: str, seed: int, wild: bool) -> None:
+    rng, network, region, _, _, cells = setting(kind, seed)
+    values = pre_activations(network, region.sample(400, rng).astype(np.float64))
+    C = torch.as_tensor(rng.normal(size=(1, network.outputs)))
+    # Phases of a sampled point, some of them forgotten, so that the cell is not empty.
+    point = rng.integers(400)
+    phases = np.zeros(cells.columns, dtype=np.int8)
+    for column in range(cells.columns):
+        node, neuron = cells.neuron(column)
+        phases[column] = rng.choice([0, 1 if values[node][point, neuron] >= 0 else -1])
+    cell = torch.as_tensor(phases)[None]
+    parameters = {}
+    if wild:
+        parameters = {
+            "alpha": torch.as_tensor(rng.normal(size=(1, cells.columns))),
+            "beta": torch.as_tensor(rng.normal(size=(1, cells.columns))),
+        }
+    bound = cells.bound(C, cell, **parameters).value.item()
+    least = (values[-1] @ C[0].numpy())[inside(cells, phases, values)].min()
+    assert bound <= least + 1e-12
+    better = cells.optimise(C, cell, torch.zeros(1, dtype=torch.float64), steps=8, rate=0.1)
+    assert better.value.item() <= least + 1e-12
+
+
+def test_optimising_helps() -> None:
+    gains = []
+    for seed in range(12):
+        rng, network, _, _, _, cells = setting("dense", seed, 1.0)
+        C = torch.as_tensor(rng.normal(size=(2, network.outputs)))
+        cell = torch.zeros((2, cells.columns), dtype=torch.int8)
+        plain = cells.bound(C, cell).value
+        offsets = torch.full((2,), -1e9, dtype=torch.float64)
+        optimised = cells.optimise(C, cell, offsets, steps=30, rate=0.1).value
+        assert (optimised >= plain - 1e-9).all()
+        gains.append((optimised - plain).max().item())
+    assert max(gains) > 0.05

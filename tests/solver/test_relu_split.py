@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bounds import backward_bounds
+from bounds.program import program
+from networks import Clause, Network, Property, Region, Row
+from networks.exact import exact
+from solver.attack import Attack
+from solver.relu_split import CellSearch, decide_by_relu_split
+from solver.replay import Replayer
+from tests.random_networks import random_conv, random_dense, random_residual
+from tests.solver.oracle import minimum_margin
+
+#: Builders of networks, and the radius at which about eight of their ReLUs are unstable: brute force tries 2^8
+#: patterns.
+BUILDERS = {
+    "dense": (lambda seed: random_dense(seed, (3, 5, 4, 2)), 0.4),
+    "conv": (lambda seed: random_conv(seed, channels=1, size=4, outputs=2), 0.1),
+    "residual": (lambda seed: random_residual(seed, width=3), 0.2),
+}
+
+
+def search(network: Network, region: Region, clause: Clause, *, steps: int, attack: bool = True) -> CellSearch:
+    enclosure = backward_bounds(network, region)
+    attacker = (
+        Attack(program(network), Replayer(network), region, Property((clause,)), lambda: False) if attack else None
+    )
+    return decide_by_relu_split(
+        network, region, enclosure, clause, attacker, steps=steps, stop=lambda: None, progress=lambda *_: None
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(BUILDERS))
+@pytest.mark.parametrize("steps", [0, 3])
+def test_agrees_with_brute_force_on_both_sides_of_the_minimum(kind: str, steps: int) -> None:
+    """Moving the offset puts the exact minimum just above or just below zero, where only a complete search decides."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        build, radius = BUILDERS[kind]
+        network = build(seed)
+        region = Region.linf_ball(rng.normal(size=network.inputs), radius)
+        rows = ((0, exact(1)), (1, exact(-1)))
+        least = minimum_margin(network, region, Clause((Row(rows),), network.outputs))
+        for shift in (0.3, 1e-3, -1e-3, -0.3):
+            clause = Clause((Row(rows, exact(round(shift - least, 9))),), network.outputs)
+            found = search(network, region, clause, steps=steps)
+            if shift > 0:
+                assert found.reason is None
+                assert found.counterexample is None
+                assert 0 < found.lower <= shift + 1e-6
+            else:
+                assert found.counterexample is not None
+                assert region.contains(found.counterexample.input)
+
+
+def test_conjunctions_are_decided_where_no_single_row_is_positive_everywhere() -> None:
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        network = random_dense(seed, (2, 6, 3))
+        region = Region.linf_ball(rng.normal(size=2), 0.8)
+        rows = (((0, exact(1)), (1, exact(-1))), ((0, exact(1)), (2, exact(-1))))
+        least = minimum_margin(network, region, Clause(tuple(Row(row) for row in rows), 3))
+        for shift in (1e-2, -1e-2):
+            offset = exact(round(shift - least, 9))
+            clause = Clause(tuple(Row(row, offset) for row in rows), 3)
+            found = search(network, region, clause, steps=0)
+            assert (found.counterexample is None) == (shift > 0), (seed, shift)
+            assert found.reason is None
+
+
+def test_a_tie_is_never_proven() -> None:
+    """Where the exact minimum is 0 no proof exists, and without an attack nothing may be concluded."""
+    network = random_dense(3, (2, 4, 2))
+    region = Region.linf_ball(np.zeros(2), 0.5)
+    clause = Clause((Row(((0, exact(1)), (0 + 1, exact(-1)))),), 2)
+    least = minimum_margin(network, region, clause)
+    tie = Clause((Row(clause.rows[0].coefficients, exact(-np.float64(least))),), 2)
+    found = search(network, region, tie, steps=0, attack=False)
+    assert found.lower <= 1e-9
