@@ -62,7 +62,8 @@ def test_safe_bounds_reach_the_objective_and_never_pass_it(kind: str, seed: int,
         safe = safe_bounds(network, region, enclosure, relaxation, before, chosen, np.full(len(chosen), sign), duals)
         scale = 1 + np.abs(objective) + np.abs(costs).sum(1)
         assert (safe <= objective + 1e-9 * scale).all()
-        assert (safe >= objective - 1e-9 * scale).all()
+        # The solver calls duals optimal when no reduced cost is off by more than 1e-7.
+        assert (safe >= objective - 1e-7 * scale).all()
         assert (sign * sampled >= safe - 1e-12 * scale).all()
         backward = enclosure.lower[node][chosen] if sign > 0 else -enclosure.upper[node][chosen]
         assert (safe >= backward - 1e-9 * scale).all()
