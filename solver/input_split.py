@@ -41,7 +41,7 @@ class SplitResult:
     """What the search found.
 
     Attributes:
-        lower: proven lower bound of the margin over the region, for the clauses searched.
+        lower: proven lower bound of the margin over the region, for the clauses searched; 0 where only the sign is known.
         upper: smallest replayed margin.
         counterexample: a replayed violation, if one was found.
         reason: why the search stopped undecided; None when it decided.
@@ -205,10 +205,11 @@ def _bound(program: Program, rows: _Rows, batch: Sequence[_Box]) -> _Bounded:
     proven = torch.where(was_open & ~is_open, value, torch.inf).amin().item()
 
     keep = is_open.reshape(-1)[flat]
-    lower, upper, empty = _clip(lower, upper, linear, row_value, box, flat, is_open, keep)
-    if empty.any():
+    clipped_lower, clipped_upper, empty = _clip(lower, upper, linear, row_value, box, flat, is_open, keep)
+    if empty.any() or (clipped_lower > lower).any() or (clipped_upper < upper).any():
+        # What was cut away has a positive margin, but how small it may be is not known.
         proven = min(proven, 0.0)
-        is_open &= ~empty
+    lower, upper, is_open = clipped_lower, clipped_upper, is_open & ~empty
     leading = keep & (row_value >= value.reshape(-1)[flat])
     # Every row of an open clause counts: with the leading row alone, ACAS Xu's property 4 on network 1_1 takes more
     # than 60 times the boxes, for inputs that only the other rows depend on are never cut.

@@ -164,16 +164,19 @@ class _Search:
 
     def run(self) -> CellSearch:
         root = torch.zeros((1, self._cells.columns), dtype=torch.int8)
+        # What held before the cells in hand were taken holds as well if one of them has a violation.
+        lower = -math.inf
         found = self._receive(_Children(root, None, None))
         for turn in itertools.count(1):
             if found is not None:
-                return CellSearch(self._lower, found.margin, found, None, self._nodes)
+                return CellSearch(lower, found.margin, found, None, self._nodes)
+            lower = self._lower
             if not self._heap:
                 reason = Reason.NUMERICS if self._stuck < math.inf else None
-                return CellSearch(self._lower, self._upper, None, reason, self._nodes)
+                return CellSearch(lower, self._upper, None, reason, self._nodes)
             reason = self._stop()
             if reason is not None:
-                return CellSearch(self._lower, self._upper, None, reason, self._nodes)
+                return CellSearch(lower, self._upper, None, reason, self._nodes)
             found = self._receive(self._split(self._take()), push=turn % 32 == 0)
             self._progress(self._lower, self._upper, len(self._heap), self._nodes)
         raise AssertionError
