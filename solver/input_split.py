@@ -41,7 +41,8 @@ class SplitResult:
     """What the search found.
 
     Attributes:
-        lower: proven lower bound of the margin over the region, for the clauses searched; 0 where only the sign is known.
+        lower: proven lower bound of the margin over the region, for the clauses searched; 0 where only the sign is
+            known.
         upper: smallest replayed margin.
         counterexample: a replayed violation, if one was found.
         reason: why the search stopped undecided; None when it decided.
