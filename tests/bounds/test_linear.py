@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bounds import backward_bounds, encode, interval_bounds, lower_bounds
 from bounds.linear import enclose, specification_bounds
 from bounds.program import program
-from networks.graph import AffineNode, Dense, Network, ReluNode
+from networks.graph import AffineNode, Dense, InputNode, Network, ReluNode
 from networks.region import Region
 from tests.bounds.graphs import dense_network, residual_network
 
@@ -168,3 +168,23 @@ def test_encoding_reproduces_the_network_where_stable_relus_are_stable(kind: str
         assert coefficients.shape[1] == enclosure.unstable(node).sum()
         total += np.maximum(values[node][:, enclosure.unstable(node)], 0) @ coefficients.T
     np.testing.assert_allclose(total, values[-1] @ C.T, rtol=1e-9, atol=1e-9)
+
+
+def test_the_kink_is_a_vertex_too() -> None:
+    """relu(x) on [-1, 1] is 0 at x = 0, which multipliers between 0 and 1 must not overlook."""
+    network = Network(
+        (
+            InputNode((1,)),
+            AffineNode(((0, Dense(np.array([[1.0]]))),), np.zeros(1), (1,)),
+            ReluNode(1, (1,)),
+            AffineNode(((2, Dense(np.array([[1.0]]))),), np.zeros(1), (1,)),
+        ),
+        b"",
+        "",
+    )
+    region = Region.box([-1], [1])
+    enclosure = backward_bounds(network, region)
+    for multiplier in (0.0, 0.3, 0.5, 1.0):
+        bound = lower_bounds(network, region, enclosure, [[1.0]], multipliers={2: [[multiplier]]})[0]
+        assert bound <= 0
+        assert bound == pytest.approx(-multiplier, abs=1e-9)
