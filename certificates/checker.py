@@ -18,16 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certificates.document import BoxSplit, Certificate, Claim, PhaseSplit, Tree, read
-from certificates.enclosure import Cell, enclose, lower_bounds
+from certificates.enclosure import Boxes, Cell, enclose, lower_bounds
 from certificates.errors import CertificateError
 from networks.exact import enclose as enclose_exactly
 from networks.graph import Network, ReluNode
+from networks.onnx_model import parse
 from networks.property import Clause
 from networks.region import Region
 
 __all__ = ["Report", "check"]
 
 Array = NDArray[np.float64]
+
+# Operators that round as the affine maps and ReLUs they are read as, or not at all.
+_PLAIN = frozenset(
+    "Add Concat Constant Conv Flatten Gemm Identity MatMul Relu Reshape Slice Squeeze Sub Transpose Unsqueeze".split()
+)
 
 # Boxes that are enclosed together; more would leave the cache.
 _BATCH = 32
@@ -85,13 +91,18 @@ def check(data: bytes, network: Network, *, semantics: str = "real") -> Report:
         )
         raise CertificateError(msg)
     _check_fit(certificate, network)
+    if semantics == "float32":
+        _check_plain(network)
     cases = certificate.query.cases
     tally = _Tally()
+    enclosures = _Enclosures(network, float32=semantics == "float32")
     proven: list[set[int]] = [set() for _ in cases]
     reason = ""
     for number, tree in enumerate(certificate.trees):
         region, prop = cases[tree.case]
-        reason = reason or _check_tree(tree, f"tree {number}", network, region, prop.clauses, tally, semantics)
+        reason = _check_tree(tree, f"tree {number}", network, region, prop.clauses, tally, enclosures)
+        if reason:
+            break
         proven[tree.case] |= _covered(tree)
     for number, (_, prop) in enumerate(cases):
         missing = [clause.label for i, clause in enumerate(prop.clauses) if i not in proven[number]]
@@ -116,6 +127,21 @@ class _Tally:
     weakest: float = np.inf
 
 
+class _Enclosures:
+    """Bounds of batches of boxes; the last ones are remembered, for trees that split no box share their only one."""
+
+    def __init__(self, network: Network, *, float32: bool) -> None:
+        self._network = network
+        self._float32 = float32
+        self._last: Boxes | None = None
+
+    def of(self, lower: Array, upper: Array) -> Boxes:
+        last = self._last
+        if last is None or not (np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)):
+            last = self._last = enclose(self._network, lower, upper, float32=self._float32)
+        return last
+
+
 def _check_fit(certificate: Certificate, network: Network) -> None:
     for region, prop in certificate.query.cases:
         if region.inputs != network.inputs:
@@ -128,6 +154,15 @@ def _check_fit(certificate: Certificate, network: Network) -> None:
             if network.stripped and not all(row.compares_two_outputs for row in clause.rows):
                 msg = f"the network ends with {network.stripped}: only comparisons of two outputs can be proven"
                 raise CertificateError(msg)
+
+
+def _check_plain(network: Network) -> None:
+    """Refuses networks whose inference rounds elsewhere than in the affine maps that were read."""
+    operators = {node.op_type for node in parse(network.model).graph.node}
+    if network.notes or operators - _PLAIN:
+        why = network.notes[0] if network.notes else f"operator {min(operators - _PLAIN)}"
+        msg = f"float32 inference of this network is not covered: {why}; check without float32"
+        raise CertificateError(msg)
 
 
 @dataclass(eq=False)
@@ -147,12 +182,12 @@ def _check_tree(
     region: Region,
     clauses: tuple[Clause, ...],
     tally: _Tally,
-    semantics: str,
+    enclosures: _Enclosures,
 ) -> str:
     """Checks every claim of a tree; returns why one fails, else ""."""
     frames = _frames(tree, name, network, region)
     while batch := list(itertools.islice(frames, _BATCH)):
-        reason = _check_frames(batch, name, network, clauses, tally, semantics)
+        reason = _check_frames(batch, name, network, clauses, tally, enclosures)
         if reason:
             return reason
     return ""
@@ -179,8 +214,8 @@ def _frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator
                 msg = f"{name} splits neuron {split.neuron} of node {split.node}, which is no ReLU of the network"
                 raise CertificateError(msg)
             frame.open += 2
-            for sign in (-1, 1):
-                pending.append((lower, upper, frame, (*phases, (split.node, split.neuron, sign))))
+            signs = [(*phases, (split.node, split.neuron, sign)) for sign in (-1, 1)]
+            pending.extend((lower, upper, frame, chosen) for chosen in signs)
         elif isinstance(split, BoxSplit):
             j = split.entry
             if j >= network.inputs or not lower[j] <= split.at <= upper[j]:
@@ -235,10 +270,10 @@ def _check_frames(
     network: Network,
     clauses: tuple[Clause, ...],
     tally: _Tally,
-    semantics: str,
+    enclosures: _Enclosures,
 ) -> str:
     lower, upper = np.stack([f.lower for f in frames]), np.stack([f.upper for f in frames])
-    bounds = enclose(network, lower, upper, float32=semantics == "float32")
+    bounds = enclosures.of(lower, upper)
     tasks = [(b, *task) for b, frame in enumerate(frames) for task in frame.tasks]
     forms = [_form(claim, clauses[claim.clause], network.outputs) for _, _, claim, _ in tasks]
     box = np.array([b for b, _, _, _ in tasks])

@@ -44,8 +44,9 @@ FORMAT = "netproof-certificate"
 KINDS = ("slopes", "rows")
 
 MAX_FILE = 256 * 2**20
-MAX_MANIFEST = 256 * 2**20
-MAX_ARRAYS = 1024 * 2**20
+MAX_MANIFEST = 32 * 2**20
+MAX_ARRAYS = 256 * 2**20
+_FILE = re.compile(r"manifest\.json|multipliers\.npz")
 _ARRAY = re.compile(r"tree\d{1,9}\.(columns|slopes|rows)\.npy")
 _HEX = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-]\d{1,4}")
 _QUOTIENT = re.compile(r"-?\d{1,4000}(/\d{1,4000})?")
@@ -147,7 +148,7 @@ def write(certificate: Certificate) -> bytes:
                 if len(tree.columns):
                     for name in ("columns", *KINDS):
                         buffer = io.BytesIO()
-                        npy.write_array(buffer, getattr(tree, name), allow_pickle=False)
+                        npy.write_array(buffer, np.ascontiguousarray(getattr(tree, name)), (1, 0), allow_pickle=False)
                         _add(inner, f"tree{i}.{name}.npy", buffer.getvalue())
         if any(len(tree.columns) for tree in certificate.trees):
             _add(archive, "multipliers.npz", arrays.getvalue())
@@ -207,21 +208,24 @@ def read(data: bytes) -> Certificate:
         msg = f"the certificate has {len(data)} bytes, more than the {MAX_FILE} that are read"
         raise CertificateError(msg)
     try:
-        files = _files(data, {"manifest.json": MAX_MANIFEST, "multipliers.npz": MAX_ARRAYS})
-        if "manifest.json" not in files:
-            msg = "the archive holds no manifest.json, so it is not a certificate"
+        files = _files(data, _FILE, MAX_MANIFEST + MAX_ARRAYS)
+        text = files.get("manifest.json", b"")
+        if not 0 < len(text) <= MAX_MANIFEST:
+            msg = f"a certificate holds a manifest.json of at most {MAX_MANIFEST} bytes, this one has {len(text)}"
             raise CertificateError(msg)
-        manifest = json.loads(files["manifest.json"], parse_constant=_refuse_constant)
-        return _Reader(manifest, _arrays(files.get("multipliers.npz"))).certificate()
+        manifest = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        packed = _files(files["multipliers.npz"], _ARRAY, MAX_ARRAYS) if "multipliers.npz" in files else {}
+        arrays = {name.removesuffix(".npy"): _array(name, content) for name, content in packed.items()}
+        return _Reader(manifest, arrays).certificate()
     except CertificateError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         msg = f"this is not a certificate, or it is damaged or truncated: {error}"
         raise CertificateError(msg) from error
     except InputError as error:
         msg = f"the certificate states no query that can be asked: {error}"
         raise CertificateError(msg) from error
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         msg = f"the certificate is malformed: {type(error).__name__}: {error}"
         raise CertificateError(msg) from error
 
@@ -231,75 +235,65 @@ def _refuse_constant(name: str) -> float:
     raise CertificateError(msg)
 
 
-def _files(data: bytes, limits: dict[str, int]) -> dict[str, bytes]:
-    """The archive's files, none larger than its limit, whatever the archive says about its size."""
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    _require(len(out) == len(pairs), "each key once", [key for key, _ in pairs])
+    return out
+
+
+def _files(data: bytes, names: re.Pattern[str], limit: int) -> dict[str, bytes]:
+    """The files of a zip archive, together at most ``limit`` bytes, whatever the archive says about their sizes."""
     out: dict[str, bytes] = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for entry in archive.infolist():
-            limit = limits.get(entry.filename)
-            if limit is None or entry.filename in out:
-                msg = f"the archive holds an unknown or repeated file {entry.filename!r}"
+            name = entry.filename
+            plain = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not entry.flag_bits & 1
+            if not names.fullmatch(name) or name in out or not plain:
+                msg = f"the archive holds an unknown, repeated or encrypted file {name!r}"
                 raise CertificateError(msg)
             with archive.open(entry) as stream:
-                out[entry.filename] = stream.read(limit + 1)
-            if len(out[entry.filename]) > limit:
-                msg = f"{entry.filename} is larger than the {limit} bytes that are read"
+                out[name] = stream.read(limit + 1)
+            limit -= len(out[name])
+            if limit < 0:
+                msg = f"the certificate unpacks to more than the {MAX_MANIFEST} + {MAX_ARRAYS} bytes that are read"
                 raise CertificateError(msg)
     return out
 
 
-def _arrays(data: bytes | None) -> dict[str, NDArray[Any]]:
-    """The arrays of a .npz file, without pickles; together at most `MAX_ARRAYS` bytes."""
-    if data is None:
-        return {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = archive.namelist()
-    out: dict[str, NDArray[Any]] = {}
-    left = MAX_ARRAYS
-    unknown = [name for name in names if not _ARRAY.fullmatch(name)]
-    if unknown or len(set(names)) < len(names):
-        msg = f"multipliers.npz holds unknown or repeated arrays, such as {(unknown or names)[0]!r}"
+def _array(name: str, data: bytes) -> NDArray[Any]:
+    """The array of an .npy file of format 1.0, which must hold exactly what its header says; no pickles."""
+    stream = io.BytesIO(data)
+    _require(npy.read_magic(stream) == (1, 0), "an array in .npy format 1.0", name)
+    shape, fortran, dtype = npy.read_array_header_1_0(stream)
+    content = stream.read()
+    known = dtype in (np.float32, np.float64, np.int64) and dtype.isnative and not fortran
+    _require(known, "a float32, float64 or int64 array in C order", name)
+    _require(math.prod(shape) * dtype.itemsize == len(content), f"{shape} numbers in {name}", len(content))
+    array = np.frombuffer(content, dtype).reshape(shape)
+    _require(bool(np.isfinite(array).all()), "finite numbers", name)
+    return array
+
+
+def _require(holds: bool, expected: str, found: Any) -> None:
+    if not holds:
+        msg = f"the certificate is malformed: expected {expected}, got {repr(found)[:80]}"
         raise CertificateError(msg)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for name in names:
-            with archive.open(name) as stream:
-                content = stream.read(left + 1)
-            left -= len(content)
-            if left < 0:
-                msg = f"multipliers.npz is larger than the {MAX_ARRAYS} bytes that are read"
-                raise CertificateError(msg)
-            array = npy.read_array(io.BytesIO(content), allow_pickle=False)
-            if array.dtype not in (np.float32, np.float64, np.int64) or not np.isfinite(array).all():
-                msg = f"{name} must hold finite float32, float64 or int64 numbers"
-                raise CertificateError(msg)
-            out[name.removesuffix(".npy")] = array
-    return out
-
-
-def _fail(what: str, value: Any) -> CertificateError:
-    shown = repr(value)
-    return CertificateError(f"the certificate is malformed: expected {what}, got {shown[:80]}")
 
 
 def _integer(value: Any, what: str) -> int:
-    if type(value) is not int or value < 0:
-        raise _fail(what, value)
-    return value
+    _require(type(value) is int and value >= 0, what, value)
+    return int(value)
 
 
 def _exact(text: Any) -> Fraction:
-    if isinstance(text, str):
-        if _HEX.fullmatch(text) and math.isfinite(number := float.fromhex(text)):
-            return Fraction(number)
-        if _QUOTIENT.fullmatch(text):
-            return Fraction(text)
-    raise _fail("a hexadecimal float or a quotient of integers", text)
+    if isinstance(text, str) and _QUOTIENT.fullmatch(text):
+        return Fraction(text)
+    return Fraction(_float(text))
 
 
 def _float(text: Any) -> float:
-    if isinstance(text, str) and _HEX.fullmatch(text) and math.isfinite(number := float.fromhex(text)):
-        return number
-    raise _fail("a hexadecimal float", text)
+    _require(isinstance(text, str) and _HEX.fullmatch(text) is not None, "a finite hexadecimal float", text)
+    return float.fromhex(text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,18 +309,16 @@ class _Reader:
         if m.get("version") != VERSION:
             msg = f"the certificate has format version {m.get('version')!r}; this checker reads version {VERSION}"
             raise CertificateError(msg)
-        if set(m) != {"format", "version", "network", "cases", "trees"}:
-            raise _fail("format, version, network, cases and trees", sorted(m))
-        if not isinstance(m["network"], str) or not re.fullmatch("[0-9a-f]{64}", m["network"]):
-            raise _fail("the network's sha256", m["network"])
+        keys = ["cases", "format", "network", "trees", "version"]
+        _require(sorted(m) == keys, f"the keys {keys}", sorted(m))
+        sha256 = m["network"]
+        _require(isinstance(sha256, str) and bool(re.fullmatch("[0-9a-f]{64}", sha256)), "the network's sha256", sha256)
         cases = tuple(self._case(case) for case in m["cases"])
-        if not cases:
-            raise _fail("at least one case", m["cases"])
+        _require(len(cases) > 0, "at least one case", m["cases"])
         trees = tuple(self._tree(i, tree, cases) for i, tree in enumerate(m["trees"]))
         used = {f"tree{i}.{name}" for i in range(len(trees)) for name in ("columns", *KINDS)}
-        if not set(self.arrays) <= used:
-            raise _fail("arrays of the trees only", sorted(set(self.arrays) - used))
-        return Certificate(m["network"], Query(cases), trees)
+        _require(set(self.arrays) <= used, "arrays of the trees only", sorted(set(self.arrays) - used))
+        return Certificate(sha256, Query(cases), trees)
 
     @staticmethod
     def _case(case: Any) -> tuple[Region, Property]:
@@ -336,26 +328,24 @@ class _Reader:
             rows, most = [], 0
             for row in clause["rows"]:
                 pairs = tuple((_integer(i, "an output's index"), _exact(c)) for i, c in row["coefficients"])
-                if len({i for i, _ in pairs}) < len(pairs):
-                    raise _fail("each output once", row["coefficients"])
+                _require(len({i for i, _ in pairs}) == len(pairs), "each output once", row["coefficients"])
                 rows.append(Row(pairs, _exact(row["offset"])))
                 most = max([most, *(i + 1 for i, _ in pairs)])
-            if most > 2**24:
-                raise _fail("an output's index", most)
+            _require(most <= 2**24, "an output's index", most)
             clauses.append(Clause(tuple(rows), most, str(clause["label"])))
         return region, Property(tuple(clauses))
 
     def _tree(self, index: int, tree: Any, cases: tuple[tuple[Region, Property], ...]) -> Tree:
         case = _integer(tree["case"], "the index of a case")
-        if case >= len(cases):
-            raise _fail(f"the index of one of {len(cases)} cases", case)
+        _require(case < len(cases), f"the index of one of {len(cases)} cases", case)
         empty = Tree(case, ())
         columns, slopes, rows = (self.arrays.get(f"tree{index}.{n}", getattr(empty, n)) for n in ("columns", *KINDS))
         k = len(columns)
-        if columns.dtype != np.int64 or columns.shape != (k, 2) or len(set(map(tuple, columns.tolist()))) < k:
-            raise _fail("columns of shape (K, 2), each once", columns.shape)
-        if slopes.shape[1:] != (2, k) or rows.shape[1:] != (k,) or np.int64 in (slopes.dtype, rows.dtype):
-            raise _fail(f"multipliers for {k} columns", (slopes.shape, rows.shape))
+        _require(columns.dtype == np.int64 and columns.shape == (k, 2), "columns of shape (K, 2)", columns.shape)
+        _require(len(set(map(tuple, columns.tolist()))) == k, "each column once", index)
+        shapes = (slopes.shape[1:], rows.shape[1:])
+        _require(shapes == ((2, k), (k,)), f"multipliers for {k} columns", shapes)
+        _require(np.int64 not in (slopes.dtype, rows.dtype), "multipliers of a floating type", index)
         lines = {"slopes": len(slopes), "rows": len(rows)}
         sizes = [len(clause.rows) for clause in cases[case][1].clauses]
         nodes = tuple(self._node(node, sizes, lines) for node in tree["nodes"])
@@ -367,20 +357,20 @@ class _Reader:
         for number, texts, supplied in node[0]:
             clause = _integer(number, "the index of a clause")
             weights = tuple(map(_float, texts))
-            if clause >= len(sizes) or len(weights) != sizes[clause] or min(weights) < 0:
-                raise _fail("a clause's index and a nonnegative weight for each of its rows", [number, texts])
+            _require(clause < len(sizes), "the index of a clause", clause)
+            _require(len(weights) == sizes[clause], f"{sizes[clause]} weights", len(weights))
+            _require(min(weights) >= 0, "nonnegative weights", texts)
             multipliers = None
             if supplied:
                 kind, line = supplied
-                if kind not in KINDS or _integer(line, "a line of multipliers") >= lines[kind]:
-                    raise _fail("a kind and a line of the multipliers that are stored", supplied)
+                stored = kind in KINDS and _integer(line, "a line of multipliers") < lines[kind]
+                _require(stored, "a kind and a line of the multipliers that are stored", supplied)
                 multipliers = (kind, line)
             claims.append(Claim(clause, weights, multipliers))
         if len(node) == 1:
             return Node(tuple(claims))
         kind, first, second = node[1]
-        if len(node) != 2 or kind not in ("box", "cut", "relu"):
-            raise _fail("claims and at most one split: box, cut or relu", node[1:])
+        _require(len(node) == 2 and kind in ("box", "cut", "relu"), "at most one split: box, cut or relu", node[1:])
         if kind == "relu":
             return Node(tuple(claims), PhaseSplit(_integer(first, "a node"), _integer(second, "a neuron")))
         return Node(tuple(claims), BoxSplit(_integer(first, "an input's index"), _float(second), kind == "cut"))

@@ -8,10 +8,10 @@ the value of some node, and for **any** row vectors Λ on the pre-activations,
 where A is the row vector that has arrived at the node: an affine node passes ``A L_i`` on to its parents, a ReLU passes
 Λ. The inner minimum is that of a piecewise linear function on [l, u], so the inequality needs nothing of Λ.
 
-Soundness. What rounds is A L_i, the products at vertices and the sums. An entry of fl(A L) is off by at most γ_n |A||L|,
-so by at most γ_n |A|·(|L| M) in the bound, where M bounds the magnitude of the parents' values; the sums are charged
-likewise. γ_n = (n + 16)·2⁻⁵², twice what round-to-nearest needs, for any order of summation. NaN and overflow become −∞,
-which claims nothing. Trusted: NumPy's matrix products are sums of products in IEEE float64.
+Soundness. What rounds is A L_i, the products at vertices and the sums. An entry of fl(A L) is off by at most
+γ_n |A||L|, so by at most γ_n |A|·(|L| M) in the bound, where M bounds the magnitude of the parents' values; the sums
+are charged likewise. γ_n = (n + 16)·2⁻⁵² is twice what round-to-nearest needs, for any order of summation. NaN and
+overflow become −∞, which claims nothing. Trusted: NumPy's matrix products are sums of products in IEEE float64.
 
 Float32 inference. With ``float32`` the bounds hold for what float32 arithmetic computes, in any order of summation:
 there z = W h + b + e with |e| ≤ γ³²_n (|W||h| + |b|) + n·2⁻¹²⁵, and Λ·e is charged with everything else.
@@ -144,7 +144,8 @@ def _neuron_bounds(
         part = slice(begin, begin + step)
         which, where = np.tile(neuron[part], 2), np.tile(box[part], 2)
         signs = np.repeat([1.0, -1.0], len(neuron[part]))
-        total, charge, pending = np.zeros(len(which)), np.zeros(len(which)), {}
+        total, charge = np.zeros(len(which)), np.zeros(len(which))
+        pending: dict[int, Array] = {}
         if isinstance(node, AffineNode):
             n = _summands(node)
             gamma32, tiny32 = _float32(n, bounds)
@@ -191,7 +192,8 @@ def _backward(
 
     def dot(node: int, A: Array) -> Array:
         M = bounds.magnitude[node]
-        return np.abs(A) @ M[0] if len(M) == 1 else (np.abs(A) * M[box]).sum(-1)
+        total: Array = np.abs(A) @ M[0] if len(M) == 1 else (np.abs(A) * M[box]).sum(-1)
+        return total
 
     def push(parent: int, A: Array) -> Array | float:
         """Adds A to what is pending at ``parent``; returns the charge for that addition."""
@@ -285,5 +287,5 @@ def _float32(n: int, bounds: Boxes) -> tuple[float, float]:
     """Relative and absolute error of a sum of n products in float32, in any order, with or without fused products."""
     if not bounds.float32:
         return 0.0, 0.0
-    part = (n + 2) * 2.0**-24
-    return (part / (1 - part) if part < 0.5 else np.inf), (n + 2) * 2.0**-125
+    part = (n + 4) * 2.0**-24
+    return (part / (1 - part) if part < 0.5 else np.inf), (n + 4) * 2.0**-125

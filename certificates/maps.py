@@ -51,7 +51,7 @@ def terms(linear: LinearMap) -> int:
             return max(linear.in_features, linear.out_features)
         case Gather():
             return int(np.bincount(linear.indices + 1).max(initial=1))
-    return max(linear.weight.shape[:2]) * math.prod(linear.weight.shape[2:])
+    return int(max(linear.weight.shape[:2]) * math.prod(linear.weight.shape[2:]))
 
 
 def _scatter(linear: Gather, A: Array) -> Array:
