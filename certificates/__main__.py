@@ -20,9 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("certificate", help="the certificate file")
     parser.add_argument("network", help="the ONNX file that it is about (also .onnx.gz)")
     parser.add_argument("--float32", action="store_true", help="prove float32 inference too, in any summation order")
+    parser.add_argument("--exact", action="store_true", help="decide every claim in exact arithmetic")
     options = parser.parse_args(arguments)
     try:
-        report = check_files(options.certificate, options.network, float32=options.float32)
+        report = check_files(options.certificate, options.network, float32=options.float32, exact=options.exact)
     except (InputError, OSError) as error:
         print(f"bad input: {error}", file=sys.stderr)
         return 2

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from certificates.document import BoxSplit, Certificate, Claim, PhaseSplit, Tree, read
 from certificates.enclosure import Boxes, Cell, enclose, lower_bounds
 from certificates.errors import CertificateError
+from certificates.exact import exact_lower_bound
 from networks.exact import enclose as enclose_exactly
 from networks.graph import Network, ReluNode
 from networks.onnx_model import parse
@@ -31,9 +32,8 @@ __all__ = ["Report", "check"]
 Array = NDArray[np.float64]
 
 # Operators that round as the affine maps and ReLUs they are read as, or not at all.
-_PLAIN = frozenset(
-    "Add Concat Constant Conv Flatten Gemm Identity MatMul Relu Reshape Slice Squeeze Sub Transpose Unsqueeze".split()
-)
+_PLAIN = {"Add", "Concat", "Constant", "Conv", "Flatten", "Gemm", "Identity", "MatMul", "Relu", "Reshape", "Slice"}
+_PLAIN |= {"Squeeze", "Sub", "Transpose", "Unsqueeze"}
 
 # Boxes that are enclosed together; more would leave the cache.
 _BATCH = 32
@@ -49,6 +49,7 @@ class Report:
         semantics: "float32" if it proves float32 inference too, else "real".
         weakest: the smallest lower bound among the claims.
         claims: how many claims were checked.
+        exact: how many of them in exact arithmetic.
         clauses, regions, inputs: what the query is about.
         seconds: what checking took, reading included.
     """
@@ -58,6 +59,7 @@ class Report:
     semantics: str
     weakest: float
     claims: int
+    exact: int
     clauses: int
     regions: int
     inputs: int
@@ -65,19 +67,21 @@ class Report:
 
     def __str__(self) -> str:
         what = f"{self.clauses} clauses on {self.regions} region(s) of {self.inputs} inputs"
-        how = f"{self.claims} claims, weakest bound {self.weakest:.6g}, {self.seconds:.2f} s"
+        exact = f" ({self.exact} of them exactly)" if self.exact else ""
+        how = f"{self.claims} claims{exact}, weakest bound {self.weakest:.6g}, {self.seconds:.2f} s"
         if self.proven:
             return f"proven ({self.semantics}): no violation of {what}; {how}"
         return f"not proven: {self.reason}; {what}; {how}"
 
 
-def check(data: bytes, network: Network, *, semantics: str = "real") -> Report:
+def check(data: bytes, network: Network, *, semantics: str = "real", exact: bool = False) -> Report:
     """Checks the certificate ``data`` against ``network``.
 
     Args:
         data: the archive.
         network: what `networks.load_bytes` reads from the ONNX file.
         semantics: what to prove: "real", or "float32" for float32 inference in any order of summation.
+        exact: decide every claim in exact arithmetic, not only those that rounding leaves open; "real" only.
 
     Raises:
         CertificateError: the bytes are no certificate, or one about another network.
@@ -93,6 +97,7 @@ def check(data: bytes, network: Network, *, semantics: str = "real") -> Report:
     _check_fit(certificate, network)
     if semantics == "float32":
         _check_plain(network)
+        exact = False
     cases = certificate.query.cases
     tally = _Tally()
     enclosures = _Enclosures(network, float32=semantics == "float32")
@@ -100,7 +105,7 @@ def check(data: bytes, network: Network, *, semantics: str = "real") -> Report:
     reason = ""
     for number, tree in enumerate(certificate.trees):
         region, prop = cases[tree.case]
-        reason = _check_tree(tree, f"tree {number}", network, region, prop.clauses, tally, enclosures)
+        reason = _check_tree(tree, f"tree {number}", network, region, prop.clauses, tally, enclosures, exact=exact)
         if reason:
             break
         proven[tree.case] |= _covered(tree)
@@ -114,6 +119,7 @@ def check(data: bytes, network: Network, *, semantics: str = "real") -> Report:
         semantics,
         tally.weakest,
         tally.claims,
+        tally.exact,
         certificate.query.clauses,
         len(cases),
         network.inputs,
@@ -125,6 +131,7 @@ def check(data: bytes, network: Network, *, semantics: str = "real") -> Report:
 class _Tally:
     claims: int = 0
     weakest: float = np.inf
+    exact: int = 0
 
 
 class _Enclosures:
@@ -183,11 +190,13 @@ def _check_tree(
     clauses: tuple[Clause, ...],
     tally: _Tally,
     enclosures: _Enclosures,
+    *,
+    exact: bool,
 ) -> str:
     """Checks every claim of a tree; returns why one fails, else ""."""
     frames = _frames(tree, name, network, region)
     while batch := list(itertools.islice(frames, _BATCH)):
-        reason = _check_frames(batch, name, network, clauses, tally, enclosures)
+        reason = _check_frames(batch, name, network, clauses, tally, enclosures, exact=exact)
         if reason:
             return reason
     return ""
@@ -271,6 +280,8 @@ def _check_frames(
     clauses: tuple[Clause, ...],
     tally: _Tally,
     enclosures: _Enclosures,
+    *,
+    exact: bool,
 ) -> str:
     lower, upper = np.stack([f.lower for f in frames]), np.stack([f.upper for f in frames])
     bounds = enclosures.of(lower, upper)
@@ -278,13 +289,20 @@ def _check_frames(
     forms = [_form(claim, clauses[claim.clause], network.outputs) for _, _, claim, _ in tasks]
     box = np.array([b for b, _, _, _ in tasks])
     cells = [cell for _, _, _, cell in tasks]
-    value = lower_bounds(network, bounds, np.stack([c for c, _, _ in forms]), box, cells)
+    value, given_up = lower_bounds(network, bounds, np.stack([c for c, _, _ in forms]), box, cells)
     offset = np.array([d for _, d, _ in forms])
     error = np.stack([e for _, _, e in forms])
     with np.errstate(invalid="ignore"):
         charge = np.where(error > 0, error * bounds.magnitude[-1][box], 0).sum(-1) * (1 + 2.0**-20)
         value = value + offset - charge - 2.0**-50 * (np.abs(value) + np.abs(offset) + charge)
     value = np.where(np.isnan(value), -np.inf, value)
+    if exact or not bounds.float32:
+        for r in np.flatnonzero(exact | ((value <= 0) & (value + 2 * given_up > 0))).tolist():
+            C, d, e = forms[r]
+            found = exact_lower_bound(network, bounds, C, int(box[r]), cells[r]) if not e.any() else None
+            if found is not None:
+                value[r] = enclose_exactly([found + Fraction(d)])[0][0]
+                tally.exact += 1
     tally.claims += len(tasks)
     tally.weakest = min(tally.weakest, float(value.min()))
     worst = int(value.argmin())

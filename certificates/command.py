@@ -12,7 +12,7 @@ from networks.onnx_reader import load_bytes
 __all__ = ["check_files"]
 
 
-def check_files(certificate: str | Path, network: str | Path, *, float32: bool = False) -> Report:
+def check_files(certificate: str | Path, network: str | Path, *, float32: bool = False, exact: bool = False) -> Report:
     """Checks the certificate in one file against the network in another; see `certificates.check`.
 
     The network is not compared with ONNX Runtime, which the checker does without: that belongs to verifying.
@@ -20,4 +20,4 @@ def check_files(certificate: str | Path, network: str | Path, *, float32: bool =
     with Path(certificate).open("rb") as file:
         data = file.read(MAX_FILE + 1)
     model = load_bytes(read_bytes(network), Path(network).name, compare=False)
-    return check(data, model, semantics="float32" if float32 else "real")
+    return check(data, model, semantics="float32" if float32 else "real", exact=exact)

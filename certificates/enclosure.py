@@ -29,7 +29,7 @@ from certificates.maps import adjoint, rows, terms
 from networks.evaluation import apply
 from networks.graph import AffineNode, Identity, Network, ReluNode, Scale
 
-__all__ = ["Boxes", "Cell", "enclose", "lower_bounds"]
+__all__ = ["Boxes", "Cell", "choose", "default", "enclose", "lower_bounds", "supplied"]
 
 Array = NDArray[np.float64]
 
@@ -158,23 +158,28 @@ def _neuron_bounds(
             unit = np.zeros((len(which), node.features))
             unit[np.arange(len(which)), which] = signs
             pending[index] = unit
-        value = _backward(network, bounds, pending, where, total, charge)
+        value, _ = _backward(network, bounds, pending, where, total, charge)
         half = len(neuron[part])
         least[part], most[part] = value[:half], -value[half:]
     return least, most
 
 
 @np.errstate(all="ignore")
-def lower_bounds(network: Network, bounds: Boxes, C: Array, box: NDArray[np.intp], cells: Sequence[Cell]) -> Array:
-    """Rigorous lower bounds of ``C[r] · output`` on ``cells[r]``, which lies in box ``box[r]``; −∞ claims nothing."""
+def lower_bounds(
+    network: Network, bounds: Boxes, C: Array, box: NDArray[np.intp], cells: Sequence[Cell]
+) -> tuple[Array, Array]:
+    """Rigorous lower bounds of ``C[r] · output`` on ``cells[r]``, which lies in box ``box[r]``; −∞ claims nothing.
+
+    The second array says how much of each was given up to rounding: exact arithmetic gains at most twice that.
+    """
     step = max(1, _ENTRIES // max(node.features for node in network.nodes))
-    out = [np.empty(0)]
+    out = [(np.empty(0), np.empty(0))]
     for begin in range(0, len(C), step):
         part = slice(begin, begin + step)
         zero = np.zeros(len(C[part]))
         pending = {len(network.nodes) - 1: C[part]}
         out.append(_backward(network, bounds, pending, box[part], zero, zero, cells[part]))
-    return np.concatenate(out)
+    return np.concatenate([value for value, _ in out]), np.concatenate([charge for _, charge in out])
 
 
 def _backward(
@@ -185,7 +190,7 @@ def _backward(
     total: Array,
     charge: Array,
     cells: Sequence[Cell] = (),
-) -> Array:
+) -> tuple[Array, Array]:
     """The formula from the coefficients ``pending``; ``total`` and ``charge`` are what has been collected so far."""
     sums = len(network.nodes) + 8
     last = max(pending, default=0)
@@ -220,10 +225,10 @@ def _backward(
             assert isinstance(node, ReluNode)
             low, high = bounds.pre_lower[index][box], bounds.pre_upper[index][box]
             for r, cell in enumerate(cells):
-                _choose(low[r], high[r], cell, index)
-            L = _default(A, low, high)
+                choose(low[r], high[r], cell, index)
+            L = default(A, low, high)
             for r, cell in enumerate(cells):
-                _supplied(L[r], A[r], low[r], high[r], cell, index)
+                supplied(L[r], A[r], low[r], high[r], cell, index)
             value = np.minimum(A * np.maximum(low, 0) - L * low, A * np.maximum(high, 0) - L * high)
             value = np.where((low < 0) & (high > 0), np.minimum(value, 0), value)
             # There the inner minimum is exactly 0, and the products above cancel exactly.
@@ -239,10 +244,10 @@ def _backward(
     low = np.stack([cell.lower for cell in cells]) if cells else bounds.lower[box]
     high = np.stack([cell.upper for cell in cells]) if cells else bounds.upper[box]
     value = total - charge + np.minimum(A * low, A * high).sum(-1)
-    return np.where(np.isfinite(value), value, -np.inf)
+    return np.where(np.isfinite(value), value, -np.inf), charge
 
 
-def _choose(low: Array, high: Array, cell: Cell, index: int) -> None:
+def choose(low: Array, high: Array, cell: Cell, index: int) -> None:
     """Replaces l or u by 0 where the cell chooses a sign."""
     for node, neuron, sign in cell.phases:
         if node == index:
@@ -252,14 +257,14 @@ def _choose(low: Array, high: Array, cell: Cell, index: int) -> None:
                 high[neuron] = min(high[neuron], 0.0)
 
 
-def _default(A: Array, low: Array, high: Array) -> Array:
+def default(A: Array, low: Array, high: Array) -> Array:
     """The default Λ: A where l ≥ 0, 0 where u ≤ 0; else A·u/(u − l) where A < 0, and A or 0 where A > 0."""
     below = np.where(np.isfinite(high - low), high / (high - low), 0.0)
     open_slope = np.where(A > 0, (high > -low).astype(np.float64), below)
     return A * np.where(low >= 0, 1.0, np.where(high <= 0, 0.0, open_slope))
 
 
-def _supplied(L: Array, A: Array, low: Array, high: Array, cell: Cell, index: int) -> None:
+def supplied(L: Array, A: Array, low: Array, high: Array, cell: Cell, index: int) -> None:
     """Replaces the default Λ by what the certificate supplies at the cell's columns."""
     columns = cell.columns.get(index)
     if columns is None or cell.kind == "none":

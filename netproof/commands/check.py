@@ -18,14 +18,19 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("certificate", type=FILE)
 @click.argument("network", type=FILE)
 @click.option("--float32", is_flag=True, help="Prove float32 inference too, in any order of summation.")
-def check(*, certificate: Path, network: Path, float32: bool) -> int:
+@click.option("--exact", is_flag=True, help="Decide every claim in exact arithmetic, not only the close ones.")
+def check(*, certificate: Path, network: Path, float32: bool, exact: bool) -> int:
     """Check that CERTIFICATE proves its query about NETWORK (ONNX, also .onnx.gz).
 
     The checker reads both files itself and computes every bound anew, with NumPy alone; it trusts neither the prover
     nor a solver.
     """
+    if float32 and exact:
+        msg = "--exact decides over the reals; give either --float32 or --exact"
+        raise click.UsageError(msg)
+
     from certificates.command import check_files
 
-    report = check_files(certificate, network, float32=float32)
+    report = check_files(certificate, network, float32=float32, exact=exact)
     click.echo(str(report))
     return 0 if report.proven else 1

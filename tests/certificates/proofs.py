@@ -12,7 +12,7 @@ import numpy as np
 import networks
 from certificates import Certificate, Claim, Node, Tree, write
 from networks import Network, Property, Query, Region
-from solver import Budget, Engine, Options, verify
+from solver import Budget, Engine, Options, Trust, verify
 from tests.random_networks import dense_model
 
 
@@ -25,21 +25,26 @@ def root_certificate(network: Network, query: Query) -> bytes:
     return write(Certificate(network.sha256, query, tuple(trees)))
 
 
+#: Seed, widths, radius and engine of queries whose proofs have the shape that the name says.
+_QUERIES = {
+    "root": (1, (6, 8, 3), "0.01", Engine.BOUNDS),
+    "boxes": (1, (2, 12, 12, 3), "0.4", Engine.BAB),
+    "phases": (1, (20, 12, 12, 3), "0.2", Engine.BAB),
+}
+
+
 @functools.cache
 def proven(kind: str) -> tuple[Network, bytes]:
     """A network and an accepted certificate whose trees split boxes ("boxes") or ReLUs ("phases"), or not ("root")."""
-    widths = {"boxes": (2, 12, 12, 3), "phases": (20, 12, 12, 3), "root": (6, 8, 3)}[kind]
-    for seed in range(100):
-        network = networks.load_bytes(dense_model(seed, widths))
-        center = np.random.default_rng(seed).uniform(-1, 1, widths[0]).astype(np.float32)
-        label = int(networks.evaluate(network, center[None])[0].argmax())
-        for epsilon in ("0.4", "0.2", "0.1", "0.05", "0.02"):
-            query = Query.single(Region.linf_ball(center, epsilon), Property.classification(label, 3))
-            options = Options(Engine.BOUNDS if kind == "root" else Engine.BAB, certificate=True)
-            verdict = verify(network, query, options=options, budget=Budget(5, 1))
-            if verdict.certificate is not None and (kind == "root" or len(verdict.certificate) > 1200):
-                return network, verdict.certificate
-    raise AssertionError
+    seed, widths, epsilon, engine = _QUERIES[kind]
+    network = networks.load_bytes(dense_model(seed, widths))
+    center = np.random.default_rng(seed).uniform(-1, 1, widths[0]).astype(np.float32)
+    label = int(networks.evaluate(network, center[None])[0].argmax())
+    query = Query.single(Region.linf_ball(center, epsilon), Property.classification(label, 3))
+    verdict = verify(network, query, options=Options(engine, certificate=True), budget=Budget(60, 1))
+    assert verdict.trust is Trust.CERTIFIED, verdict
+    assert verdict.certificate is not None
+    return network, verdict.certificate
 
 
 def unpack(data: bytes) -> tuple[dict, dict[str, np.ndarray]]:
