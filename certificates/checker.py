@@ -155,8 +155,8 @@ def _check_fit(certificate: Certificate, network: Network) -> None:
             msg = f"the certificate's region has {region.inputs} inputs, but the network has {network.inputs}"
             raise CertificateError(msg)
         for clause in prop.clauses:
-            if clause.outputs > network.outputs:
-                msg = f"clause {clause.label!r} is about output {clause.outputs - 1}, which the network does not have"
+            if clause.outputs != network.outputs:
+                msg = f"the certificate is about {clause.outputs} outputs, but the network has {network.outputs}"
                 raise CertificateError(msg)
             if network.stripped and not all(row.compares_two_outputs for row in clause.rows):
                 msg = f"the network ends with {network.stripped}: only comparisons of two outputs can be proven"

@@ -163,6 +163,7 @@ def _case(region: Region, prop: Property) -> dict[str, Any]:
     return {
         "lower": [_text(value) for value in region.exact_lower],
         "upper": [_text(value) for value in region.exact_upper],
+        "outputs": prop.clauses[0].outputs,
         "clauses": [
             {
                 "label": clause.label,
@@ -323,16 +324,15 @@ class _Reader:
     @staticmethod
     def _case(case: Any) -> tuple[Region, Property]:
         region = Region(tuple(map(_exact, case["lower"])), tuple(map(_exact, case["upper"])))
+        outputs = _integer(case["outputs"], "the number of outputs")
         clauses = []
         for clause in case["clauses"]:
-            rows, most = [], 0
+            rows = []
             for row in clause["rows"]:
                 pairs = tuple((_integer(i, "an output's index"), _exact(c)) for i, c in row["coefficients"])
                 _require(len({i for i, _ in pairs}) == len(pairs), "each output once", row["coefficients"])
                 rows.append(Row(pairs, _exact(row["offset"])))
-                most = max([most, *(i + 1 for i, _ in pairs)])
-            _require(most <= 2**24, "an output's index", most)
-            clauses.append(Clause(tuple(rows), most, str(clause["label"])))
+            clauses.append(Clause(tuple(rows), outputs, str(clause["label"])))
         return region, Property(tuple(clauses))
 
     def _tree(self, index: int, tree: Any, cases: tuple[tuple[Region, Property], ...]) -> Tree:

@@ -54,7 +54,9 @@ def cell_of(bounds: Boxes, rng: np.random.Generator, kind: str) -> Cell:
     return Cell(bounds.lower[0], bounds.upper[0], (), columns, kind, first, second)
 
 
-@pytest.mark.parametrize(("make", "seed", "kind"), list(itertools.product(MAKERS, range(3), ["none", "slopes", "rows"])))
+@pytest.mark.parametrize(
+    ("make", "seed", "kind"), list(itertools.product(MAKERS, range(3), ["none", "slopes", "rows"]))
+)
 def test_float_bound_below_exact_bound_below_every_margin(make, seed: int, kind: str) -> None:
     network = make(seed)
     rng = np.random.default_rng(seed)
@@ -206,7 +208,7 @@ def test_without_the_option_nothing_is_certified() -> None:
 
 
 def test_a_mip_solvers_word_is_not_certified() -> None:
-    network, data = proven("phases")
+    network, data = proven("root")
     query = read(data).query
     options = Options(Engine.MILP, certificate=True)
     verdict = verify(network, query, options=options, budget=Budget(60, 1))
