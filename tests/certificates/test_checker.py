@@ -76,6 +76,23 @@ def test_float_bound_below_exact_bound_below_every_margin(make, seed: int, kind:
         assert exact <= sum(Fraction(c) * v for c, v in zip(C[0].tolist(), y, strict=True))
 
 
+def test_without_charged_rounding_bounds_would_be_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enclosure, "_gamma", lambda _n: 0.0)
+    above = 0
+    for seed in range(20):
+        network = random_dense(seed)
+        rng = np.random.default_rng(seed)
+        lower = rng.uniform(-1, 1, network.inputs)
+        bounds = enclosure.enclose(network, lower[None], lower[None] + 0.3)
+        cell = cell_of(bounds, rng, "rows")
+        C = rng.normal(size=(1, network.outputs))
+        (value,), _ = enclosure.lower_bounds(network, bounds, C, np.array([0]), [cell])
+        exact = exact_lower_bound(network, bounds, C[0], 0, cell)
+        assert exact is not None
+        above += value > exact
+    assert above > 0
+
+
 @pytest.mark.parametrize(("make", "seed"), list(itertools.product(MAKERS, range(3))))
 def test_bounds_agree_with_the_provers(make, seed: int) -> None:
     network = make(seed)
