@@ -149,7 +149,8 @@ class Cells:
             with torch.no_grad():
                 alpha.clamp_(0, 1)
                 beta.clamp_(min=0)
-        return self.bound(C, phases, best_alpha, best_beta)
+        # What is kept of them is float32, so the bound is that of float32 multipliers.
+        return self.bound(C, phases, best_alpha.float().to(C.dtype), best_beta.float().to(C.dtype))
 
     def _pass(
         self,

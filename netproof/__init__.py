@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netproof.api import verify
+    from netproof.api import check, verify
     from netproof.client import Client
     from networks import Network, Property, Query, Region, load, read_vnnlib
     from networks.errors import InputError, NetproofError
@@ -33,6 +33,7 @@ __all__ = [
     "Region",
     "Verdict",
     "__version__",
+    "check",
     "load",
     "read_vnnlib",
     "verify",
@@ -50,6 +51,7 @@ _HOMES = {
     "Query": "networks",
     "Region": "networks",
     "Verdict": "solver",
+    "check": "netproof.api",
     "load": "networks",
     "read_vnnlib": "networks",
     "verify": "netproof.api",

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+import certificates
 import networks
 import solver
+from certificates import Report
 from networks import Network, Property, Query, Region
 from networks.errors import InputError, PropertyError, RegionError
 from networks.exact import Number
 from solver import Backend, Budget, Engine, Options, Progress, Verdict
 
-__all__ = ["ball_query", "verify"]
+__all__ = ["ball_query", "check", "verify"]
 
 
 def verify(
@@ -33,6 +35,7 @@ def verify(
     backend: Backend | str = Backend.AUTO,
     threads: int | None = None,
     seed: int = 0,
+    certificate: bool = False,
     progress: Callable[[Progress], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Verdict:
@@ -69,6 +72,7 @@ def verify(
         backend: MIP solver of the ``milp`` engine: ``auto``, ``highs`` or ``gurobi``.
         threads: CPU threads, by default one for each core.
         seed: of the attacks' randomness.
+        certificate: prove a robust verdict to the independent checker; ``Verdict.certificate`` is then the file.
         progress: called now and then with what is known so far.
         cancel: asked now and then; once it returns true, the verdict is ``unknown`` with the bounds so far.
 
@@ -89,8 +93,27 @@ def verify(
     else:
         query = ball_query(loaded, input, epsilon, label=label, norm=norm, targets=targets, domain=domain)
     budget = Budget(time_limit) if threads is None else Budget(time_limit, threads)
-    options = Options(Engine(engine), Backend(backend), seed)
+    options = Options(Engine(engine), Backend(backend), seed, certificate)
     return solver.verify(loaded, query, options=options, budget=budget, progress=progress, cancel=cancel)
+
+
+def check(
+    certificate: str | Path | bytes, network: str | Path | Network, *, float32: bool = False, exact: bool = False
+) -> Report:
+    """Check that a certificate proves its query about a network; ``str(report)`` says the result in one line.
+
+    Args:
+        certificate: the file, or its bytes.
+        network: the ONNX file, or what `netproof.load` returned.
+        float32: prove float32 inference in any order of summation, too.
+        exact: decide every claim in exact arithmetic.
+
+    Raises:
+        InputError: the files are not a certificate and its network.
+    """
+    data = certificate if isinstance(certificate, bytes) else Path(certificate).read_bytes()
+    loaded = network if isinstance(network, Network) else networks.load(network, compare=False)
+    return certificates.check(data, loaded, semantics="float32" if float32 else "real", exact=exact)
 
 
 def ball_query(

@@ -24,9 +24,11 @@ from torch import Tensor
 
 from bounds.linear import LinearBound, enclose, specification_bounds
 from bounds.program import Program
+from certificates import BoxSplit
 from networks.property import Clause
 from networks.region import Region
 from solver.attack import Attack, AttackResult, clause_margins
+from solver.certify import Branch, Record
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["SplitResult", "decide_by_input_split"]
@@ -72,14 +74,20 @@ class _Rows:
             torch.as_tensor([i for i, c in enumerate(clauses) for _ in c.rows]),
         )
 
+    def unit(self, row: int) -> list[float]:
+        """Weights of the rows of this row's clause: 1 for itself, 0 for the others."""
+        first, count = int((self.clause < self.clause[row]).sum()), int((self.clause == self.clause[row]).sum())
+        return [float(first + i == row) for i in range(count)]
+
 
 @dataclass(frozen=True, eq=False)
 class _Box:
-    """An open box: its end points, and which clauses are still open on it."""
+    """An open box: its end points, which clauses are still open on it, and the cell in the record if there is one."""
 
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     open: NDArray[np.bool_]
+    branch: Branch | None = None
 
 
 class _Pool:
@@ -115,6 +123,7 @@ def decide_by_input_split(
     *,
     stop: Callable[[], Reason | None],
     progress: Callable[[float, float, int, int], None],
+    record: Record | None = None,
 ) -> SplitResult:
     """Proves the clauses on the region, or finds a counterexample, or runs until ``stop``.
 
@@ -125,10 +134,13 @@ def decide_by_input_split(
         attack: confirms points where the network itself violates a clause; None if the region holds no float32 point.
         stop: asked between batches; a reason ends the search.
         progress: told (lower, upper, open boxes, boxes so far) after each batch.
+        record: notes the tree for a certificate.
     """
     rows = _Rows.of(clauses)
     pool = _Pool()
-    pool.put(-math.inf, _Box(region.lower, region.upper, np.ones(len(clauses), dtype=bool)))
+    pool.put(
+        -math.inf, _Box(region.lower, region.upper, np.ones(len(clauses), dtype=bool), record.root if record else None)
+    )
     proven = math.inf  # the weakest bound among closed boxes
     stuck = math.inf  # the weakest bound among boxes that are too small to halve
     upper = math.inf
@@ -142,7 +154,7 @@ def decide_by_input_split(
             return SplitResult(lower, upper, None, reason, boxes)
         batch = pool.take(_BATCH)
         boxes += len(batch)
-        bounded = _bound(program, rows, batch)
+        bounded = _bound(program, rows, batch, record)
         proven = min(proven, bounded.proven)
         left = np.flatnonzero(bounded.open.any(-1))
         if attack is not None and len(left):
@@ -150,13 +162,17 @@ def decide_by_input_split(
             upper = min(upper, outcome.upper)
             if outcome.counterexample is not None:
                 return SplitResult(lower, outcome.upper, outcome.counterexample, None, boxes)
-        for b in left:
+        for b in left.tolist():
             worst = float(bounded.value[b][bounded.open[b]].min())
-            halves = _halve(bounded.lower[b], bounded.upper[b], bounded.score[b])
+            entry, halves = _halve(bounded.lower[b], bounded.upper[b], bounded.score[b])
             if not halves:
                 stuck = min(stuck, worst)
-            for low, high in halves:
-                pool.put(worst, _Box(low, high, bounded.open[b]))
+                continue
+            branches: Sequence[Branch | None] = (None, None)
+            if record is not None and not record.full and (whole := bounded.branch[b]) is not None:
+                branches = record.split(whole, BoxSplit(entry, float(halves[1][0][entry])))
+            for (low, high), branch in zip(halves, branches, strict=True):
+                pool.put(worst, _Box(low, high, bounded.open[b], branch))
         progress(min(pool.weakest, proven, stuck), upper, len(pool), boxes)
     raise AssertionError
 
@@ -172,6 +188,7 @@ class _Bounded:
         proven: the weakest bound among those closed here.
         corner: for each box, where the weakest row's linear bound is smallest, shape ``(B, inputs)``.
         score: for each box and input, how much the bounds depend on it, shape ``(B, inputs)``.
+        branch: for each clipped box the cell in the record, if there is one.
     """
 
     lower: NDArray[np.float64]
@@ -181,10 +198,11 @@ class _Bounded:
     proven: float
     corner: NDArray[np.float64]
     score: NDArray[np.float64]
+    branch: Sequence[Branch | None]
 
 
 @torch.no_grad()
-def _bound(program: Program, rows: _Rows, batch: Sequence[_Box]) -> _Bounded:
+def _bound(program: Program, rows: _Rows, batch: Sequence[_Box], record: Record | None) -> _Bounded:
     lower = torch.as_tensor(np.stack([box.lower for box in batch]))
     upper = torch.as_tensor(np.stack([box.upper for box in batch]))
     was_open = torch.as_tensor(np.stack([box.open for box in batch]))
@@ -206,11 +224,18 @@ def _bound(program: Program, rows: _Rows, batch: Sequence[_Box]) -> _Bounded:
     proven = torch.where(was_open & ~is_open, value, torch.inf).amin().item()
 
     keep = is_open.reshape(-1)[flat]
-    clipped_lower, clipped_upper, empty = _clip(lower, upper, linear, row_value, box, flat, is_open, keep)
-    if empty.any() or (clipped_lower > lower).any() or (clipped_upper < upper).any():
+    reach = _Reach.of(lower, upper, linear, row_value, box)
+    low, high, empty = _clip(lower, upper, reach, flat, is_open, keep, nested=record is None)
+    if empty.any() or (low > lower).any() or (high < upper).any():
         # What was cut away has a positive margin, but how small it may be is not known.
         proven = min(proven, 0.0)
-    lower, upper, is_open = clipped_lower, clipped_upper, is_open & ~empty
+        is_open &= ~empty
+    branch = [each.branch for each in batch]
+    if record is not None and not record.full:
+        notes = _Notes(record, rows, box.numpy(), row.numpy(), reach)
+        notes.closed(branch, row_value.numpy(), value.numpy())
+        branch = notes.clipped(branch, is_open.numpy(), (lower.numpy(), upper.numpy()), (low.numpy(), high.numpy()))
+    lower, upper = low, high
     leading = keep & (row_value >= value.reshape(-1)[flat])
     # Every row of an open clause counts: with the leading row alone, ACAS Xu's property 4 on network 1_1 takes more
     # than 60 times the boxes, for inputs that only the other rows depend on are never cut.
@@ -219,48 +244,119 @@ def _bound(program: Program, rows: _Rows, batch: Sequence[_Box]) -> _Bounded:
     corner = (lower + upper) / 2
     minimiser = torch.where(linear.coefficients > 0, lower[box], upper[box])
     corner[box[leading]] = minimiser[leading]
-    return _Bounded(lower.numpy(), upper.numpy(), value.numpy(), is_open.numpy(), proven, corner.numpy(), score.numpy())
+    return _Bounded(
+        lower.numpy(), upper.numpy(), value.numpy(), is_open.numpy(), proven, corner.numpy(), score.numpy(), branch
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Reach:
+    """Where each row can be at most 0: for R rows on their boxes, end points ``(R, inputs)``.
+
+    A row is at least ``v`` on the box, with v ≤ 0, and rises by ``|a_j|`` per unit as input j moves away from the
+    minimising end. So it can be at most 0 only within ``-v / |a_j|`` of that end. A little more is left, so
+    that whoever repeats the sums in another order agrees. (Clip-and-Verify, 2025.)
+    """
+
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, lower: Tensor, upper: Tensor, linear: LinearBound, row_value: Tensor, box: Tensor) -> _Reach:
+        size = (linear.coefficients.abs() * torch.maximum(lower.abs(), upper.abs())[box]).sum(-1)
+        most = (-row_value + 2.0**-36 * size)[:, None] / linear.coefficients.abs() * (1 + 2.0**-36)
+        most = torch.nan_to_num(most, nan=torch.inf).clamp(min=0)
+        infinity = torch.full((), torch.inf, dtype=lower.dtype)
+        rising, falling = linear.coefficients > 0, linear.coefficients < 0
+        return cls(
+            torch.where(falling, torch.nextafter(upper[box] - most, -infinity), lower[box]),
+            torch.where(rising, torch.nextafter(lower[box] + most, infinity), upper[box]),
+        )
 
 
 def _clip(
-    lower: Tensor,
-    upper: Tensor,
-    linear: LinearBound,
-    row_value: Tensor,
-    box: Tensor,
-    flat: Tensor,
-    is_open: Tensor,
-    keep: Tensor,
+    lower: Tensor, upper: Tensor, reach: _Reach, flat: Tensor, is_open: Tensor, keep: Tensor, *, nested: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Shrinks each box to where its open clauses can still be violated.
 
-    A row is at least ``v`` on the box, with v ≤ 0, and rises by ``|a_j|`` per unit as input j moves away from the
-    minimising end. So it can be at most 0 only within ``-v / |a_j|`` of that end. A clause needs all its rows, so its
-    box is the intersection; several open clauses need the union, of which the enclosing box is kept.
-    (Clip-and-Verify, 2025, relaxed to one row.)
+    A clause needs all its rows, so its box is the intersection; several open clauses need the union, of which the
+    enclosing box is kept. Without ``nested`` a clause that no point of the box can violate stays open on a part of it,
+    because the tree of a certificate is split for all clauses alike.
 
     Returns:
         The clipped end points, and a mask ``(B, clauses)`` of open clauses that no point of the box can violate.
     """
     count, clauses = is_open.shape
     inputs = lower.shape[1]
-    reach = (-row_value)[:, None] / linear.coefficients.abs() * (1 + 2.0**-40)
-    reach = torch.nan_to_num(reach, nan=torch.inf).clamp(min=0)
-    rising = linear.coefficients > 0
-    falling = linear.coefficients < 0
-    infinity = torch.full((), torch.inf, dtype=lower.dtype)
-    row_high = torch.where(rising, torch.nextafter(lower[box] + reach, infinity), upper[box])
-    row_low = torch.where(falling, torch.nextafter(upper[box] - reach, -infinity), lower[box])
     index = flat[keep][:, None].expand(-1, inputs)
-    high = upper.repeat_interleave(clauses, 0).scatter_reduce(0, index, row_high[keep], "amin")
-    low = lower.repeat_interleave(clauses, 0).scatter_reduce(0, index, row_low[keep], "amax")
+    high = upper.repeat_interleave(clauses, 0).scatter_reduce(0, index, reach.high[keep], "amin")
+    low = lower.repeat_interleave(clauses, 0).scatter_reduce(0, index, reach.low[keep], "amax")
     high, low = high.reshape(count, clauses, inputs), low.reshape(count, clauses, inputs)
+    if not nested:
+        low = torch.where(low > high, lower[:, None], low)
     empty = (low > high).any(-1) & is_open
     useful = (is_open & ~empty)[..., None]
     some = useful.any(1)
     clipped_low = torch.where(some, torch.where(useful, low, torch.inf).amin(1), lower)
     clipped_high = torch.where(some, torch.where(useful, high, -torch.inf).amax(1), upper)
     return clipped_low, clipped_high, empty
+
+
+@dataclass(frozen=True, eq=False)
+class _Notes:
+    """Writes what happened to a batch of boxes into the record; row ``row[r]`` was bounded on box ``box[r]``."""
+
+    record: Record
+    rows: _Rows
+    box: NDArray[np.intp]
+    row: NDArray[np.intp]
+    reach: _Reach
+
+    def closed(
+        self, branches: Sequence[Branch | None], row_value: NDArray[np.float64], value: NDArray[np.float64]
+    ) -> None:
+        """The rows that close a clause on its box."""
+        clause = self.rows.clause.numpy()[self.row]
+        done = set()
+        for r in np.flatnonzero((row_value > 0) & (row_value == value[self.box, clause])).tolist():
+            b, c = int(self.box[r]), int(clause[r])
+            branch = branches[b]
+            if branch is not None and (b, c) not in done:
+                done.add((b, c))
+                self.record.claim(branch, c, self.rows.unit(int(self.row[r])))
+
+    def clipped(
+        self,
+        branches: Sequence[Branch | None],
+        is_open: NDArray[np.bool_],
+        before: tuple[NDArray[np.float64], NDArray[np.float64]],
+        after: tuple[NDArray[np.float64], NDArray[np.float64]],
+    ) -> list[Branch | None]:
+        """What was clipped off each box, a slab at a time; returns the cells of what is left.
+
+        On a slab every open clause has a row that is positive there, by the bounds of the whole box.
+        """
+        out: list[Branch | None] = []
+        for b, branch in enumerate(branches):
+            left = branch
+            for high in (True, False) if is_open[b].any() else ():
+                at = after[high][b]
+                for j in np.flatnonzero(at != before[high][b]).tolist():
+                    if left is not None:
+                        left = self._slab(left, b, j, float(at[j]), np.flatnonzero(is_open[b]), high=high)
+            out.append(left)
+        return out
+
+    def _slab(self, branch: Branch, b: int, j: int, at: float, clauses: NDArray[np.intp], *, high: bool) -> Branch:
+        low_part, high_part = self.record.split(branch, BoxSplit(j, at, keep=True))
+        slab, left = (high_part, low_part) if high else (low_part, high_part)
+        mine = np.flatnonzero(self.box == b)
+        clause = self.rows.clause.numpy()[self.row[mine]]
+        for c in clauses.tolist():
+            these = mine[clause == c]
+            reached = self.reach.high[these, j] if high else -self.reach.low[these, j]
+            self.record.claim(slab, c, self.rows.unit(int(self.row[these[int(reached.argmin())]])))
+        return left
 
 
 def _probe(
@@ -284,13 +380,13 @@ def _probe(
 
 def _halve(
     lower: NDArray[np.float64], upper: NDArray[np.float64], score: NDArray[np.float64]
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """The two halves along the input with the highest score that can be cut; empty if none can."""
+) -> tuple[int, list[tuple[NDArray[np.float64], NDArray[np.float64]]]]:
+    """The two halves along the input with the highest score that can be cut, and that input; empty if none can."""
     middle = lower + (upper - lower) / 2
     width = upper - lower
     for j in np.lexsort((width, score))[::-1]:
         if lower[j] < middle[j] < upper[j]:
             left, right = upper.copy(), lower.copy()
             left[j] = right[j] = middle[j]
-            return [(lower, left), (right, upper)]
-    return []
+            return int(j), [(lower, left), (right, upper)]
+    return -1, []

@@ -5,7 +5,8 @@
 1. replay of each region's center;
 2. interval bounds, then backward linear bounds; proven clauses are dropped;
 3. a short attack on what is open;
-4. exact search: input splits where the input is small; otherwise ReLU splits, then LP tightening and the MILP.
+4. exact search: input splits where the input is small; otherwise ReLU splits, then LP tightening and the MILP;
+5. where asked for, a certificate of what was proven, and the independent checker's word on it.
 
 A named engine is used alone: ``milp`` and ``bab`` take pre-activation bounds from rung 2 but prove every clause
 themselves, which is what makes them comparable. What is open at the end is reported with the bounds that were proven.
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ from networks.property import Clause, Property, Query
 from networks.region import Region
 from solver import policy
 from solver.attack import Attack
+from solver.certify import Record, accepted, certificate
 from solver.options import Budget, Engine, Options
 from solver.replay import Replayer
 from solver.verdict import Counterexample, Outcome, Progress, Reason, Stage, Trust, Verdict
@@ -101,6 +104,7 @@ class _Case:
         lower: proven lower bound of each clause's margin, shape ``(clauses,)``.
         proven: which clauses hold on the region; set apart from ``lower`` because engines may prove a sign alone.
         corners: for each clause, where its linear bound is smallest, shape ``(clauses, inputs)``.
+        evidence: for each clause that a certificate can prove, the record of the search that did.
     """
 
     region: Region
@@ -109,6 +113,12 @@ class _Case:
     proven: NDArray[np.bool_]
     corners: NDArray[np.float64]
     enclosure: Enclosure | None = None
+    evidence: dict[int, Record] = field(default_factory=dict)
+
+    @cached_property
+    def root(self) -> Record:
+        """The record of what bounds on the whole region prove."""
+        return Record(range(len(self.prop.clauses)))
 
     @classmethod
     def of(cls, region: Region, prop: Property) -> _Case:
@@ -123,6 +133,11 @@ class _Case:
     def bound(self, clause: Clause) -> float:
         """The proven lower bound of one clause's margin."""
         return float(self.lower[self.prop.clauses.index(clause)])
+
+    def keep(self, clause: Clause, record: Record | None) -> None:
+        """Keeps the record of the search that proved a clause."""
+        if record is not None and not record.full:
+            self.evidence[self.prop.clauses.index(clause)] = record
 
     def prove(self, clause: Clause, lower: float, *, proven: bool) -> None:
         i = self.prop.clauses.index(clause)
@@ -169,7 +184,7 @@ class _Climb:
             self.reason = self.reason or Reason.INCOMPLETE
         elif self._undecided:
             self._search()
-        return self._verdict()
+        return self._verdict(self._certify())
 
     @property
     def _undecided(self) -> bool:
@@ -235,8 +250,11 @@ class _Climb:
                 return
             yield still[begin : begin + policy.CASES_PER_BATCH]
 
-    def _bound_cases(self, cases: list[_Case], *, backward: bool, prove: bool) -> int:
-        """Bounds a batch of cases together; returns how many ReLUs stay unstable (over all of them)."""
+    def _bound_cases(self, cases: list[_Case], *, backward: bool, prove: bool, replicable: bool = True) -> int:
+        """Bounds a batch of cases together; returns how many ReLUs stay unstable (over all of them).
+
+        ``replicable``: the bounds so far are those of default slopes, as the certificates' checker computes them.
+        """
         lower = torch.as_tensor(np.stack([case.region.lower for case in cases]))
         upper = torch.as_tensor(np.stack([case.region.upper for case in cases]))
         bounds = enclose(self.compiled, lower, upper, start=_known(cases), backward=backward)
@@ -255,6 +273,9 @@ class _Climb:
             case = cases[b]
             offset = float(case.prop.clauses[c].offsets[r])
             margin = value + offset - 2.0**-52 * (abs(value) + abs(offset))
+            if self.options.certificate and replicable and prove and margin > 0 and c not in case.evidence:
+                case.evidence[c] = case.root
+                case.root.claim(case.root.root, c, np.eye(len(case.prop.clauses[c].rows))[r].tolist())
             if margin >= case.lower[c]:
                 case.lower[c] = margin
                 case.corners[c] = corner
@@ -314,6 +335,7 @@ class _Climb:
 
         with self._stage("bab") as detail:
             clauses = case.open
+            record = self._record(case, clauses)
             result = decide_by_input_split(
                 self.compiled,
                 case.region,
@@ -321,11 +343,13 @@ class _Climb:
                 self._attacker(case) if case.region.replayable else None,
                 stop=self._stop_within(seconds),
                 progress=self._reporter("bab", case, clauses),
+                record=record,
             )
             detail["nodes"] = result.boxes
             self._take(result.upper, result.counterexample)
             proven = result.counterexample is None and result.reason is None
             for clause in clauses:
+                case.keep(clause, record if proven else None)
                 case.prove(clause, result.lower, proven=proven)
             self.reason = result.reason
 
@@ -340,6 +364,7 @@ class _Climb:
             # The weakest first: a violation ends the query.
             clauses = sorted(case.open, key=case.bound)
             for done, clause in enumerate(clauses):
+                record = self._record(case, [clause])
                 result = decide_by_relu_split(
                     self.network,
                     case.region,
@@ -349,10 +374,13 @@ class _Climb:
                     steps=policy.BAB_STEPS if len(self.network.relu_nodes) > 1 else 0,
                     stop=self._stop_within((end - time.monotonic()) / (len(clauses) - done)),
                     progress=self._reporter("bab", case, [clause]),
+                    record=record,
                 )
                 detail["nodes"] += result.nodes
                 self._take(result.upper, result.counterexample)
-                case.prove(clause, result.lower, proven=result.counterexample is None and result.reason is None)
+                proven = result.counterexample is None and result.reason is None
+                case.keep(clause, record if proven else None)
+                case.prove(clause, result.lower, proven=proven)
                 self.reason = result.reason or self.reason
                 if not self._undecided:
                     return
@@ -386,7 +414,7 @@ class _Climb:
                 detail["skipped"] = [reason for _, reason in report.skipped]
             self.statistics["unstable"] = report.unstable_after
             if report.lp_solved:
-                self._bound_cases([case], backward=False, prove=self.options.engine is Engine.AUTO)
+                self._bound_cases([case], backward=False, prove=self.options.engine is Engine.AUTO, replicable=False)
 
     def _milp(self, case: _Case, seconds: float) -> None:
         from solver.milp import ClauseStatus, decide_milp
@@ -425,6 +453,29 @@ class _Climb:
             self.statistics["backend"] = result.backend
             if result.choice:
                 self.statistics["backend_choice"] = result.choice
+
+    def _record(self, case: _Case, clauses: list[Clause]) -> Record | None:
+        if not self.options.certificate:
+            return None
+        return Record([case.prop.clauses.index(clause) for clause in clauses])
+
+    def _certify(self) -> bytes | None:
+        """The certificate of a robust verdict, if the engines left one and the checker accepts it."""
+        if not self.options.certificate or self.counterexample is not None or self._open_count:
+            return None
+        with self._stage("certificate") as detail:
+            trees = []
+            for number, case in enumerate(self.cases):
+                if len(case.evidence) < len(case.prop.clauses):
+                    detail["missing"] = f"the engine {self.decided_by!r} left no proof that can be checked"
+                    return None
+                records = dict.fromkeys(case.evidence.values())
+                trees += [tree for record in records if (tree := record.tree(number)) is not None]
+            data = certificate(self.network, self.query, trees)
+            seconds = self.deadline - time.monotonic()
+            accepts, detail["checker"] = accepted(data, self.network, seconds=seconds, threads=self.budget.threads)
+            detail["bytes"] = len(data)
+        return data if accepts else None
 
     # What is known
 
@@ -479,7 +530,7 @@ class _Climb:
 
         return report
 
-    def _verdict(self) -> Verdict:
+    def _verdict(self, proof: bytes | None) -> Verdict:
         seconds = time.monotonic() - self.started
         margin = (self._lower, self.upper)
         common: dict[str, Any] = {"margin": margin, "seconds": seconds, "stages": tuple(self.stages)}
@@ -495,7 +546,12 @@ class _Climb:
             )
         if self._open_count == 0:
             return Verdict(
-                Outcome.ROBUST, Trust.SOLVER, decided_by=self.decided_by, statistics=self.statistics, **common
+                Outcome.ROBUST,
+                Trust.SOLVER if proof is None else Trust.CERTIFIED,
+                decided_by=self.decided_by,
+                statistics=self.statistics,
+                certificate=proof,
+                **common,
             )
         reason = self.reason or Reason.NUMERICS
         return Verdict(

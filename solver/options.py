@@ -36,8 +36,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Options:
-    """Choices that do not change what is claimed, only how it is found. ``seed`` starts the attacks' randomness."""
+    """Choices that do not change what is claimed, only how it is found.
+
+    ``seed`` starts the attacks' randomness. With ``certificate`` a robust verdict brings a certificate and the
+    checker's word on it, where the engine that decided leaves one.
+    """
 
     engine: Engine = Engine.AUTO
     backend: Backend = Backend.AUTO
     seed: int = 0
+    certificate: bool = False

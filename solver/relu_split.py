@@ -29,10 +29,12 @@ from bounds import Enclosure
 from bounds.phases import CellBounds, Cells
 from bounds.program import program
 from bounds.single import box_bounds
+from certificates import PhaseSplit
 from networks.graph import Network
 from networks.property import Clause
 from networks.region import Region
 from solver.attack import Attack, AttackResult, clause_margins
+from solver.certify import Branch, Record
 from solver.leaf import CellProgram, Leaf
 from solver.verdict import Counterexample, Reason
 
@@ -72,12 +74,14 @@ class _Cell:
         candidates: the columns to try next, best first.
         alpha, beta: the multipliers that its bound was found with, one line for each row of the clause, float32
             ``(rows, K)``; children start from them.
+        branch: the cell in the record, if there is one.
     """
 
     phases: NDArray[np.int8]
     candidates: NDArray[np.int64]
     alpha: Tensor | None
     beta: Tensor | None
+    branch: Branch | None = None
 
 
 def decide_by_relu_split(
@@ -90,6 +94,7 @@ def decide_by_relu_split(
     steps: int,
     stop: Callable[[], Reason | None],
     progress: Callable[[float, float, int, int], None],
+    record: Record | None = None,
 ) -> CellSearch:
     """Proves one clause on the region of ``bounds``, or finds a counterexample, or runs until ``stop``.
 
@@ -102,23 +107,26 @@ def decide_by_relu_split(
         steps: Adam steps on each new cell's multipliers; 0 keeps the default slopes.
         stop: asked between batches; a reason ends the search.
         progress: told (lower, upper, open cells, cells so far) after each batch.
+        record: notes the tree for a certificate; ``enclosure`` must then be what default slopes give.
     """
-    return _Search(network, region, enclosure, clause, attack, steps, stop, progress).run()
+    return _Search(network, region, enclosure, clause, attack, steps, stop, progress, record).run()
 
 
 @dataclass(frozen=True, eq=False)
 class _Children:
-    """New cells: phases ``(B, K)``, and the multipliers to start from, ``(B, rows, K)``."""
+    """New cells: phases ``(B, K)``, the multipliers to start from, ``(B, rows, K)``, and the cells in the record."""
 
     phases: Tensor
     alpha: Tensor | None
     beta: Tensor | None
+    branches: Sequence[Branch] | None = None
 
-    def select(self, rows: Tensor) -> _Children:
+    def select(self, rows: Tensor, branches: Sequence[Branch] | None) -> _Children:
         return _Children(
             self.phases[rows],
             self.alpha[rows] if self.alpha is not None else None,
             self.beta[rows] if self.beta is not None else None,
+            branches,
         )
 
 
@@ -138,6 +146,7 @@ class _Search:
         steps: int,
         stop: Callable[[], Reason | None],
         progress: Callable[[float, float, int, int], None],
+        record: Record | None = None,
     ) -> None:
         self._network = network
         self._region = region
@@ -149,6 +158,10 @@ class _Search:
         self._steps = steps
         self._stop = stop
         self._progress = progress
+        self._record = record
+        if record is not None:
+            pairs = [self._cells.neuron(column) for column in range(self._cells.columns)]
+            record.columns = np.array(pairs, np.int64).reshape(-1, 2)
         self._C = torch.as_tensor(clause.matrix)
         self._offsets = torch.as_tensor(clause.offsets)
         self._heap: list[tuple[float, int, _Cell]] = []
@@ -166,7 +179,7 @@ class _Search:
         root = torch.zeros((1, self._cells.columns), dtype=torch.int8)
         # What held before the cells in hand were taken holds as well if one of them has a violation.
         lower = -math.inf
-        found = self._receive(_Children(root, None, None))
+        found = self._receive(_Children(root, None, None, [self._record.root] if self._record else None))
         for turn in itertools.count(1):
             if found is not None:
                 return CellSearch(lower, found.margin, found, None, self._nodes)
@@ -203,7 +216,7 @@ class _Search:
             beta[owner] if beta is not None else None,
         )
         if len(tried) == len(cells):
-            return children
+            return children.select(torch.arange(len(phases)), self._grown(cells, [column for _, column in tried]))
         value = self._margins(self._bound(children).value, len(phases)).reshape(-1, 2)
         # A positive child is closed whatever it gains beyond that; the weaker child matters most.
         gain = value.clamp(max=0)
@@ -213,7 +226,17 @@ class _Search:
             if i not in best or merit[t] > merit[best[i]]:
                 best[i] = t
         picked = torch.as_tensor([2 * t + side for t in best.values() for side in (0, 1)])
-        return children.select(picked)
+        return children.select(picked, self._grown(cells, [tried[t][1] for t in best.values()]))
+
+    def _grown(self, cells: Sequence[_Cell], columns: Sequence[int]) -> list[Branch] | None:
+        """The cells' children in the record, in the order of `_split`."""
+        if self._record is None or self._record.full:
+            return None
+        out: list[Branch] = []
+        for cell, column in zip(cells, columns, strict=True):
+            assert cell.branch is not None
+            out += self._record.split(cell.branch, PhaseSplit(*self._cells.neuron(column)))
+        return out
 
     def _receive(self, children: _Children, *, push: bool = True) -> Counterexample | None:
         """Bounds new cells, closes, keeps or decides each; returns a counterexample if one turned up."""
@@ -228,6 +251,9 @@ class _Search:
         is_open = ~(margins > 0)
         if (~is_open).any():
             self._proven = min(self._proven, float(margins[~is_open].min()))
+        branches: Sequence[Branch | None] = children.branches or [None] * len(phases)
+        for i in torch.nonzero(~is_open)[:, 0].tolist():
+            self._note(branches[i], bound, int(at[i]), int(leading[i]))
         left = torch.nonzero(is_open)[:, 0]
         if not len(left):
             return None
@@ -248,12 +274,23 @@ class _Search:
                     useful.numpy(),
                     alpha[mine].clone() if alpha is not None else None,
                     beta[mine].clone() if beta is not None else None,
+                    branches[i],
                 )
                 continue
-            found = self._leaf(phases[i], float(margins[i]))
+            found = self._leaf(phases[i], float(margins[i]), branches[i])
             if found is not None:
                 return found
         return None
+
+    def _note(self, branch: Branch | None, bound: CellBounds, line: int, row: int) -> None:
+        """Records that a row proves the clause on a cell."""
+        if self._record is None or branch is None:
+            return
+        weights = [float(r == row) for r in range(len(self._offsets))]
+        slopes = None
+        if bound.alpha is not None and bound.beta is not None:
+            slopes = torch.stack([bound.alpha[line], bound.beta[line]]).numpy()
+        self._record.claim(branch, 0, weights, slopes=slopes)
 
     def _bound(self, children: _Children, *, steps: int = 0) -> CellBounds:
         """Bounds of every row of the clause on every cell, cell by cell."""
@@ -284,12 +321,14 @@ class _Search:
             return self._attack.confirm(self._clause, points[best].numpy())
         return AttackResult(None, math.inf, 0)
 
-    def _leaf(self, phases: Tensor, bound: float) -> Counterexample | None:
+    def _leaf(self, phases: Tensor, bound: float, branch: Branch | None) -> Counterexample | None:
         """Lets the LP decide a cell, or choose what to split; what floating point cannot decide is stuck."""
         leaf = self._lp.solve(phases.numpy())
         proven = self._prove(leaf, phases)
         if proven > 0:
             self._proven = min(self._proven, proven)
+            if self._record is not None and branch is not None:
+                self._record.claim(branch, 0, leaf.weights.tolist(), rows=leaf.multipliers)
             return None
         bound = max(bound, proven)
         if leaf.point is not None:
@@ -298,7 +337,7 @@ class _Search:
             if outcome.counterexample is not None:
                 return outcome.counterexample
         if len(leaf.loose):
-            self._keep(bound, phases, leaf.loose[:_CANDIDATES], None, None)
+            self._keep(bound, phases, leaf.loose[:_CANDIDATES], None, None, branch)
         else:
             self._stuck = min(self._stuck, bound)
         return None
@@ -313,9 +352,15 @@ class _Search:
         return value + offset - (len(weights) + 2) * 2.0**-52 * (abs(value) + float(weights @ self._offsets.abs()))
 
     def _keep(
-        self, bound: float, phases: Tensor, candidates: NDArray[np.int64], alpha: Tensor | None, beta: Tensor | None
+        self,
+        bound: float,
+        phases: Tensor,
+        candidates: NDArray[np.int64],
+        alpha: Tensor | None,
+        beta: Tensor | None,
+        branch: Branch | None,
     ) -> None:
-        cell = _Cell(phases.numpy(), candidates, alpha, beta)
+        cell = _Cell(phases.numpy(), candidates, alpha, beta, branch)
         heapq.heappush(self._heap, (bound, next(self._ticket), cell))
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import math
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -128,6 +129,7 @@ class Verdict:
         open: labels of the clauses that are not proven.
         hint: what would help, for ``unknown``.
         statistics: facts about the query (ReLUs, unstable ReLUs, …).
+        certificate: the file that the independent checker accepted; only with trust ``certified``.
     """
 
     outcome: Outcome
@@ -141,6 +143,7 @@ class Verdict:
     open: tuple[str, ...] = ()
     hint: str = ""
     statistics: dict[str, Any] = field(default_factory=dict)
+    certificate: bytes | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as DESIGN §7's JSON object; infinite bounds become null."""
@@ -150,7 +153,7 @@ class Verdict:
             "margin": [finite(self.margin[0]), finite(self.margin[1])],
             "distance": [None, None],
             "counterexample": self.counterexample.to_json() if self.counterexample else None,
-            "certificate": None,
+            "certificate": _described(self.certificate) if self.certificate else None,
             "seconds": round(self.seconds, 6),
             "stages": [stage.to_json() for stage in self.stages],
             "reason": str(self.reason) if self.reason else None,
@@ -159,6 +162,10 @@ class Verdict:
             "hint": self.hint,
             "statistics": self.statistics,
         }
+
+
+def _described(certificate: bytes) -> dict[str, Any]:
+    return {"bytes": len(certificate), "sha256": hashlib.sha256(certificate).hexdigest()}
 
 
 def finite(value: float) -> float | None:

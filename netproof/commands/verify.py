@@ -99,6 +99,12 @@ Examples:
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write a counterexample to this file, in VNN-COMP's format.",
 )
+@click.option(
+    "--certificate",
+    "proof",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Prove a robust verdict to the independent checker, and write the certificate to this file.",
+)
 def verify(
     *,
     network: Path,
@@ -117,6 +123,7 @@ def verify(
     seed: int,
     as_json: bool,
     witness: Path | None,
+    proof: Path | None,
 ) -> int:
     """Decide whether any input of a region makes NETWORK (ONNX) break a property.
 
@@ -143,7 +150,7 @@ def verify(
         assert eps is not None
         query = _ball(loaded, data, index, eps, norm=norm, label=label, targets=targets, domain=domain)
     budget = Budget(timeout) if threads is None else Budget(timeout, threads)
-    options = Options(Engine(engine), Backend(backend), seed)
+    options = Options(Engine(engine), Backend(backend), seed, certificate=proof is not None)
     verdict = foreground.run(
         lambda progress, cancel: solver.verify(
             loaded, query, options=options, budget=budget, progress=progress, cancel=cancel
@@ -152,6 +159,8 @@ def verify(
     )
     if witness is not None:
         _write_witness(verdict, witness)
+    if proof is not None:
+        _write_certificate(verdict, proof)
     if as_json:
         identity = {"network": {"name": loaded.name, "sha256": loaded.sha256}, "query": query.statement}
         click.echo(json.dumps(verdict.to_json() | identity))
@@ -194,6 +203,19 @@ def _ball(
         domain = ("0", "1")
         click.echo("the data set holds uint8 images: divided by 255, domain [0, 1]", err=True)
     return ball_query(network, dataset.input(index), eps, label=label, norm=norm, targets=targets, domain=domain)
+
+
+def _write_certificate(verdict: Verdict, path: Path) -> None:
+    if verdict.certificate is None:
+        why = "the verdict is not robust" if str(verdict.outcome) != "robust" else "no proof passed the checker"
+        click.echo(f"{why}, so {path} is not written", err=True)
+        return
+    try:
+        path.write_bytes(verdict.certificate)
+    except OSError as error:
+        click.echo(f"the certificate could not be written: {error}", err=True)  # the verdict is still worth printing
+    else:
+        click.echo(f"certificate written to {path}; check it with: netproof check {path} NETWORK", err=True)
 
 
 def _write_witness(verdict: Verdict, path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.netproof.conftest import BALL, EXAMPLES
 def test_help_lists_the_commands(run):
     answer = run("--help")
     assert answer.code == 0
-    for command in ("verify", "info", "serve", "worker"):
+    for command in ("verify", "check", "info", "serve", "worker"):
         assert f"\n  {command} " in answer.out
 
 

@@ -1,0 +1,376 @@
+"""The certificate format: what a certificate says, as bytes and back.
+
+A certificate is a zip archive of ``manifest.json`` and, where multipliers are stored, ``multipliers.npz``;
+``docs/certificate-format.md`` describes both for whoever writes another checker. Reading trusts nothing: sizes are
+bounded before anything is decompressed, every number is checked, and what is not understood is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from certificates.errors import CertificateError
+from networks.errors import InputError
+from networks.property import Clause, Property, Query, Row
+from networks.region import Region
+
+__all__ = [
+    "VERSION",
+    "BoxSplit",
+    "Certificate",
+    "Claim",
+    "Node",
+    "PhaseSplit",
+    "Split",
+    "Tree",
+    "read",
+    "write",
+]
+
+VERSION = 1
+FORMAT = "netproof-certificate"
+KINDS = ("slopes", "rows")
+
+MAX_FILE = 256 * 2**20
+MAX_MANIFEST = 32 * 2**20
+MAX_ARRAYS = 256 * 2**20
+_FILE = re.compile(r"manifest\.json|multipliers\.npz")
+_ARRAY = re.compile(r"tree\d{1,9}\.(columns|slopes|rows)\.npy")
+_HEX = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-]\d{1,4}")
+_QUOTIENT = re.compile(r"-?\d{1,4000}(/\d{1,4000})?")
+
+
+@dataclass(frozen=True, slots=True)
+class BoxSplit:
+    """Two children: input ``entry`` at most ``at``, and at least ``at``.
+
+    With ``keep`` the children's neuron bounds are those of the cell that is split, not recomputed on each child.
+    """
+
+    entry: int
+    at: float
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSplit:
+    """Two children: pre-activation ``neuron`` of ReLU node ``node`` at least 0, and at most 0."""
+
+    node: int
+    neuron: int
+
+
+Split: TypeAlias = BoxSplit | PhaseSplit
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """On a cell, ``weights · rows`` of clause ``clause`` is positive, as the multipliers ``(kind, line)`` show.
+
+    With all weights zero it says that the cell is empty. ``multipliers`` is None for the default slopes.
+    """
+
+    clause: int
+    weights: tuple[float, ...]
+    multipliers: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A cell: what is claimed on it, and how it is split; a leaf is not."""
+
+    claims: tuple[Claim, ...] = ()
+    split: Split | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """A split tree over a region.
+
+    Attributes:
+        case: index of the query's case whose region it splits.
+        nodes: in preorder, the root first.
+        columns: (ReLU node, neuron) for each of K columns, shape ``(K, 2)``.
+        slopes: α and β, shape ``(P, 2, K)``.
+        rows: Λ, shape ``(Q, K)``.
+    """
+
+    case: int
+    nodes: tuple[Node, ...]
+    columns: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    slopes: NDArray[np.floating] = field(default_factory=lambda: np.zeros((0, 2, 0), np.float32))
+    rows: NDArray[np.floating] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """That the network with this sha256 has no violation in the query, as the trees show.
+
+    A clause of a case is proven by a tree of that case if every cell of the tree claims it or is split into two cells
+    that prove it.
+    """
+
+    network: str
+    query: Query
+    trees: tuple[Tree, ...]
+
+
+# Writing
+
+
+def write(certificate: Certificate) -> bytes:
+    """The archive; the same certificate always gives the same bytes."""
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "network": certificate.network,
+        "cases": [_case(region, prop) for region, prop in certificate.query.cases],
+        "trees": [{"case": tree.case, "nodes": [_node(node) for node in tree.nodes]} for tree in certificate.trees],
+    }
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        _add(archive, "manifest.json", json.dumps(manifest, separators=(",", ":"), allow_nan=False).encode())
+        arrays = io.BytesIO()
+        with zipfile.ZipFile(arrays, "w", zipfile.ZIP_DEFLATED) as inner:
+            for i, tree in enumerate(certificate.trees):
+                if len(tree.columns):
+                    for name in ("columns", *KINDS):
+                        buffer = io.BytesIO()
+                        npy.write_array(buffer, np.ascontiguousarray(getattr(tree, name)), (1, 0), allow_pickle=False)
+                        _add(inner, f"tree{i}.{name}.npy", buffer.getvalue())
+        if any(len(tree.columns) for tree in certificate.trees):
+            _add(archive, "multipliers.npz", arrays.getvalue())
+    return out.getvalue()
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+
+
+def _case(region: Region, prop: Property) -> dict[str, Any]:
+    return {
+        "lower": [_text(value) for value in region.exact_lower],
+        "upper": [_text(value) for value in region.exact_upper],
+        "outputs": prop.clauses[0].outputs,
+        "clauses": [
+            {
+                "label": clause.label,
+                "rows": [
+                    {"coefficients": [[i, _text(c)] for i, c in row.coefficients], "offset": _text(row.offset)}
+                    for row in clause.rows
+                ],
+            }
+            for clause in prop.clauses
+        ],
+    }
+
+
+def _node(node: Node) -> list[Any]:
+    claims = [[c.clause, [w.hex() for w in c.weights], list(c.multipliers or ())] for c in node.claims]
+    match node.split:
+        case BoxSplit(entry, at, keep):
+            return [claims, ["cut" if keep else "box", entry, at.hex()]]
+        case PhaseSplit(relu, neuron):
+            return [claims, ["relu", relu, neuron]]
+    return [claims]
+
+
+def _text(value: Fraction) -> str:
+    """A hexadecimal float where that is the number, else a quotient of integers."""
+    try:
+        near = float(value)
+    except OverflowError:
+        return str(value)
+    return near.hex() if Fraction(near) == value else str(value)
+
+
+# Reading
+
+
+def read(data: bytes) -> Certificate:
+    """The certificate in ``data``.
+
+    Raises:
+        CertificateError: not a certificate, of another version, damaged, or larger than the limits.
+    """
+    if len(data) > MAX_FILE:
+        msg = f"the certificate has {len(data)} bytes, more than the {MAX_FILE} that are read"
+        raise CertificateError(msg)
+    try:
+        files = _files(data, _FILE, MAX_MANIFEST + MAX_ARRAYS)
+        text = files.get("manifest.json", b"")
+        if not 0 < len(text) <= MAX_MANIFEST:
+            msg = f"a certificate holds a manifest.json of at most {MAX_MANIFEST} bytes, this one has {len(text)}"
+            raise CertificateError(msg)
+        manifest = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        packed = _files(files["multipliers.npz"], _ARRAY, MAX_ARRAYS) if "multipliers.npz" in files else {}
+        arrays = {name.removesuffix(".npy"): _array(name, content) for name, content in packed.items()}
+        return _Reader(manifest, arrays).certificate()
+    except CertificateError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        msg = f"this is not a certificate, or it is damaged or truncated: {error}"
+        raise CertificateError(msg) from error
+    except InputError as error:
+        msg = f"the certificate states no query that can be asked: {error}"
+        raise CertificateError(msg) from error
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        msg = f"the certificate is malformed: {type(error).__name__}: {error}"
+        raise CertificateError(msg) from error
+
+
+def _refuse_constant(name: str) -> float:
+    msg = f"the manifest holds {name}; numbers must be finite"
+    raise CertificateError(msg)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    _require(len(out) == len(pairs), "each key once", [key for key, _ in pairs])
+    return out
+
+
+def _files(data: bytes, names: re.Pattern[str], limit: int) -> dict[str, bytes]:
+    """The files of a zip archive, together at most ``limit`` bytes, whatever the archive says about their sizes."""
+    out: dict[str, bytes] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for entry in archive.infolist():
+            name = entry.filename
+            plain = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not entry.flag_bits & 1
+            if not names.fullmatch(name) or name in out or not plain:
+                msg = f"the archive holds an unknown, repeated or encrypted file {name!r}"
+                raise CertificateError(msg)
+            with archive.open(entry) as stream:
+                out[name] = stream.read(limit + 1)
+            limit -= len(out[name])
+            if limit < 0:
+                msg = f"the certificate unpacks to more than the {MAX_MANIFEST} + {MAX_ARRAYS} bytes that are read"
+                raise CertificateError(msg)
+    return out
+
+
+def _array(name: str, data: bytes) -> NDArray[Any]:
+    """The array of an .npy file of format 1.0, which must hold exactly what its header says; no pickles."""
+    stream = io.BytesIO(data)
+    _require(npy.read_magic(stream) == (1, 0), "an array in .npy format 1.0", name)
+    shape, fortran, dtype = npy.read_array_header_1_0(stream)
+    content = stream.read()
+    known = dtype in (np.float32, np.float64, np.int64) and dtype.isnative and not fortran
+    _require(known, "a float32, float64 or int64 array in C order", name)
+    _require(math.prod(shape) * dtype.itemsize == len(content), f"{shape} numbers in {name}", len(content))
+    array = np.frombuffer(content, dtype).reshape(shape)
+    _require(bool(np.isfinite(array).all()), "finite numbers", name)
+    return array
+
+
+def _require(holds: bool, expected: str, found: Any) -> None:
+    if not holds:
+        msg = f"the certificate is malformed: expected {expected}, got {repr(found)[:80]}"
+        raise CertificateError(msg)
+
+
+def _integer(value: Any, what: str) -> int:
+    _require(type(value) is int and value >= 0, what, value)
+    return int(value)
+
+
+def _exact(text: Any) -> Fraction:
+    if isinstance(text, str) and _QUOTIENT.fullmatch(text):
+        return Fraction(text)
+    return Fraction(_float(text))
+
+
+def _float(text: Any) -> float:
+    _require(isinstance(text, str) and _HEX.fullmatch(text) is not None, "a finite hexadecimal float", text)
+    return float.fromhex(text)
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    manifest: Any
+    arrays: dict[str, NDArray[Any]]
+
+    def certificate(self) -> Certificate:
+        m = self.manifest
+        if not isinstance(m, dict) or m.get("format") != FORMAT:
+            msg = f"the manifest does not say that this is a {FORMAT}"
+            raise CertificateError(msg)
+        if m.get("version") != VERSION:
+            msg = f"the certificate has format version {m.get('version')!r}; this checker reads version {VERSION}"
+            raise CertificateError(msg)
+        keys = ["cases", "format", "network", "trees", "version"]
+        _require(sorted(m) == keys, f"the keys {keys}", sorted(m))
+        sha256 = m["network"]
+        _require(isinstance(sha256, str) and bool(re.fullmatch("[0-9a-f]{64}", sha256)), "the network's sha256", sha256)
+        cases = tuple(self._case(case) for case in m["cases"])
+        _require(len(cases) > 0, "at least one case", m["cases"])
+        trees = tuple(self._tree(i, tree, cases) for i, tree in enumerate(m["trees"]))
+        used = {f"tree{i}.{name}" for i in range(len(trees)) for name in ("columns", *KINDS)}
+        _require(set(self.arrays) <= used, "arrays of the trees only", sorted(set(self.arrays) - used))
+        return Certificate(sha256, Query(cases), trees)
+
+    @staticmethod
+    def _case(case: Any) -> tuple[Region, Property]:
+        region = Region(tuple(map(_exact, case["lower"])), tuple(map(_exact, case["upper"])))
+        outputs = _integer(case["outputs"], "the number of outputs")
+        clauses = []
+        for clause in case["clauses"]:
+            rows = []
+            for row in clause["rows"]:
+                pairs = tuple((_integer(i, "an output's index"), _exact(c)) for i, c in row["coefficients"])
+                _require(len({i for i, _ in pairs}) == len(pairs), "each output once", row["coefficients"])
+                rows.append(Row(pairs, _exact(row["offset"])))
+            clauses.append(Clause(tuple(rows), outputs, str(clause["label"])))
+        return region, Property(tuple(clauses))
+
+    def _tree(self, index: int, tree: Any, cases: tuple[tuple[Region, Property], ...]) -> Tree:
+        case = _integer(tree["case"], "the index of a case")
+        _require(case < len(cases), f"the index of one of {len(cases)} cases", case)
+        empty = Tree(case, ())
+        columns, slopes, rows = (self.arrays.get(f"tree{index}.{n}", getattr(empty, n)) for n in ("columns", *KINDS))
+        k = len(columns)
+        _require(columns.dtype == np.int64 and columns.shape == (k, 2), "columns of shape (K, 2)", columns.shape)
+        _require(len(set(map(tuple, columns.tolist()))) == k, "each column once", index)
+        shapes = (slopes.shape[1:], rows.shape[1:])
+        _require(shapes == ((2, k), (k,)), f"multipliers for {k} columns", shapes)
+        _require(np.int64 not in (slopes.dtype, rows.dtype), "multipliers of a floating type", index)
+        lines = {"slopes": len(slopes), "rows": len(rows)}
+        sizes = [len(clause.rows) for clause in cases[case][1].clauses]
+        nodes = tuple(self._node(node, sizes, lines) for node in tree["nodes"])
+        return Tree(case, nodes, columns, slopes, rows)
+
+    @staticmethod
+    def _node(node: Any, sizes: list[int], lines: dict[str, int]) -> Node:
+        claims = []
+        for number, texts, supplied in node[0]:
+            clause = _integer(number, "the index of a clause")
+            weights = tuple(map(_float, texts))
+            _require(clause < len(sizes), "the index of a clause", clause)
+            _require(len(weights) == sizes[clause], f"{sizes[clause]} weights", len(weights))
+            _require(min(weights) >= 0, "nonnegative weights", texts)
+            multipliers = None
+            if supplied:
+                kind, line = supplied
+                stored = kind in KINDS and _integer(line, "a line of multipliers") < lines[kind]
+                _require(stored, "a kind and a line of the multipliers that are stored", supplied)
+                multipliers = (kind, line)
+            claims.append(Claim(clause, weights, multipliers))
+        if len(node) == 1:
+            return Node(tuple(claims))
+        kind, first, second = node[1]
+        _require(len(node) == 2 and kind in ("box", "cut", "relu"), "at most one split: box, cut or relu", node[1:])
+        if kind == "relu":
+            return Node(tuple(claims), PhaseSplit(_integer(first, "a node"), _integer(second, "a neuron")))
+        return Node(tuple(claims), BoxSplit(_integer(first, "an input's index"), _float(second), kind == "cut"))

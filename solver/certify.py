@@ -1,0 +1,140 @@
+"""Certificates from what the engines found: trees that grow with a search, and the check in a process of its own.
+
+Recording costs memory and a little time, so engines record only when asked. A search that outgrows `LIMIT` stops
+recording: its verdict then rests on the prover's word, as it does where a MIP solver decided.
+
+Soundness. Nothing here is trusted: a verdict is ``certified`` only after ``python -m certificates`` accepted the bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import certificates
+from certificates import BoxSplit, Certificate, Claim, Node, PhaseSplit, Tree
+from networks.graph import Network
+from networks.property import Query
+
+__all__ = ["Branch", "Record", "accepted", "certificate"]
+
+#: Bytes that one search may record.
+LIMIT = 256 * 2**20
+
+_CLAIM_BYTES = 1000
+
+
+@dataclass(eq=False)
+class Branch:
+    """A cell of a search, as it will stand in the certificate."""
+
+    claims: list[Claim] = field(default_factory=list)
+    split: BoxSplit | PhaseSplit | None = None
+    children: tuple[Branch, ...] = ()
+
+
+class Record:
+    """The tree that one search grows over one region.
+
+    Attributes:
+        root: the cell that is the whole region.
+        full: whether the search outgrew the limit; then nothing more is kept, and there is no tree.
+    """
+
+    def __init__(self, clauses: Sequence[int]) -> None:
+        """``clauses``: for each clause of the search, its number in the query's case."""
+        self.root = Branch()
+        self.full = False
+        self.columns = np.zeros((0, 2), np.int64)
+        self._clauses = clauses
+        self._slopes: list[NDArray[np.float32]] = []
+        self._rows: list[NDArray[np.float64]] = []
+        self._bytes = 0
+
+    def claim(
+        self,
+        branch: Branch,
+        clause: int,
+        weights: Sequence[float],
+        *,
+        slopes: ArrayLike | None = None,
+        rows: ArrayLike | None = None,
+    ) -> None:
+        """Notes that weights of a clause's rows prove it on a cell, with α and β ``(2, K)``, or Λ ``(K,)``, or default
+        slopes.
+        """
+        multipliers = None
+        if slopes is not None and len(self.columns):
+            multipliers = ("slopes", len(self._slopes))
+            self._slopes.append(np.asarray(slopes, np.float32))
+        elif rows is not None and len(self.columns):
+            multipliers = ("rows", len(self._rows))
+            self._rows.append(np.asarray(rows, np.float64))
+        branch.claims.append(Claim(self._clauses[clause], tuple(map(float, weights)), multipliers))
+        self._grow(_CLAIM_BYTES + 8 * len(self.columns) * (multipliers is not None))
+
+    def split(self, branch: Branch, split: BoxSplit | PhaseSplit) -> tuple[Branch, Branch]:
+        """Splits a cell; the two children in the order of the certificate."""
+        branch.split = split
+        branch.children = first, second = Branch(), Branch()
+        self._grow(_CLAIM_BYTES)
+        return first, second
+
+    def _grow(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > LIMIT and not self.full:
+            self.full = True
+            self.root = Branch()
+            self._slopes, self._rows = [], []
+
+    def tree(self, case: int) -> Tree | None:
+        """The finished tree, None if there is none."""
+        if self.full:
+            return None
+        k = len(self.columns)
+        nodes, pending = [], [self.root]
+        while pending:
+            branch = pending.pop()
+            nodes.append(Node(tuple(branch.claims), branch.split))
+            pending.extend(reversed(branch.children))
+        slopes = np.stack(self._slopes) if self._slopes else np.zeros((0, 2, k), np.float32)
+        rows = np.stack(self._rows) if self._rows else np.zeros((0, k))
+        return Tree(case, tuple(nodes), self.columns, slopes, rows)
+
+
+def certificate(network: Network, query: Query, trees: Sequence[Tree]) -> bytes:
+    """The certificate file."""
+    return certificates.write(Certificate(network.sha256, query, tuple(trees)))
+
+
+def accepted(data: bytes, network: Network, *, seconds: float, threads: int) -> tuple[bool, str]:
+    """Whether the checker, in a process of its own, accepts a certificate within ``seconds``; and what it said."""
+    home = str(Path(certificates.__file__).resolve().parent.parent)
+    path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    with tempfile.TemporaryDirectory(prefix="netproof-check-") as folder:
+        proof, model = Path(folder, "certificate.zip"), Path(folder, "network.onnx")
+        proof.write_bytes(data)
+        model.write_bytes(network.model)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "certificates", str(proof), str(model)],
+                capture_output=True,
+                text=True,
+                timeout=max(seconds, 0.1),
+                env={**os.environ, "PYTHONPATH": path, **limits},
+                cwd=folder,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return False, "the check did not end within the budget"
+    said = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    return done.returncode == 0, said[-1] if said else f"the checker ended with code {done.returncode}"

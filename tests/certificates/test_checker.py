@@ -1,0 +1,282 @@
+"""The checker's arithmetic: never above the truth, in float64, in exact arithmetic and for float32 inference."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import networks
+from bounds import backward_bounds, lower_bounds
+from certificates import CertificateError, check, enclosure, read
+from certificates.enclosure import Boxes, Cell
+from certificates.exact import exact_lower_bound
+from networks import Network, Property, Query, Region
+from networks.graph import AffineNode, ReluNode
+from solver import Budget, Engine, Options, Outcome, Trust, verify
+from tests.certificates.proofs import proven, root_certificate
+from tests.random_networks import random_conv, random_dense, random_residual
+
+ROOT = Path(__file__).parents[2]
+MAKERS = [random_dense, random_conv, random_residual]
+
+
+def exact_outputs(network: Network, x: np.ndarray) -> list[Fraction]:
+    """The network's value at one point in rational arithmetic, matrix by matrix."""
+    from certificates.maps import rows
+
+    values = [[Fraction(v) for v in x.tolist()]]
+    for node in network.nodes[1:]:
+        if isinstance(node, ReluNode):
+            values.append([max(v, Fraction(0)) for v in values[node.parent]])
+            continue
+        assert isinstance(node, AffineNode)
+        total = [Fraction(b) for b in node.bias.tolist()]
+        for parent, linear in node.terms:
+            matrix = rows(linear, np.arange(linear.out_features))
+            for i, row in enumerate(matrix.tolist()):
+                total[i] += sum((Fraction(w) * h for w, h in zip(row, values[parent], strict=True) if w), Fraction(0))
+        values.append(total)
+    return values[-1]
+
+
+def cell_of(bounds: Boxes, rng: np.random.Generator, kind: str) -> Cell:
+    """Random multipliers at every ReLU, of any size."""
+    columns = {node: np.arange(low.shape[1]) for node, low in bounds.pre_lower.items()}
+    first = {node: rng.normal(size=len(c)) for node, c in columns.items()}
+    second = {node: rng.normal(size=len(c)) for node, c in columns.items()}
+    return Cell(bounds.lower[0], bounds.upper[0], (), columns, kind, first, second)
+
+
+@pytest.mark.parametrize(
+    ("make", "seed", "kind"), list(itertools.product(MAKERS, range(3), ["none", "slopes", "rows"]))
+)
+def test_float_bound_below_exact_bound_below_every_margin(make, seed: int, kind: str) -> None:
+    network = make(seed)
+    rng = np.random.default_rng(seed)
+    lower = rng.uniform(-1, 1, network.inputs)
+    region = Region.box(lower, lower + 0.3)
+    bounds = enclosure.enclose(network, region.lower[None], region.upper[None])
+    C = rng.integers(-2, 3, (1, network.outputs)).astype(float)
+    cell = cell_of(bounds, rng, kind)
+    (value,), (charge,) = enclosure.lower_bounds(network, bounds, C, np.array([0]), [cell])
+    exact = exact_lower_bound(network, bounds, C[0], 0, cell)
+    assert exact is not None
+    assert value <= exact
+    if kind != "none":  # default slopes are rounded once more where they are exact
+        assert exact <= value + 2 * charge
+    for x in region.sample(5, rng).astype(np.float64):
+        y = exact_outputs(network, x)
+        assert exact <= sum(Fraction(c) * v for c, v in zip(C[0].tolist(), y, strict=True))
+
+
+def test_without_charged_rounding_bounds_would_be_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enclosure, "_gamma", lambda _n: 0.0)
+    above = 0
+    for seed in range(20):
+        network = random_dense(seed)
+        rng = np.random.default_rng(seed)
+        lower = rng.uniform(-1, 1, network.inputs)
+        bounds = enclosure.enclose(network, lower[None], lower[None] + 0.3)
+        cell = cell_of(bounds, rng, "rows")
+        C = rng.normal(size=(1, network.outputs))
+        (value,), _ = enclosure.lower_bounds(network, bounds, C, np.array([0]), [cell])
+        exact = exact_lower_bound(network, bounds, C[0], 0, cell)
+        assert exact is not None
+        above += value > exact
+    assert above > 0
+
+
+@pytest.mark.parametrize(("make", "seed"), list(itertools.product(MAKERS, range(3))))
+def test_bounds_agree_with_the_provers(make, seed: int) -> None:
+    network = make(seed)
+    region = Region.box([-0.5] * network.inputs, [0.5] * network.inputs)
+    mine = enclosure.enclose(network, region.lower[None], region.upper[None])
+    theirs = backward_bounds(network, region)
+    for node in network.relu_nodes:
+        np.testing.assert_allclose(mine.pre_lower[node][0], theirs.lower[node], atol=1e-9)
+        np.testing.assert_allclose(mine.pre_upper[node][0], theirs.upper[node], atol=1e-9)
+    C = np.eye(network.outputs)
+    cells = [Cell(region.lower, region.upper)] * len(C)
+    value, _ = enclosure.lower_bounds(network, mine, C, np.zeros(len(C), int), cells)
+    np.testing.assert_allclose(value, lower_bounds(network, region, theirs, C), atol=1e-9)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_boxes_bounded_together_are_bounded_as_alone(make) -> None:
+    network = make(1)
+    rng = np.random.default_rng(1)
+    lower = rng.uniform(-1, 1, (4, network.inputs))
+    together = enclosure.enclose(network, lower, lower + 0.4)
+    for b in range(4):
+        alone = enclosure.enclose(network, lower[b : b + 1], lower[b : b + 1] + 0.4)
+        for node in network.relu_nodes:
+            np.testing.assert_allclose(together.pre_lower[node][b], alone.pre_lower[node][0], atol=1e-9)
+
+
+@pytest.mark.parametrize(("make", "seed"), list(itertools.product(MAKERS, range(3))))
+def test_float32_bounds_hold_for_float32_in_any_order(make, seed: int) -> None:
+    from solver.replay import Replayer
+
+    network = make(seed)
+    rng = np.random.default_rng(seed)
+    region = Region.linf_ball(rng.uniform(-1, 1, network.inputs), "0.2")
+    bounds = enclosure.enclose(network, region.lower[None], region.upper[None], float32=True)
+    real = enclosure.enclose(network, region.lower[None], region.upper[None])
+    C = np.concatenate([np.eye(network.outputs), -np.eye(network.outputs)])
+    cells = [Cell(region.lower, region.upper)] * len(C)
+    value, _ = enclosure.lower_bounds(network, bounds, C, np.zeros(len(C), int), cells)
+    over_reals, _ = enclosure.lower_bounds(network, real, C, np.zeros(len(C), int), cells)
+    assert (value < over_reals).all()
+    outputs = Replayer(network)(region.sample(200, rng)).astype(np.float64)
+    assert (outputs @ C.T >= value).all()
+
+
+def test_float32_is_refused_where_inference_rounds_elsewhere() -> None:
+    from onnx import helper
+
+    from tests.random_networks import model
+
+    leaky = model([helper.make_node("LeakyRelu", ["x"], ["y"], alpha=0.25)], [1, 2])
+    network = networks.load_bytes(leaky)
+    query = Query.single(Region.box([1, 0], [2, 0.5]), Property.classification(0, 2))
+    data = root_certificate(network, query)
+    assert check(data, network).proven
+    with pytest.raises(CertificateError, match="LeakyRelu"):
+        check(data, network, semantics="float32")
+
+
+@pytest.mark.parametrize("kind", ["root", "boxes", "phases"])
+def test_exact_arithmetic_accepts_what_floats_accept(kind: str) -> None:
+    network, data = proven(kind)
+    report = check(data, network, exact=True)
+    assert report.proven
+    assert report.exact == report.claims
+    assert report.weakest >= check(data, network).weakest
+
+
+def test_certificates_state_the_query_exactly() -> None:
+    network = random_dense(0)
+    query = Query.single(Region.linf_ball([0.1, 0.2, 0.3], "1/3"), Property.classification(0, 2))
+    again = read(root_certificate(network, query)).query
+    (region, prop), (expected, clauses) = again.cases[0], query.cases[0]
+    assert region.exact_lower == expected.exact_lower
+    assert region.exact_upper == expected.exact_upper
+    assert [clause.rows for clause in prop.clauses] == [clause.rows for clause in clauses.clauses]
+
+
+def test_the_checker_runs_without_torch_and_solvers(tmp_path: Path) -> None:
+    network, data = proven("phases")
+    (tmp_path / "proof").write_bytes(data)
+    (tmp_path / "net.onnx").write_bytes(network.model)
+    probe = (
+        "import sys; from certificates.__main__ import main; code = main(sys.argv[1:]); "
+        "print(sorted({'torch', 'pyomo', 'scipy', 'highspy', 'gurobipy', 'onnxruntime', 'solver', 'bounds'} "
+        "& sys.modules.keys())); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", probe, str(tmp_path / "proof"), str(tmp_path / "net.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    line, modules = done.stdout.splitlines()
+    assert line.startswith("proven (real): no violation of 2 clauses")
+    assert modules == "[]"
+
+
+def test_the_checkers_exit_codes(tmp_path: Path) -> None:
+    network, data = proven("root")
+    manifest_only = root_certificate(network, read(data).query)
+    (tmp_path / "net.onnx").write_bytes(network.model)
+    for content, code in ((manifest_only, 0), (data[:50], 2)):
+        (tmp_path / "proof").write_bytes(content)
+        command = [sys.executable, "-m", "certificates", str(tmp_path / "proof"), str(tmp_path / "net.onnx")]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+        assert done.returncode == code, done.stderr
+
+
+@pytest.mark.parametrize(("make", "seed"), list(itertools.product(MAKERS, range(2))))
+@pytest.mark.parametrize("engine", [Engine.AUTO, Engine.BAB])
+def test_certified_verdicts_of_random_networks(make, seed: int, engine: Engine) -> None:
+    network = make(seed)
+    center = np.random.default_rng(seed).uniform(-1, 1, network.inputs)
+    label = int(networks.evaluate(network, center[None])[0].argmax())
+    query = Query.single(Region.linf_ball(center, "0.03"), Property.classification(label, network.outputs))
+    verdict = verify(network, query, options=Options(engine, certificate=True), budget=Budget(20, 1))
+    if verdict.outcome is Outcome.ROBUST:
+        assert verdict.trust is Trust.CERTIFIED, verdict.stages[-1]
+        assert verdict.certificate is not None
+        assert check(verdict.certificate, network).proven
+        assert verdict.to_json()["certificate"]["bytes"] == len(verdict.certificate)
+    else:
+        assert verdict.certificate is None
+
+
+def test_without_the_option_nothing_is_certified() -> None:
+    network = random_dense(0)
+    query = Query.single(Region.box([0, 0, 0], [0.01, 0.01, 0.01]), Property.classification(0, 2))
+    verdict = verify(network, query, budget=Budget(5, 1))
+    assert verdict.certificate is None
+    assert verdict.trust is not Trust.CERTIFIED
+
+
+def test_a_mip_solvers_word_is_not_certified() -> None:
+    network, data = proven("root")
+    query = read(data).query
+    options = Options(Engine.MILP, certificate=True)
+    verdict = verify(network, query, options=options, budget=Budget(60, 1))
+    assert verdict.outcome is Outcome.ROBUST
+    assert verdict.trust is Trust.SOLVER
+    assert "left no proof" in verdict.stages[-1].detail["missing"]
+
+
+def test_a_check_that_takes_too_long_certifies_nothing() -> None:
+    from solver.certify import accepted
+
+    network, data = proven("root")
+    assert accepted(data, network, seconds=0.01, threads=1) == (False, "the check did not end within the budget")
+
+
+# Constructed and real networks
+
+
+@pytest.mark.data
+def test_no_fooling_network_is_certified_wrongly(data_folder: Path) -> None:
+    from tests.solver.test_fooling import AS_BASE, REFUSED
+
+    certified = 0
+    for entry in json.loads((data_folder / "fooling" / "manifest.json").read_text()):
+        if entry["name"] in REFUSED:
+            continue
+        network = networks.load(data_folder / "fooling" / entry["file"])
+        region = Region.box(entry.get("lo", [0, 0]), entry.get("hi", [0.75, 0.75]))
+        query = Query.single(region, Property.classification(entry.get("label", 0), network.outputs))
+        expected = entry.get("expected_real", entry.get("expected", ""))
+        unsafe = entry["name"] in AS_BASE or expected.startswith("not robust")
+        for exact in (False, True):
+            assert not (check(root_certificate(network, query), network, exact=exact).proven and unsafe), entry["name"]
+        verdict = verify(network, query, options=Options(certificate=True), budget=Budget(10, 1))
+        certified += verdict.trust is Trust.CERTIFIED
+        assert not (verdict.trust is Trust.CERTIFIED and unsafe), entry["name"]
+    assert certified >= 5
+
+
+@pytest.mark.data
+def test_real_networks_are_certified(data_folder: Path) -> None:
+    network = networks.load(data_folder / "mipverify" / "mnist_wk17a_linf0.1.onnx")
+    images = networks.Dataset.read(data_folder / "mnist" / "mnist_test.npz")
+    region = Region.linf_ball(images.input(0), "0.1", (0, 1))
+    query = Query.single(region, Property.classification(images.label(0), 10))
+    queries = [(network, query, "linear")]
+    for name, stage in (("1_6", "linear"), ("2_2", "bab")):
+        network = networks.load(next((data_folder / "acasxu" / "onnx").glob(f"*_{name}_batch*")))
+        spec = next((data_folder / "acasxu" / "vnnlib").glob("prop_3.vnnlib*"))
+        queries.append((network, networks.read_vnnlib(spec, 5, 5), stage))
+    for network, query, stage in queries:
+        verdict = verify(network, query, options=Options(certificate=True), budget=Budget(100, 1))
+        assert verdict.decided_by == stage
+        assert verdict.trust is Trust.CERTIFIED, verdict.stages[-1]
