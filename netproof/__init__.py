@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netproof.api import verify
+    from netproof.auditing import Audit, audit
     from netproof.client import Client
     from networks import Network, Property, Query, Region, load, read_vnnlib
     from networks.errors import InputError, NetproofError
     from solver import Budget, Options, Progress, Verdict
 
 __all__ = [
+    "Audit",
     "Budget",
     "Client",
     "InputError",
@@ -33,12 +35,14 @@ __all__ = [
     "Region",
     "Verdict",
     "__version__",
+    "audit",
     "load",
     "read_vnnlib",
     "verify",
 ]
 
 _HOMES = {
+    "Audit": "netproof.auditing",
     "Budget": "solver",
     "Client": "netproof.client",
     "InputError": "networks.errors",
@@ -50,6 +54,7 @@ _HOMES = {
     "Query": "networks",
     "Region": "networks",
     "Verdict": "solver",
+    "audit": "netproof.auditing",
     "load": "networks",
     "read_vnnlib": "networks",
     "verify": "netproof.api",
