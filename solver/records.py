@@ -84,8 +84,8 @@ class RecordFile:
                 raise RecordsError(msg)
             whole, _, _ = text.rpartition("\n")
             first, *rest = whole.split("\n") if whole else [""]
-            if first:
-                _compare(path, _parse(path, 1, first), head)
+            if whole or not json.dumps(head).startswith(text):
+                _compare(path, _parse(path, 1, first or text), head)
             known = dict(_records(path, rest))
             kept = {i: r for i, r in known.items() if not _again(r, engine, limit)}
             if not first or len(kept) < len(known) or len(text) > len(whole) + 1:
