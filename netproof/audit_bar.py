@@ -48,11 +48,11 @@ def facts(progress: AuditProgress) -> str:
     low, high = tally.adversarial_error
     parts = [
         f"{tally.done}/{tally.total}",
+        outlook(progress.outlook),  # early, as a narrow terminal cuts off the end
         f"robust {tally.counts['robust']}",
         f"not {tally.counts['counterexample']}",
         f"unknown {tally.counts['unknown']}",
         f"error {100 * low:.1f}–{100 * high:.1f} %",
-        outlook(progress.outlook),
     ]
     return "  ".join(parts)
 
