@@ -75,7 +75,8 @@ class Outlook:
         each = self.limit
         if self.searched:
             each = min(each, (self.search_seconds + self.at_work) / self.searched)
-        return (sweep + searches * each) / self.processes, searches > 0 and not self.searched
+        shared = (sweep + searches * each) / self.processes
+        return max(shared, each) if searches else shared, searches > 0 and not self.searched
 
 
 @dataclass(eq=False)
