@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bounds.adam import Adam
 from bounds.linear import CHUNK_ENTRIES, BoxBounds, LinearBound, ReluRows, backward_pass
 from bounds.program import Program
 
@@ -132,7 +133,7 @@ class Cells:
         alpha, beta = alpha.clone().requires_grad_(), beta.clone().requires_grad_()
         best_alpha, best_beta = alpha.detach().clone(), beta.detach().clone()
         best = torch.full((len(C),), -torch.inf, dtype=C.dtype, device=C.device)
-        optimiser = torch.optim.Adam([{"params": [alpha], "lr": rate}, {"params": [beta], "lr": rate}])
+        optimiser = Adam([alpha, beta], rate)
         for step in range(steps + 1):
             with torch.enable_grad():
                 value = self._pass(C, phases, alpha, beta, None).value
@@ -144,8 +145,7 @@ class Cells:
             if step == steps or bool((best + offsets > 0).all()):
                 break
             loss = torch.where(torch.isfinite(value), -value, 0.0).sum()
-            alpha.grad, beta.grad = torch.autograd.grad(loss, [alpha, beta])
-            optimiser.step()
+            optimiser.step(torch.autograd.grad(loss, [alpha, beta]))
             with torch.no_grad():
                 alpha.clamp_(0, 1)
                 beta.clamp_(min=0)

@@ -4,26 +4,13 @@ A worker gets arrays and returns arrays (duals, points, dual bounds). It is an u
 from what it returns by whoever asked (`bounds.lp.safe_bounds`), so a worker needs neither the network nor torch and
 starts in a fraction of a second.
 
-Why bare interpreters and not ``multiprocessing``: forking after torch has started threads can deadlock; ``spawn`` and
-``forkserver`` import the caller's ``__main__`` again, which breaks scripts without a main guard, and refuse to start
-from a daemonic process, which a job's process may be. A worker is ``python -c "from bounds.pool import …"`` with one
-end of a socket pair.
-
-No worker outlives its parent: a thread in the worker reads the socket also while HiGHS runs (HiGHS releases the GIL)
-and exits the process at its end, and on Linux the kernel kills the worker when the thread that started it dies. That
-thread must therefore stay alive as long as the pool.
+Workers are `bounds.child` processes, which says why; the thread that made the pool must stay alive as long as the pool.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import queue
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +22,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from bounds.child import Child, serve_parent
 from bounds.lp import Optimum, Simplex
 from bounds.mip import SignSearch, decide_sign
 from bounds.relaxation import Relaxation
@@ -43,9 +31,8 @@ __all__ = ["Answer", "Pool", "Solver", "Task", "serve"]
 
 Array: TypeAlias = NDArray[np.float64]
 
-# How long a parent waits before it looks at its cancel flag again, and at exit for a worker to end by itself.
+# How long a parent waits before it looks at its cancel flag again.
 _POLL = 0.1
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +127,7 @@ class Pool:
     @staticmethod
     def available() -> bool:
         """Whether this platform can start workers (POSIX, with an interpreter to run)."""
-        return os.name == "posix" and bool(sys.executable)
+        return Child.available()
 
     def solve(
         self, relaxation: Relaxation, tasks: Iterator[Task], interrupted: Callable[[], bool] = bool
@@ -195,29 +182,17 @@ class _Worker:
     """
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        code = f"from bounds.pool import serve; serve({theirs.fileno()}, {os.getpid()})"
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path),  # noqa: PTH109
-            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-        }
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", code],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    env=environment,
-                )
-            except OSError:
-                ours.close()
-                raise
-        self.link = connection.Connection(ours.detach())
+        self._child = Child("bounds.pool:serve")
         self._running = 0
         self._abandoned = 0
-        self.alive = True
+
+    @property
+    def link(self) -> connection.Connection:
+        return self._child.link
+
+    @property
+    def alive(self) -> bool:
+        return self._child.alive
 
     @property
     def idle(self) -> bool:
@@ -228,21 +203,13 @@ class _Worker:
         return self.alive and self._running > 0
 
     def send(self, message: tuple[str, Any]) -> None:
-        if not self.alive:
-            return
-        try:
-            self.link.send(message)
-        except OSError:
-            self.alive = False
-        else:
+        if self._child.send(message):
             self._running += message[0] == "task"
 
     def receive(self) -> list[Answer] | None:
         """The answers that are waiting; None for those of an abandoned task and for a dead worker."""
-        try:
-            answers: list[Answer] = self.link.recv()
-        except (EOFError, OSError):
-            self.alive = False
+        answers: list[Answer] | None = self._child.receive()
+        if answers is None:
             return None
         self._running -= 1
         if self._abandoned:
@@ -256,37 +223,23 @@ class _Worker:
             self.send(("abandon", None))
 
     def close(self) -> None:
-        self.alive = False
-        self.link.close()
-        try:
-            self._process.wait(timeout=_POLL)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._child.close()
 
 
 def serve(descriptor: int, parent: int) -> None:
     """A worker's main function: solve what arrives on the socket ``descriptor`` until ``parent`` closes it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the whole group; the parent decides
-    _die_with(parent)
-    link = connection.Connection(descriptor)
     inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     abandoned = threading.Event()
 
-    def read() -> None:
-        while True:
-            try:
-                message = link.recv()
-            except (EOFError, OSError):
-                os._exit(0)
-            if message[0] == "abandon":
-                abandoned.set()
-            else:
-                if message[0] == "task":
-                    abandoned.clear()  # the parent sends a task only after the previous one was answered
-                inbox.put(message)
+    def take(message: tuple[str, Any]) -> None:
+        if message[0] == "abandon":
+            abandoned.set()
+            return
+        if message[0] == "task":
+            abandoned.clear()  # the parent sends a task only after the previous one was answered
+        inbox.put(message)
 
-    threading.Thread(target=read, daemon=True).start()
+    link = serve_parent(descriptor, parent, take)
     solver: Solver | None = None
     while True:
         kind, content = inbox.get()
@@ -296,12 +249,3 @@ def serve(descriptor: int, parent: int) -> None:
         assert solver is not None, "a task came before its relaxation"
         with contextlib.suppress(OSError):  # the reader sees the closed socket too, and ends the process
             link.send(solver.solve(content, abandoned.is_set))
-
-
-def _die_with(parent: int) -> None:
-    """Asks Linux to kill this process when the thread that started it ends; elsewhere the socket's end has to do."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)  # it ended before we could ask

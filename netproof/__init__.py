@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netproof.api import check, verify
+    from netproof.auditing import Audit, audit
     from netproof.client import Client
     from networks import Network, Property, Query, Region, load, read_vnnlib
     from networks.errors import InputError, NetproofError
     from solver import Budget, Options, Progress, Verdict
 
 __all__ = [
+    "Audit",
     "Budget",
     "Client",
     "InputError",
@@ -33,6 +35,7 @@ __all__ = [
     "Region",
     "Verdict",
     "__version__",
+    "audit",
     "check",
     "load",
     "read_vnnlib",
@@ -40,6 +43,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Audit": "netproof.auditing",
     "Budget": "solver",
     "Client": "netproof.client",
     "InputError": "networks.errors",
@@ -51,6 +55,7 @@ _HOMES = {
     "Query": "networks",
     "Region": "networks",
     "Verdict": "solver",
+    "audit": "netproof.auditing",
     "check": "netproof.api",
     "load": "networks",
     "read_vnnlib": "networks",

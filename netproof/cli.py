@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
+from netproof.commands.audit import audit
 from netproof.commands.check import check
 from netproof.commands.info import info
 from netproof.commands.serve import serve
@@ -82,7 +83,7 @@ def cli() -> None:
     """Exact verification of trained neural networks: counterexamples that replay, bounds that hold."""
 
 
-for command in (verify, check, info, serve, worker):
+for command in (verify, audit, check, info, serve, worker):
     cli.add_command(command)
 
 

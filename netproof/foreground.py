@@ -18,17 +18,25 @@ import click
 if TYPE_CHECKING:
     from solver import Progress
 
+    Draw = Callable[[Any], None]
+
 __all__ = ["run"]
 
 Result = TypeVar("Result")
-Work = Callable[[Callable[["Progress"], None], Callable[[], bool]], Result]
+Work = Callable[[Callable[[Any], None], Callable[[], bool]], Result]
 
 ABORTED = 130
 #: Most queries are decided before a bar would be worth reading.
 QUIET_SECONDS = 0.7
 
 
-def run(work: Work[Result], seconds: float) -> Result:
+def run(
+    work: Work[Result],
+    seconds: float,
+    *,
+    bar: contextlib.AbstractContextManager[Draw] | None = None,
+    keeping: str = "the bounds so far",
+) -> Result:
     """Call ``work(progress, cancel)`` and return what it returns, or raise what it raises.
 
     The work runs in a thread of its own, so that Ctrl-C is served at once even while native code is at work. The first
@@ -37,14 +45,16 @@ def run(work: Work[Result], seconds: float) -> Result:
     Args:
         work: takes a function to report progress to and one that says whether to stop.
         seconds: the time limit, for the bar.
+        bar: gives a function that draws what was reported last, or None; by default a bar for `solver.Progress`.
+        keeping: what a first Ctrl-C leaves.
     """
-    latest: list[Progress] = []
+    latest: list[Any] = []
     stop = threading.Event()
     done = threading.Event()
     outcome: list[Result] = []
     failure: list[BaseException] = []
 
-    def report(progress: Progress) -> None:
+    def report(progress: Any) -> None:
         latest[:] = [progress]
 
     def body() -> None:
@@ -57,7 +67,7 @@ def run(work: Work[Result], seconds: float) -> Result:
 
     # A daemon, so that an abort does not wait for native code to return.
     thread = threading.Thread(target=body, name="netproof", daemon=True)
-    with _interrupts(stop) as listen, _bar(seconds) as draw:
+    with _interrupts(stop, keeping) as listen, bar or _bar(seconds) as draw:
         thread.start()
         while not done.wait(0.1):
             listen()
@@ -69,7 +79,7 @@ def run(work: Work[Result], seconds: float) -> Result:
 
 
 @contextlib.contextmanager
-def _interrupts(stop: threading.Event) -> Iterator[Callable[[], None]]:
+def _interrupts(stop: threading.Event, keeping: str) -> Iterator[Callable[[], None]]:
     """Serve Ctrl-C meanwhile; the function that is given must be called now and then to go on listening.
 
     Gurobi puts a handler of its own in the place of Python's when it starts to solve, and keeps the signal to itself.
@@ -80,7 +90,7 @@ def _interrupts(stop: threading.Event) -> Iterator[Callable[[], None]]:
             os.write(2, b"\naborted\n")
             os._exit(ABORTED)
         stop.set()
-        click.echo("\ncancelling, with the bounds so far; press Ctrl-C again to abort", err=True)
+        click.echo(f"\ncancelling, with {keeping}; press Ctrl-C again to abort", err=True)
 
     def listen() -> None:
         signal.signal(signal.SIGINT, on_interrupt)

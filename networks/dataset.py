@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zipfile
 import zlib
@@ -102,6 +103,15 @@ class Dataset:
     def features(self) -> int:
         """Number of entries of one input."""
         return math.prod(self.stored.shape[1:])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the content: element types, shapes and values of images and labels."""
+        digest = hashlib.sha256()
+        for array in (self.stored, self.labels):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def input(self, i: int) -> NDArray[np.float32]:
         """Input ``i`` in network units, shape ``(features,)``: float32(k) / float32(255) for uint8.

@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -35,8 +36,10 @@ from networks.property import Clause
 from networks.region import Region
 from solver.attack import Attack, AttackResult, clause_margins
 from solver.certify import Branch, Record
-from solver.leaf import CellProgram, Leaf
 from solver.verdict import Counterexample, Reason
+
+if TYPE_CHECKING:
+    from solver.leaf import CellProgram, Leaf
 
 __all__ = ["CellSearch", "decide_by_relu_split"]
 
@@ -365,4 +368,6 @@ class _Search:
 
     @cached_property
     def _lp(self) -> CellProgram:
+        from solver.leaf import CellProgram  # brings SciPy, which most searches end without
+
         return CellProgram(self._network, self._region, self._enclosure, self._clause, self._cells)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from networks import Network, Query
     from solver import Verdict
 
-__all__ = ["EXIT_CODES", "verify"]
+__all__ = ["BACKENDS", "ENGINES", "EXIT_CODES", "FILE", "numbers", "verify"]
 
 EXIT_CODES = {"robust": 0, "counterexample": 1, "unknown": 3}
 
@@ -31,7 +31,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NUMBER = re.compile(r"[+-]?(\d{1,40}/0*[1-9]\d{0,39}|(\d{1,40}\.?\d{0,60}|\.\d{1,60})([eE][+-]?\d{1,2})?)")
 
 
-def _numbers(_ctx: click.Context, _option: click.Parameter, value: Any) -> Any:
+def numbers(_ctx: click.Context, _option: click.Parameter, value: Any) -> Any:
+    """A callback that checks one or two numbers, and keeps them as the text that was written."""
     for text in (value,) if isinstance(value, str) else value or ():
         if not NUMBER.fullmatch(text):
             msg = f"expected a finite number such as 0.1, 1e-3 or 8/255, got {text!r}"
@@ -63,7 +64,7 @@ Examples:
 @click.option("--data", type=FILE, help="Data set (.npz with images and labels), instead of SPEC.")
 @click.option("--index", type=click.IntRange(min=0), help="Which input of the data set.")
 @click.option(
-    "--eps", metavar="NUMBER", callback=_numbers, help="Radius of the ball around the input, such as 0.1 or 8/255."
+    "--eps", metavar="NUMBER", callback=numbers, help="Radius of the ball around the input, such as 0.1 or 8/255."
 )
 @click.option("--norm", type=click.Choice(["linf"]), default="linf", show_default=True, help="Norm of the ball.")
 @click.option("--label", type=int, help="Class that must win; default: the data set's label.")
@@ -77,7 +78,7 @@ Examples:
     "--domain",
     nargs=2,
     metavar="LOW HIGH",
-    callback=_numbers,
+    callback=numbers,
     help="Least and greatest value of every input entry; default: 0 1 for uint8 images, else unlimited.",
 )
 @click.option(
