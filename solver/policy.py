@@ -5,6 +5,10 @@ from __future__ import annotations
 __all__ = [
     "ATTACK_RESTARTS",
     "ATTACK_STEPS",
+    "BAB_BATCH",
+    "BAB_CANDIDATES",
+    "BAB_MEMORY",
+    "BAB_ROOT_STEPS",
     "BAB_SHARE",
     "BAB_STEPS",
     "CASES_PER_BATCH",
@@ -36,6 +40,18 @@ BAB_SHARE = 0.4
 #: Adam steps on the multipliers of each new cell; networks with one hidden layer do without, as nearly all that steps
 #: could gain there is gained by the next split, at a fraction of the cost.
 BAB_STEPS = 8
+
+#: Adam steps on the slopes at the root of a ReLU-split search.
+BAB_ROOT_STEPS = 20
+
+#: Cells that are split together: what the CPU's cache holds.
+BAB_BATCH = 32
+
+#: Columns that strong branching tries in each cell.
+BAB_CANDIDATES = 8
+
+#: Bytes that open cells may fill before the search goes depth first.
+BAB_MEMORY = 2**30
 
 #: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.linear` works in chunks
 #: that fit the cache), so a second thread gains little when idle and waits for its turn on a busy machine.

@@ -13,35 +13,37 @@ verdict itself is never used.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bounds import Enclosure
-from bounds.phases import CellBounds, Cells
+from bounds.phases import Cells
 from bounds.program import program
+from bounds.reduced import Estimate, Reduced
 from bounds.single import box_bounds
 from networks.graph import Network
 from networks.property import Clause
 from networks.region import Region
-from solver.attack import Attack, AttackResult, clause_margins
+from solver import policy
+from solver.attack import Attack, AttackResult
+from solver.cell_pool import Batch, CellPool
 from solver.leaf import CellProgram, Leaf
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["CellSearch", "decide_by_relu_split"]
 
-_BATCH = 32
-_CANDIDATES = 6
-# Above this many open cells the search goes depth first, so memory stays bounded.
-_POOL = 100_000
+# Length of the first Adam step; slopes lie in [0, 1], and multipliers are in units of the root's coefficients.
+_RATE = 0.3
+# Weight of the stronger child's gain beside the weaker one's.
+_STRONGER = 0.1
+# Every so many batches a descent starts from the best minimiser, even if it violates nothing yet.
+_PUSH = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,23 +63,6 @@ class CellSearch:
     counterexample: Counterexample | None
     reason: Reason | None
     nodes: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Cell:
-    """An open cell.
-
-    Attributes:
-        phases: int8, shape ``(K,)``.
-        candidates: the columns to try next, best first.
-        alpha, beta: the multipliers that its bound was found with, one line for each row of the clause, float32
-            ``(rows, K)``; children start from them.
-    """
-
-    phases: NDArray[np.int8]
-    candidates: NDArray[np.int64]
-    alpha: Tensor | None
-    beta: Tensor | None
 
 
 def decide_by_relu_split(
@@ -106,27 +91,6 @@ def decide_by_relu_split(
     return _Search(network, region, enclosure, clause, attack, steps, stop, progress).run()
 
 
-@dataclass(frozen=True, eq=False)
-class _Children:
-    """New cells: phases ``(B, K)``, and the multipliers to start from, ``(B, rows, K)``."""
-
-    phases: Tensor
-    alpha: Tensor | None
-    beta: Tensor | None
-
-    def select(self, rows: Tensor) -> _Children:
-        return _Children(
-            self.phases[rows],
-            self.alpha[rows] if self.alpha is not None else None,
-            self.beta[rows] if self.beta is not None else None,
-        )
-
-
-def _stack(parts: Sequence[Tensor | None]) -> Tensor | None:
-    some = [part for part in parts if part is not None]
-    return torch.stack(some) if len(some) == len(parts) else None
-
-
 class _Search:
     def __init__(
         self,
@@ -142,8 +106,8 @@ class _Search:
         self._network = network
         self._region = region
         self._enclosure = enclosure
-        self._program = program(network)
-        self._cells = Cells(self._program, box_bounds(network, region, enclosure))
+        self._cells = Cells(program(network), box_bounds(network, region, enclosure))
+        self._reduced = Reduced(network, region, enclosure, self._cells, clause)
         self._clause = clause
         self._attack = attack
         self._steps = steps
@@ -151,8 +115,8 @@ class _Search:
         self._progress = progress
         self._C = torch.as_tensor(clause.matrix)
         self._offsets = torch.as_tensor(clause.offsets)
-        self._heap: list[tuple[float, int, _Cell]] = []
-        self._ticket = itertools.count()
+        self._rows = len(clause.rows)
+        self._open = CellPool(self._cells.columns, self._rows if steps else 0)
         self._upper = math.inf
         self._nodes = 0
         self._proven = math.inf  # the weakest bound among closed cells
@@ -160,109 +124,103 @@ class _Search:
 
     @property
     def _lower(self) -> float:
-        return min(self._heap[0][0] if self._heap else math.inf, self._proven, self._stuck)
+        return min(self._open.lower, self._proven, self._stuck)
 
     def run(self) -> CellSearch:
-        root = torch.zeros((1, self._cells.columns), dtype=torch.int8)
-        found = self._receive(_Children(root, None, None))
+        self._plant()
         for turn in itertools.count(1):
-            if found is not None:
-                return CellSearch(self._lower, found.margin, found, None, self._nodes)
-            if not self._heap:
+            if not len(self._open):
                 reason = Reason.NUMERICS if self._stuck < math.inf else None
                 return CellSearch(self._lower, self._upper, None, reason, self._nodes)
             reason = self._stop()
             if reason is not None:
                 return CellSearch(self._lower, self._upper, None, reason, self._nodes)
-            found = self._receive(self._split(self._take()), push=turn % 32 == 0)
-            self._progress(self._lower, self._upper, len(self._heap), self._nodes)
+            found = self._expand(self._open.take(policy.BAB_BATCH), push=turn % _PUSH == 1)
+            if found is not None:
+                return CellSearch(self._lower, found.margin, found, None, self._nodes)
+            self._progress(self._lower, self._upper, len(self._open), self._nodes)
         raise AssertionError
 
-    def _take(self) -> list[_Cell]:
-        many = len(self._heap) > _POOL
-        # The last entry of a heap is a leaf, so popping it keeps the heap in order.
-        return [
-            (self._heap.pop() if many else heapq.heappop(self._heap))[2] for _ in range(min(_BATCH, len(self._heap)))
-        ]
+    def _plant(self) -> None:
+        """Bounds the root with optimised slopes, which every other cell starts from."""
+        phases = torch.zeros((1, self._cells.columns), dtype=torch.int8)
+        every = torch.arange(self._rows)
+        start = phases.expand(self._rows, -1)
+        theta = self._reduced.start(start, every)
+        if self._cells.columns:
+            _, theta = self._reduced.optimise(start, theta, every, steps=policy.BAB_ROOT_STEPS, rate=_RATE)
+            self._reduced.settle(theta)
+        self._receive(phases, theta[None], torch.full((1,), -torch.inf, dtype=torch.float64))
 
-    def _split(self, cells: Sequence[_Cell]) -> _Children:
-        """The children that strong branching chooses, two for each cell."""
-        tried = [(i, int(column)) for i, cell in enumerate(cells) for column in cell.candidates]
-        parents = torch.as_tensor(np.stack([cell.phases for cell in cells]))
-        owner = torch.as_tensor([i for i, _ in tried]).repeat_interleave(2)
-        columns = torch.as_tensor([column for _, column in tried]).repeat_interleave(2)
-        phases = parents[owner]
-        phases[torch.arange(len(phases)), columns] = torch.tensor([1, -1], dtype=torch.int8).repeat(len(tried))
-        alpha, beta = _stack([cell.alpha for cell in cells]), _stack([cell.beta for cell in cells])
-        children = _Children(
-            phases,
-            alpha[owner] if alpha is not None else None,
-            beta[owner] if beta is not None else None,
-        )
-        if len(tried) == len(cells):
-            return children
-        value = self._margins(self._bound(children).value, len(phases)).reshape(-1, 2)
-        # A positive child is closed whatever it gains beyond that; the weaker child matters most.
-        gain = value.clamp(max=0)
-        merit = (gain.amin(1) + 0.1 * gain.amax(1)).tolist()
-        best: dict[int, int] = {}
-        for t, (i, _) in enumerate(tried):
-            if i not in best or merit[t] > merit[best[i]]:
-                best[i] = t
-        picked = torch.as_tensor([2 * t + side for t in best.values() for side in (0, 1)])
-        return children.select(picked)
-
-    def _receive(self, children: _Children, *, push: bool = True) -> Counterexample | None:
-        """Bounds new cells, closes, keeps or decides each; returns a counterexample if one turned up."""
-        phases = children.phases
-        self._nodes += len(phases)
-        bound = self._bound(children, steps=self._steps)
-        rows = len(self._offsets)
-        margins = self._margins(bound.value, len(phases))
+    def _expand(self, batch: Batch, *, push: bool) -> Counterexample | None:
+        """Splits cells into two each; returns a counterexample if one turned up."""
+        count, rows = len(batch.phases), self._rows
+        row = torch.arange(rows).repeat(count)
+        phases = batch.phases.repeat_interleave(rows, 0)
+        theta = batch.theta.flatten(0, 1) if batch.theta is not None else self._reduced.start(phases, row)
+        found = self._reduced.estimate(phases, theta, row)
         # A clause's leading row decides what to split next and where to look.
-        leading = (bound.value + self._offsets.repeat(len(phases))).reshape(-1, rows).argmax(1)
-        at = torch.arange(len(phases)) * rows + leading
-        is_open = ~(margins > 0)
-        if (~is_open).any():
-            self._proven = min(self._proven, float(margins[~is_open].min()))
-        left = torch.nonzero(is_open)[:, 0]
-        if not len(left):
-            return None
-        outcome = self._probe(bound.minimiser[at[left]], push=push)
+        leading = found.value.reshape(-1, rows).argmax(1)
+        found = found.select(torch.arange(count) * rows + leading)
+        outcome = self._probe(found, push=push)
         self._upper = min(self._upper, outcome.upper)
         if outcome.counterexample is not None:
             return outcome.counterexample
-        score, columns = bound.score[at[left]].topk(min(_CANDIDATES, self._cells.columns), dim=1)
-        alpha = bound.alpha.to(torch.float32) if bound.alpha is not None else None
-        beta = bound.beta.to(torch.float32) if bound.beta is not None else None
-        for i, weight, candidates in zip(left.tolist(), score, columns, strict=True):
-            useful = candidates[weight > 0]
-            if len(useful):
-                mine = slice(i * rows, (i + 1) * rows)
-                self._keep(
-                    float(margins[i]),
-                    phases[i],
-                    useful.numpy(),
-                    alpha[mine].clone() if alpha is not None else None,
-                    beta[mine].clone() if beta is not None else None,
-                )
-                continue
-            found = self._leaf(phases[i], float(margins[i]))
-            if found is not None:
-                return found
+        score = self._reduced.score(batch.phases, found.arriving)
+        score, columns = score.topk(min(policy.BAB_CANDIDATES, self._cells.columns), dim=1)
+        useful = score[:, 0] > 0
+        for i in torch.nonzero(~useful)[:, 0].tolist():
+            counterexample = self._leaf(batch.phases[i], float(batch.bound[i]))
+            if counterexample is not None:
+                return counterexample
+        theta = theta.reshape(count, rows, -1)
+        if not useful.all():
+            batch, found, theta = batch.select(useful), found.select(useful), theta[useful]
+            score, columns, leading = score[useful], columns[useful], leading[useful]
+        if not len(theta):
+            return None
+        own = theta[torch.arange(len(theta)), leading]
+        value = self._reduced.children(found, batch.phases, own, leading, columns)
+        # A positive child is closed whatever it gains beyond that; the weaker child matters most.
+        gain = value.clamp(max=0)
+        merit = gain.amin(-1) + _STRONGER * gain.amax(-1)
+        merit[score <= 0] = -torch.inf
+        self._divide(batch, theta, columns.gather(1, merit.argmax(1, keepdim=True))[:, 0])
         return None
 
-    def _bound(self, children: _Children, *, steps: int = 0) -> CellBounds:
-        """Bounds of every row of the clause on every cell, cell by cell."""
-        rows, count = len(self._offsets), len(children.phases)
-        C = self._C.repeat(count, 1)
-        phases = children.phases.repeat_interleave(rows, 0)
-        alpha = children.alpha.flatten(0, 1).to(C.dtype) if children.alpha is not None else None
-        beta = children.beta.flatten(0, 1).to(C.dtype) if children.beta is not None else None
-        if not steps:
-            return self._cells.bound(C, phases, alpha, beta)
-        offsets = self._offsets.repeat(count)
-        return self._cells.optimise(C, phases, offsets, steps=steps, rate=0.1, alpha=alpha, beta=beta)
+    def _divide(self, batch: Batch, theta: Tensor, columns: Tensor) -> None:
+        """Bounds both children of every cell, split at one column each."""
+        children = batch.phases.repeat_interleave(2, 0)
+        at = torch.arange(len(children))
+        column = columns.repeat_interleave(2)
+        children[at, column] = torch.tensor([1, -1], dtype=torch.int8).repeat(len(columns))
+        theta = theta.repeat_interleave(2, 0)
+        theta[at, :, column] = 0
+        if self._steps:
+            row = torch.arange(self._rows).repeat(len(children))
+            phases = children.repeat_interleave(self._rows, 0)
+            _, best = self._reduced.optimise(phases, theta.flatten(0, 1), row, steps=self._steps, rate=_RATE)
+            theta = best.reshape(theta.shape)
+        self._receive(children, theta, batch.bound.repeat_interleave(2))
+
+    def _receive(self, phases: Tensor, theta: Tensor, inherited: Tensor) -> None:
+        """Closes new cells or keeps them.
+
+        Args:
+            phases: shape ``(B, K)``.
+            theta: their parameters, shape ``(B, rows, K)``.
+            inherited: bounds of their parents, which hold for them too, shape ``(B,)``.
+        """
+        self._nodes += len(phases)
+        each = phases.repeat_interleave(self._rows, 0)
+        alpha, beta = self._reduced.multipliers(each, theta.flatten(0, 1))
+        value = self._cells.bound(self._C.repeat(len(phases), 1), each, alpha, beta).value
+        bound = torch.maximum(self._margins(value, len(phases)), inherited)
+        closed = bound > 0
+        if closed.any():
+            self._proven = min(self._proven, float(bound[closed].min()))
+        left = ~closed
+        self._open.put(bound[left], phases[left], theta[left])
 
     def _margins(self, value: Tensor, cells: int) -> Tensor:
         """Lower bounds of the clause's margin, ``(cells,)``: its best row, with one more rounding charged."""
@@ -270,15 +228,14 @@ class _Search:
         total = value + offsets - 2.0**-52 * (value.abs() + offsets.abs())
         return torch.nan_to_num(total, nan=-torch.inf).reshape(cells, -1).amax(1)
 
-    def _probe(self, points: Tensor, *, push: bool) -> AttackResult:
+    def _probe(self, found: Estimate, *, push: bool) -> AttackResult:
         """Looks for a violation at the minimisers of the bounds; with ``push``, descends from the best of them."""
         if self._attack is None:
             return AttackResult(None, math.inf, 0)
-        with torch.no_grad():
-            margins = clause_margins([self._clause], self._program.forward(points))[:, 0]
+        margins = self._reduced.margins(found.direction)
         best = int(margins.argmin())
         if push or margins[best] <= 0:
-            return self._attack.confirm(self._clause, points[best].numpy())
+            return self._attack.confirm(self._clause, self._reduced.points(found.direction[best]).numpy())
         return AttackResult(None, math.inf, 0)
 
     def _leaf(self, phases: Tensor, bound: float) -> Counterexample | None:
@@ -289,13 +246,16 @@ class _Search:
             self._proven = min(self._proven, proven)
             return None
         bound = max(bound, proven)
-        if leaf.point is not None:
-            outcome = self._probe(torch.as_tensor(leaf.point)[None], push=True)
+        if leaf.point is not None and self._attack is not None:
+            outcome = self._attack.confirm(self._clause, leaf.point)
             self._upper = min(self._upper, outcome.upper)
             if outcome.counterexample is not None:
                 return outcome.counterexample
         if len(leaf.loose):
-            self._keep(bound, phases, leaf.loose[:_CANDIDATES], None, None)
+            row = torch.arange(self._rows)
+            theta = self._reduced.start(phases.expand(self._rows, -1), row)[None]
+            batch = Batch(torch.tensor([bound], dtype=torch.float64), phases[None], theta)
+            self._divide(batch, theta, torch.as_tensor(leaf.loose[:1]))
         else:
             self._stuck = min(self._stuck, bound)
         return None
@@ -308,12 +268,6 @@ class _Search:
         offset = float(weights @ self._offsets)
         # Sums of as many terms as the clause has rows, and one more, are rounded.
         return value + offset - (len(weights) + 2) * 2.0**-52 * (abs(value) + float(weights @ self._offsets.abs()))
-
-    def _keep(
-        self, bound: float, phases: Tensor, candidates: NDArray[np.int64], alpha: Tensor | None, beta: Tensor | None
-    ) -> None:
-        cell = _Cell(phases.numpy(), candidates, alpha, beta)
-        heapq.heappush(self._heap, (bound, next(self._ticket), cell))
 
     @cached_property
     def _lp(self) -> CellProgram:
