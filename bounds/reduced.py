@@ -29,8 +29,11 @@ __all__ = ["Estimate", "Reduced"]
 
 #: Steps shrink to this share of the first one.
 _FINAL_RATE = 0.2
-_MOMENTUM = 0.9
+_MOMENTUM = 0.7
 _SECOND = 0.99
+_ROUNDS = 3
+#: Share of the most that a column can lose in its score, beside what it does lose.
+_SPARE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +44,18 @@ class Estimate:
         value: the bound of the row, offset included, shape ``(R,)``.
         arriving: A at the columns, shape ``(R, K)``.
         direction: A_0 in units of the box's radii, shape ``(R, inputs)``.
+        reached: the pre-activations that the relaxation has where the bound is attained, shape ``(R, K)``; in other
+            words the gradient of the bound by Λ.
     """
 
     value: Tensor
     arriving: Tensor
     direction: Tensor
+    reached: Tensor
 
     def select(self, which: Tensor) -> Estimate:
         """Some of them, by index or mask."""
-        return Estimate(self.value[which], self.arriving[which], self.direction[which])
+        return Estimate(self.value[which], self.arriving[which], self.direction[which], self.reached[which])
 
 
 class Reduced:
@@ -119,10 +125,12 @@ class Reduced:
 
     def estimate(self, phases: Tensor, theta: Tensor, row: Tensor) -> Estimate:
         """Bounds of the rows ``row`` of the clause, shape ``(R,)``, on the cells ``phases``, shape ``(R, K)``."""
-        return self._pass(phases, theta, row, False)[0]
+        return self._pass(phases, theta, row)[0]
 
-    def _pass(self, phases: Tensor, theta: Tensor, row: Tensor, gradient: bool) -> tuple[Estimate, Tensor]:
-        """Bounds and, on request, the gradient of their sum by θ."""
+    def _pass(
+        self, phases: Tensor, theta: Tensor, row: Tensor, *, gradient: bool = True
+    ) -> tuple[Estimate, Tensor]:
+        """Bounds and the gradient of their sum by θ; without ``gradient``, neither that nor what is reached."""
         free, sign = phases == 0, phases.to(torch.float32)
         on = (phases > 0).to(torch.float32)
         arriving = self._row_relus[row]
@@ -142,31 +150,43 @@ class Reduced:
         value = value + (arriving.clamp(max=0) * loss).sum(-1) + chosen @ self._constant
         direction = self._row_inputs[row].addmm_(chosen, self._inputs)
         value = value - torch.linalg.vector_norm(direction, 1, dim=-1)
-        found = Estimate(value, arriving, direction)
         if not gradient:
-            return found, theta
+            return Estimate(value, arriving, direction, arriving), theta
         reached = torch.addmm(self._constant, direction.sign(), self._inputs.T, alpha=-1)
         after = torch.empty_like(arriving)
         for place in self.layers:
             if place.start:
                 reached[:, place].addmm_(after[:, : place.start], self._between[place, : place.start].T)
             after[:, place] = reached[:, place] * factor[:, place] + loss[:, place] * (arriving[:, place] < 0)
-        return found, reached * torch.where(free, arriving.clamp(min=0), -sign * self.scale)
+        slope = reached * torch.where(free, arriving.clamp(min=0), -sign * self.scale)
+        return Estimate(value, arriving, direction, reached), slope
 
     def optimise(
-        self, phases: Tensor, theta: Tensor, row: Tensor, *, steps: int, rate: float
+        self, phases: Tensor, theta: Tensor, row: Tensor, *, steps: int, rate: float, near: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """The best values and the θ that attain them, after ``steps`` Adam steps from ``theta``.
 
         All rows of a cell stand together, and the steps end early when every cell has a row with a positive bound.
+        Cells that end above ``-near`` get up to `_ROUNDS` times as many steps again: to close one takes less than to
+        split it.
         """
+        value, theta = self._climb(phases, theta, row, steps, rate)
+        for _ in range(_ROUNDS if near else 0):
+            best = value.view(-1, self.rows).amax(1)
+            again = ((best > -near) & (best <= 0)).repeat_interleave(self.rows)
+            if not again.any():
+                break
+            value[again], theta[again] = self._climb(phases[again], theta[again], row[again], steps, rate)
+        return value, theta
+
+    def _climb(self, phases: Tensor, theta: Tensor, row: Tensor, steps: int, rate: float) -> tuple[Tensor, Tensor]:
         free = phases == 0
         best_value = torch.full((len(phases),), -torch.inf)
         best_theta = theta.clone()
         mean, square = torch.zeros_like(theta), torch.zeros_like(theta)
         theta = theta.clone()
         for step in range(steps + 1):
-            found, gradient = self._pass(phases, theta, row, True)
+            found, gradient = self._pass(phases, theta, row)
             better = found.value > best_value
             best_value = torch.where(better, found.value, best_value)
             best_theta = torch.where(better[:, None], theta, best_theta)
@@ -196,9 +216,8 @@ class Reduced:
             owner = torch.arange(count).repeat_interleave(2 * m)
             column = columns.flatten().repeat_interleave(2)[:, None]
             side = torch.tensor([1, -1], dtype=torch.int8).repeat(count * m)[:, None]
-            value = self.estimate(
-                phases[owner].scatter_(1, column, side), theta[owner].scatter_(1, column, 0.0), row[owner]
-            ).value
+            phases, theta = phases[owner].scatter_(1, column, side), theta[owner].scatter_(1, column, 0.0)
+            value = self._pass(phases, theta, row[owner], gradient=False)[0].value
         else:
             # A lone layer: a phase changes one multiplier and nothing else, so A_0 by one row of the weights.
             a, slope = parent.arriving.gather(1, columns), theta.gather(1, columns)
@@ -212,9 +231,16 @@ class Reduced:
             value = value - torch.linalg.vector_norm(moved, 1, dim=-1)
         return torch.maximum(value.reshape(count, m, 2), parent.value[:, None, None])
 
-    def score(self, phases: Tensor, arriving: Tensor) -> Tensor:
-        """How much each open column may loosen the bound, 0 at chosen ones, ``(R, K)``."""
-        return torch.where(phases == 0, arriving.abs() * self._gap, 0.0)
+    def score(self, found: Estimate, phases: Tensor, theta: Tensor) -> Tensor:
+        """How loose the relaxation of each open column is where the bound is attained, 0 at chosen ones, ``(R, K)``.
+
+        That is its exact contribution at the pre-activation there, minus what the bound has for it. To order columns
+        that are all tight there, a little of the most that they can lose is added.
+        """
+        a, z = found.arriving, found.reached
+        exact = z.clamp(min=0)
+        loose = torch.where(a < 0, exact - (self._slope * z + self._gap), exact - theta * z) * a
+        return torch.where(phases == 0, loose.clamp(min=0) + _SPARE * a.abs() * self._gap, 0.0)
 
     def points(self, direction: Tensor) -> Tensor:
         """Where the bounds are attained, in the network's units, float64 ``(R, inputs)``."""

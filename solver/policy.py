@@ -45,7 +45,7 @@ BAB_STEPS = 8
 BAB_ROOT_STEPS = 20
 
 #: Cells that are split together: what the CPU's cache holds.
-BAB_BATCH = 32
+BAB_BATCH = 64
 
 #: Columns that strong branching tries in each cell.
 BAB_CANDIDATES = 8

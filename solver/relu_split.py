@@ -39,9 +39,11 @@ from solver.verdict import Counterexample, Reason
 __all__ = ["CellSearch", "decide_by_relu_split"]
 
 # Length of the first Adam step; slopes lie in [0, 1], and multipliers are in units of the root's coefficients.
-_RATE = 0.3
+_RATE = 0.2
 # Weight of the stronger child's gain beside the weaker one's.
 _STRONGER = 0.1
+# Cells that end this close to zero, in units of the root's bound, get more steps.
+_NEAR = 0.02
 # Every so many batches a descent starts from the best minimiser, even if it violates nothing yet.
 _PUSH = 32
 
@@ -119,6 +121,7 @@ class _Search:
         self._open = CellPool(self._cells.columns, self._rows if steps else 0)
         self._upper = math.inf
         self._nodes = 0
+        self._near = 0.0  # estimates above minus this are worth more steps
         self._proven = math.inf  # the weakest bound among closed cells
         self._stuck = math.inf  # the weakest bound among leaves that nothing decides
 
@@ -148,8 +151,9 @@ class _Search:
         start = phases.expand(self._rows, -1)
         theta = self._reduced.start(start, every)
         if self._cells.columns:
-            _, theta = self._reduced.optimise(start, theta, every, steps=policy.BAB_ROOT_STEPS, rate=_RATE)
+            value, theta = self._reduced.optimise(start, theta, every, steps=policy.BAB_ROOT_STEPS, rate=_RATE)
             self._reduced.settle(theta)
+            self._near = _NEAR * float(value.amax().abs())
         self._receive(phases, theta[None], torch.full((1,), -torch.inf, dtype=torch.float64))
 
     def _expand(self, batch: Batch, *, push: bool) -> Counterexample | None:
@@ -166,14 +170,14 @@ class _Search:
         self._upper = min(self._upper, outcome.upper)
         if outcome.counterexample is not None:
             return outcome.counterexample
-        score = self._reduced.score(batch.phases, found.arriving)
+        theta = theta.reshape(count, rows, -1)
+        score = self._reduced.score(found, batch.phases, theta[torch.arange(count), leading])
         score, columns = score.topk(min(policy.BAB_CANDIDATES, self._cells.columns), dim=1)
         useful = score[:, 0] > 0
         for i in torch.nonzero(~useful)[:, 0].tolist():
             counterexample = self._leaf(batch.phases[i], float(batch.bound[i]))
             if counterexample is not None:
                 return counterexample
-        theta = theta.reshape(count, rows, -1)
         if not useful.all():
             batch, found, theta = batch.select(useful), found.select(useful), theta[useful]
             score, columns, leading = score[useful], columns[useful], leading[useful]
@@ -199,7 +203,7 @@ class _Search:
         if self._steps:
             row = torch.arange(self._rows).repeat(len(children))
             phases = children.repeat_interleave(self._rows, 0)
-            _, best = self._reduced.optimise(phases, theta.flatten(0, 1), row, steps=self._steps, rate=_RATE)
+            _, best = self._reduced.optimise(phases, theta.flatten(0, 1), row, steps=self._steps, rate=_RATE, near=self._near)
             theta = best.reshape(theta.shape)
         self._receive(children, theta, batch.bound.repeat_interleave(2))
 
