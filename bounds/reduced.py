@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bounds.encoding import encode, encode_rows
 from bounds.enclosure import Enclosure
+from bounds.encoding import encode, encode_rows
 from bounds.phases import Cells
-from networks.graph import Network
+from networks.graph import Network, ReluNode
 from networks.property import Clause
 from networks.region import Region
 
@@ -31,7 +31,6 @@ __all__ = ["Estimate", "Reduced"]
 _FINAL_RATE = 0.2
 _MOMENTUM = 0.7
 _SECOND = 0.99
-_ROUNDS = 3
 #: Share of the most that a column can lose in its score, beside what it does lose.
 _SPARE = 1e-6
 
@@ -81,7 +80,9 @@ class Reduced:
         constant, low, high = (torch.zeros(K, dtype=torch.float64) for _ in range(3))
         for node, place in cells.places.items():
             chosen = enclosure.unstable(node).nonzero()[0]
-            form = encode_rows(network, enclosure, network.nodes[node].parents[0], chosen)
+            relu = network.nodes[node]
+            assert isinstance(relu, ReluNode)
+            form = encode_rows(network, enclosure, relu.parent, chosen)
             inputs[place] = number(form.inputs)
             constant[place] = number(form.constant)
             low[place], high[place] = number(enclosure.lower[node][chosen]), number(enclosure.upper[node][chosen])
@@ -127,9 +128,7 @@ class Reduced:
         """Bounds of the rows ``row`` of the clause, shape ``(R,)``, on the cells ``phases``, shape ``(R, K)``."""
         return self._pass(phases, theta, row)[0]
 
-    def _pass(
-        self, phases: Tensor, theta: Tensor, row: Tensor, *, gradient: bool = True
-    ) -> tuple[Estimate, Tensor]:
+    def _pass(self, phases: Tensor, theta: Tensor, row: Tensor, *, gradient: bool = True) -> tuple[Estimate, Tensor]:
         """Bounds and the gradient of their sum by θ; without ``gradient``, neither that nor what is reached."""
         free, sign = phases == 0, phases.to(torch.float32)
         on = (phases > 0).to(torch.float32)
@@ -161,25 +160,12 @@ class Reduced:
         slope = reached * torch.where(free, arriving.clamp(min=0), -sign * self.scale)
         return Estimate(value, arriving, direction, reached), slope
 
-    def optimise(
-        self, phases: Tensor, theta: Tensor, row: Tensor, *, steps: int, rate: float, near: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
+    def optimise(self, phases: Tensor, theta: Tensor, row: Tensor, *, steps: int, rate: float) -> tuple[Tensor, Tensor]:
         """The best values and the θ that attain them, after ``steps`` Adam steps from ``theta``.
 
         All rows of a cell stand together, and the steps end early when every cell has a row with a positive bound.
-        Cells that end above ``-near`` get up to `_ROUNDS` times as many steps again: to close one takes less than to
-        split it.
+        The first step has the length ``rate``, the last `_FINAL_RATE` of it.
         """
-        value, theta = self._climb(phases, theta, row, steps, rate)
-        for _ in range(_ROUNDS if near else 0):
-            best = value.view(-1, self.rows).amax(1)
-            again = ((best > -near) & (best <= 0)).repeat_interleave(self.rows)
-            if not again.any():
-                break
-            value[again], theta[again] = self._climb(phases[again], theta[again], row[again], steps, rate)
-        return value, theta
-
-    def _climb(self, phases: Tensor, theta: Tensor, row: Tensor, steps: int, rate: float) -> tuple[Tensor, Tensor]:
         free = phases == 0
         best_value = torch.full((len(phases),), -torch.inf)
         best_theta = theta.clone()

@@ -41,9 +41,7 @@ __all__ = ["CellSearch", "decide_by_relu_split"]
 # Length of the first Adam step; slopes lie in [0, 1], and multipliers are in units of the root's coefficients.
 _RATE = 0.2
 # Weight of the stronger child's gain beside the weaker one's.
-_STRONGER = 0.1
-# Cells that end this close to zero, in units of the root's bound, get more steps.
-_NEAR = 0.02
+_STRONGER = 0.5
 # Every so many batches a descent starts from the best minimiser, even if it violates nothing yet.
 _PUSH = 32
 
@@ -90,6 +88,9 @@ def decide_by_relu_split(
         stop: asked between batches; a reason ends the search.
         progress: told (lower, upper, open cells, cells so far) after each batch.
     """
+    coefficients = enclosure.unstable_count * (network.inputs + enclosure.unstable_count)
+    if coefficients > policy.BAB_COEFFICIENTS:
+        return CellSearch(-math.inf, math.inf, None, Reason.MEMORY, 0)
     return _Search(network, region, enclosure, clause, attack, steps, stop, progress).run()
 
 
@@ -119,9 +120,10 @@ class _Search:
         self._offsets = torch.as_tensor(clause.offsets)
         self._rows = len(clause.rows)
         self._open = CellPool(self._cells.columns, self._rows if steps else 0)
+        products = self._cells.columns * (network.inputs + self._cells.columns)
+        self._batch = max(1, min(policy.BAB_BATCH, policy.BAB_PRODUCTS // max(1, products)))
         self._upper = math.inf
         self._nodes = 0
-        self._near = 0.0  # estimates above minus this are worth more steps
         self._proven = math.inf  # the weakest bound among closed cells
         self._stuck = math.inf  # the weakest bound among leaves that nothing decides
 
@@ -138,7 +140,7 @@ class _Search:
             reason = self._stop()
             if reason is not None:
                 return CellSearch(self._lower, self._upper, None, reason, self._nodes)
-            found = self._expand(self._open.take(policy.BAB_BATCH), push=turn % _PUSH == 1)
+            found = self._expand(self._open.take(self._batch), push=turn % _PUSH == 1)
             if found is not None:
                 return CellSearch(self._lower, found.margin, found, None, self._nodes)
             self._progress(self._lower, self._upper, len(self._open), self._nodes)
@@ -151,9 +153,8 @@ class _Search:
         start = phases.expand(self._rows, -1)
         theta = self._reduced.start(start, every)
         if self._cells.columns:
-            value, theta = self._reduced.optimise(start, theta, every, steps=policy.BAB_ROOT_STEPS, rate=_RATE)
+            _, theta = self._reduced.optimise(start, theta, every, steps=policy.BAB_ROOT_STEPS, rate=_RATE)
             self._reduced.settle(theta)
-            self._near = _NEAR * float(value.amax().abs())
         self._receive(phases, theta[None], torch.full((1,), -torch.inf, dtype=torch.float64))
 
     def _expand(self, batch: Batch, *, push: bool) -> Counterexample | None:
@@ -203,7 +204,7 @@ class _Search:
         if self._steps:
             row = torch.arange(self._rows).repeat(len(children))
             phases = children.repeat_interleave(self._rows, 0)
-            _, best = self._reduced.optimise(phases, theta.flatten(0, 1), row, steps=self._steps, rate=_RATE, near=self._near)
+            _, best = self._reduced.optimise(phases, theta.flatten(0, 1), row, steps=self._steps, rate=_RATE)
             theta = best.reshape(theta.shape)
         self._receive(children, theta, batch.bound.repeat_interleave(2))
 
@@ -218,7 +219,7 @@ class _Search:
         self._nodes += len(phases)
         each = phases.repeat_interleave(self._rows, 0)
         alpha, beta = self._reduced.multipliers(each, theta.flatten(0, 1))
-        value = self._cells.bound(self._C.repeat(len(phases), 1), each, alpha, beta).value
+        value = self._cells.bound(self._C.repeat(len(phases), 1), each, alpha, beta)
         bound = torch.maximum(self._margins(value, len(phases)), inherited)
         closed = bound > 0
         if closed.any():
@@ -268,7 +269,7 @@ class _Search:
         """The rigorous bound that the LP's duals give; where the cell is empty, that of 0·y."""
         weights = torch.as_tensor(leaf.weights)
         chosen = torch.as_tensor(leaf.multipliers)[None]
-        value = float(self._cells.bound((weights @ self._C)[None], phases[None], multipliers=chosen).value)
+        value = float(self._cells.bound((weights @ self._C)[None], phases[None], multipliers=chosen))
         offset = float(weights @ self._offsets)
         # Sums of as many terms as the clause has rows, and one more, are rounded.
         return value + offset - (len(weights) + 2) * 2.0**-52 * (abs(value) + float(weights @ self._offsets.abs()))
