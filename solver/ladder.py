@@ -5,7 +5,8 @@
 1. replay of each region's center;
 2. interval bounds, then backward linear bounds; proven clauses are dropped;
 3. a short attack on what is open;
-4. exact search: input splits where the input is small; otherwise ReLU splits, then LP tightening and the MILP.
+4. exact search: input splits where the input is small; otherwise ReLU splits, then LP tightening (for
+   several hidden layers ReLU splits again), then the MILP.
 
 A named engine is used alone: ``milp`` and ``bab`` take pre-activation bounds from rung 2 but prove every clause
 themselves, which is what makes them comparable. What is open at the end is reported with the bounds that were proven.
@@ -307,7 +308,12 @@ class _Climb:
                 return [(branch, 1.0)]
             case Engine.MILP:
                 return milp
-        return [(branch, 1.0)] if branch == self._split_inputs else [(branch, policy.BAB_SHARE), *milp]
+        if branch == self._split_inputs:
+            return [(branch, 1.0)]
+        if len(self.network.relu_nodes) > 1:
+            # Most queries that bounds leave open end soon; what does not, profits from LPs for the deeper layers.
+            return [(branch, policy.BAB_FIRST_SHARE), milp[0], (branch, policy.BAB_SHARE), milp[1]]
+        return [(branch, policy.BAB_SHARE), *milp]
 
     def _split_inputs(self, case: _Case, seconds: float) -> None:
         from solver.input_split import decide_by_input_split

@@ -8,6 +8,7 @@ __all__ = [
     "BAB_BATCH",
     "BAB_CANDIDATES",
     "BAB_COEFFICIENTS",
+    "BAB_FIRST_SHARE",
     "BAB_MEMORY",
     "BAB_PRODUCTS",
     "BAB_ROOT_STEPS",
@@ -38,6 +39,9 @@ SPLIT_INPUTS = 16
 
 #: Share of a query's remaining time that ReLU splits may take before tightening and the MILP.
 BAB_SHARE = 0.4
+
+#: With several hidden layers, the share that they may take before tightening; `BAB_SHARE` is what they get after it.
+BAB_FIRST_SHARE = 0.1
 
 #: Adam steps on the multipliers of each new cell; networks with one hidden layer do without, as nearly all that steps
 #: could gain there is gained by the next split, at a fraction of the cost. With 8 steps several targets of mnist_fc
