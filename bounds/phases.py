@@ -8,7 +8,7 @@ the formula of `bounds.linear` holds with any multipliers Λ. At column j, with 
 * phase +1: A − β, where β ≥ 0 is the multiplier of the constraint z ≥ 0;
 * phase −1: β, where β ≥ 0 is that of z ≤ 0.
 
-(Xu et al. 2021, α-CROWN; Wang et al. 2021, β-CROWN.) α and β are found by projected Adam steps on the bound.
+(Xu et al. 2021, α-CROWN; Wang et al. 2021, β-CROWN.) `bounds.reduced` looks for good α and β.
 
 Soundness. As `bounds.linear`: α and β are data, every rounding is charged, in float64. A positive lower bound of the
 form ``0·y`` proves that a cell is empty.
@@ -17,34 +17,14 @@ form ``0·y`` proves that a cell is empty.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bounds.adam import Adam
 from bounds.linear import CHUNK_ENTRIES, BoxBounds, LinearBound, ReluRows, backward_pass
 from bounds.program import Program
 
-__all__ = ["CellBounds", "Cells"]
-
-
-@dataclass(frozen=True, eq=False)
-class CellBounds:
-    """Bounds of R rows, each on a cell of its own.
-
-    Attributes:
-        value: rigorous lower bounds, shape ``(R,)``.
-        minimiser: where the linear lower bound is smallest over the region, shape ``(R, inputs)``.
-        score: how much each unchosen column loosens the bound, 0 at chosen ones, shape ``(R, K)``.
-        alpha, beta: the parameters used, shape ``(R, K)``; None for the default (slopes 0 or 1, no multipliers).
-    """
-
-    value: Tensor
-    minimiser: Tensor
-    score: Tensor
-    alpha: Tensor | None = None
-    beta: Tensor | None = None
+__all__ = ["Cells"]
 
 
 class Cells:
@@ -82,8 +62,8 @@ class Cells:
         alpha: Tensor | None = None,
         beta: Tensor | None = None,
         multipliers: Tensor | None = None,
-    ) -> CellBounds:
-        """Rigorous lower bounds of ``C[r] · output`` on the cells ``phases[r]``.
+    ) -> Tensor:
+        """Rigorous lower bounds of ``C[r] · output`` on the cells ``phases[r]``, shape ``(R,)``.
 
         Args:
             C: shape ``(R, outputs)``.
@@ -95,62 +75,15 @@ class Cells:
         chunk = max(1, CHUNK_ENTRIES // max(self._program.features))
         for begin in range(0, len(C), chunk):
             rows = slice(begin, begin + chunk)
-            score = torch.zeros(phases[rows].shape, dtype=C.dtype, device=C.device)
             linear = self._pass(
                 C[rows],
                 phases[rows],
                 alpha[rows] if alpha is not None else None,
                 beta[rows] if beta is not None else None,
-                score,
                 multipliers[rows] if multipliers is not None else None,
             )
-            low, high = self._bounds.lower, self._bounds.upper
-            parts.append((linear.value, torch.where(linear.coefficients > 0, low, high), score))
-        value, minimiser, score = (torch.cat(column) for column in zip(*parts, strict=True))
-        return CellBounds(value, minimiser, score, alpha, beta)
-
-    def optimise(
-        self,
-        C: Tensor,
-        phases: Tensor,
-        offsets: Tensor,
-        *,
-        steps: int,
-        rate: float,
-        alpha: Tensor | None = None,
-        beta: Tensor | None = None,
-    ) -> CellBounds:
-        """As `bound`, with α and β improved by ``steps`` Adam steps of length ``rate`` from where they are.
-
-        The best value of each row is kept; the steps end early when every bound plus ``offsets`` is positive.
-        """
-        if not self.columns:
-            return self.bound(C, phases)
-        if alpha is None:
-            alpha = torch.cat([self._roots[node].lower_slope for node in self.places], -1).expand(phases.shape)
-        if beta is None:
-            beta = torch.zeros(phases.shape, dtype=C.dtype, device=C.device)
-        alpha, beta = alpha.clone().requires_grad_(), beta.clone().requires_grad_()
-        best_alpha, best_beta = alpha.detach().clone(), beta.detach().clone()
-        best = torch.full((len(C),), -torch.inf, dtype=C.dtype, device=C.device)
-        optimiser = Adam([alpha, beta], rate)
-        for step in range(steps + 1):
-            with torch.enable_grad():
-                value = self._pass(C, phases, alpha, beta, None).value
-            with torch.no_grad():
-                better = value > best
-                best = torch.where(better, value, best)
-                best_alpha = torch.where(better[:, None], alpha, best_alpha)
-                best_beta = torch.where(better[:, None], beta, best_beta)
-            if step == steps or bool((best + offsets > 0).all()):
-                break
-            loss = torch.where(torch.isfinite(value), -value, 0.0).sum()
-            optimiser.step(torch.autograd.grad(loss, [alpha, beta]))
-            with torch.no_grad():
-                alpha.clamp_(0, 1)
-                beta.clamp_(min=0)
-        # What is kept of them is float32, so the bound is that of float32 multipliers.
-        return self.bound(C, phases, best_alpha.float().to(C.dtype), best_beta.float().to(C.dtype))
+            parts.append(linear.value)
+        return torch.cat(parts)
 
     def _pass(
         self,
@@ -158,7 +91,6 @@ class Cells:
         phases: Tensor,
         alpha: Tensor | None,
         beta: Tensor | None,
-        score: Tensor | None,
         chosen: Tensor | None = None,
     ) -> LinearBound:
         last = len(self._program.steps) - 1
@@ -171,7 +103,7 @@ class Cells:
             zero,
             zero.clone(),
             last,
-            lambda node: self._rows(node, phases, alpha, beta, score, chosen),
+            lambda node: self._rows(node, phases, alpha, beta, chosen),
         )
 
     def _rows(
@@ -180,7 +112,6 @@ class Cells:
         phases: Tensor,
         alpha: Tensor | None,
         beta: Tensor | None,
-        score: Tensor | None,
         chosen: Tensor | None,
     ) -> ReluRows:
         root = self._roots[node]
@@ -193,9 +124,6 @@ class Cells:
         slopes = root.lower_slope if alpha is None else alpha[:, place]
 
         def multipliers(a: Tensor) -> Tensor:
-            if score is not None:
-                gap = a.abs() * root.high * -root.low / (root.high - root.low)
-                score[:, place] = torch.where(phase == 0, gap, 0.0)
             if chosen is not None:
                 return chosen[:, place]
             free = torch.where(a > 0, a * slopes, a * root.upper_slope)

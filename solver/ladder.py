@@ -5,7 +5,8 @@
 1. replay of each region's center;
 2. interval bounds, then backward linear bounds; proven clauses are dropped;
 3. a short attack on what is open;
-4. exact search: input splits where the input is small; otherwise ReLU splits, then LP tightening and the MILP;
+4. exact search: input splits where the input is small; otherwise ReLU splits, then LP tightening (for
+   several hidden layers ReLU splits again), then the MILP;
 5. where asked for, a certificate of what was proven, and the independent checker's word on it.
 
 A named engine is used alone: ``milp`` and ``bab`` take pre-activation bounds from rung 2 but prove every clause
@@ -104,6 +105,7 @@ class _Case:
         lower: proven lower bound of each clause's margin, shape ``(clauses,)``.
         proven: which clauses hold on the region; set apart from ``lower`` because engines may prove a sign alone.
         corners: for each clause, where its linear bound is smallest, shape ``(clauses, inputs)``.
+        tightened: whether LPs have improved on the enclosure that default slopes give.
         evidence: for each clause that a certificate can prove, the record of the search that did.
     """
 
@@ -113,6 +115,7 @@ class _Case:
     proven: NDArray[np.bool_]
     corners: NDArray[np.float64]
     enclosure: Enclosure | None = None
+    tightened: bool = False
     evidence: dict[int, Record] = field(default_factory=dict)
 
     @cached_property
@@ -328,7 +331,13 @@ class _Climb:
                 return [(branch, 1.0)]
             case Engine.MILP:
                 return milp
-        return [(branch, 1.0)] if branch == self._split_inputs else [(branch, policy.BAB_SHARE), *milp]
+        if branch == self._split_inputs:
+            return [(branch, 1.0)]
+        if len(self.network.relu_nodes) > 1:
+            # Most queries that bounds leave open end soon; what does not, profits from LPs for the deeper layers.
+            first = policy.BAB_SHARE if self.options.certificate else policy.BAB_FIRST_SHARE
+            return [(branch, first), milp[0], (branch, policy.BAB_SHARE), milp[1]]
+        return [(branch, policy.BAB_SHARE), *milp]
 
     def _split_inputs(self, case: _Case, seconds: float) -> None:
         from solver.input_split import decide_by_input_split
@@ -413,6 +422,7 @@ class _Climb:
             if report.skipped:
                 detail["skipped"] = [reason for _, reason in report.skipped]
             self.statistics["unstable"] = report.unstable_after
+            case.tightened |= report.lp_solved > 0
             if report.lp_solved:
                 self._bound_cases([case], backward=False, prove=self.options.engine is Engine.AUTO, replicable=False)
 
@@ -455,7 +465,8 @@ class _Climb:
                 self.statistics["backend_choice"] = result.choice
 
     def _record(self, case: _Case, clauses: list[Clause]) -> Record | None:
-        if not self.options.certificate:
+        # The checker starts from bounds of its own, so cells of tightened ones would not convince it.
+        if not self.options.certificate or case.tightened:
             return None
         return Record([case.prop.clauses.index(clause) for clause in clauses])
 

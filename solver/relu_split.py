@@ -13,28 +13,29 @@ verdict itself is never used.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bounds import Enclosure
-from bounds.phases import CellBounds, Cells
+from bounds.phases import Cells
 from bounds.program import program
+from bounds.reduced import Estimate, Reduced
 from bounds.single import box_bounds
 from certificates import PhaseSplit
 from networks.graph import Network
 from networks.property import Clause
 from networks.region import Region
-from solver.attack import Attack, AttackResult, clause_margins
+from solver import policy
+from solver.attack import Attack, AttackResult
+from solver.cell_pool import Batch, CellPool
 from solver.certify import Branch, Record
 from solver.verdict import Counterexample, Reason
 
@@ -43,10 +44,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CellSearch", "decide_by_relu_split"]
 
-_BATCH = 32
-_CANDIDATES = 6
-# Above this many open cells the search goes depth first, so memory stays bounded.
-_POOL = 100_000
+# Length of the first Adam step; slopes lie in [0, 1], and multipliers are in units of the root's coefficients.
+_RATE = 0.2
+# Weight of the stronger child's gain beside the weaker one's.
+_STRONGER = 0.5
+# Every so many batches a descent starts from the best minimiser, even if it violates nothing yet.
+_PUSH = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,25 +69,6 @@ class CellSearch:
     counterexample: Counterexample | None
     reason: Reason | None
     nodes: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Cell:
-    """An open cell.
-
-    Attributes:
-        phases: int8, shape ``(K,)``.
-        candidates: the columns to try next, best first.
-        alpha, beta: the multipliers that its bound was found with, one line for each row of the clause, float32
-            ``(rows, K)``; children start from them.
-        branch: the cell in the record, if there is one.
-    """
-
-    phases: NDArray[np.int8]
-    candidates: NDArray[np.int64]
-    alpha: Tensor | None
-    beta: Tensor | None
-    branch: Branch | None = None
 
 
 def decide_by_relu_split(
@@ -112,30 +96,10 @@ def decide_by_relu_split(
         progress: told (lower, upper, open cells, cells so far) after each batch.
         record: notes the tree for a certificate; ``enclosure`` must then be what default slopes give.
     """
+    coefficients = enclosure.unstable_count * (network.inputs + enclosure.unstable_count)
+    if coefficients > policy.BAB_COEFFICIENTS:
+        return CellSearch(-math.inf, math.inf, None, Reason.MEMORY, 0)
     return _Search(network, region, enclosure, clause, attack, steps, stop, progress, record).run()
-
-
-@dataclass(frozen=True, eq=False)
-class _Children:
-    """New cells: phases ``(B, K)``, the multipliers to start from, ``(B, rows, K)``, and the cells in the record."""
-
-    phases: Tensor
-    alpha: Tensor | None
-    beta: Tensor | None
-    branches: Sequence[Branch] | None = None
-
-    def select(self, rows: Tensor, branches: Sequence[Branch] | None) -> _Children:
-        return _Children(
-            self.phases[rows],
-            self.alpha[rows] if self.alpha is not None else None,
-            self.beta[rows] if self.beta is not None else None,
-            branches,
-        )
-
-
-def _stack(parts: Sequence[Tensor | None]) -> Tensor | None:
-    some = [part for part in parts if part is not None]
-    return torch.stack(some) if len(some) == len(parts) else None
 
 
 class _Search:
@@ -149,26 +113,31 @@ class _Search:
         steps: int,
         stop: Callable[[], Reason | None],
         progress: Callable[[float, float, int, int], None],
-        record: Record | None = None,
+        record: Record | None,
     ) -> None:
         self._network = network
         self._region = region
         self._enclosure = enclosure
-        self._program = program(network)
-        self._cells = Cells(self._program, box_bounds(network, region, enclosure))
+        self._cells = Cells(program(network), box_bounds(network, region, enclosure))
+        self._reduced = Reduced(network, region, enclosure, self._cells, clause)
         self._clause = clause
         self._attack = attack
         self._steps = steps
         self._stop = stop
         self._progress = progress
+        self._C = torch.as_tensor(clause.matrix)
+        self._offsets = torch.as_tensor(clause.offsets)
+        self._rows = len(clause.rows)
         self._record = record
+        #: Cells of the record; an open cell knows its own by its number here, the root is the first.
+        self._branches: list[Branch] = []
         if record is not None:
             pairs = [self._cells.neuron(column) for column in range(self._cells.columns)]
             record.columns = np.array(pairs, np.int64).reshape(-1, 2)
-        self._C = torch.as_tensor(clause.matrix)
-        self._offsets = torch.as_tensor(clause.offsets)
-        self._heap: list[tuple[float, int, _Cell]] = []
-        self._ticket = itertools.count()
+            self._branches.append(record.root)
+        self._open = CellPool(self._cells.columns, self._rows if steps else 0)
+        products = self._cells.columns * (network.inputs + self._cells.columns)
+        self._batch = max(1, min(policy.BAB_BATCH, policy.BAB_PRODUCTS // max(1, products)))
         self._upper = math.inf
         self._nodes = 0
         self._proven = math.inf  # the weakest bound among closed cells
@@ -176,171 +145,162 @@ class _Search:
 
     @property
     def _lower(self) -> float:
-        return min(self._heap[0][0] if self._heap else math.inf, self._proven, self._stuck)
+        return min(self._open.lower, self._proven, self._stuck)
 
     def run(self) -> CellSearch:
-        root = torch.zeros((1, self._cells.columns), dtype=torch.int8)
-        # What held before the cells in hand were taken holds as well if one of them has a violation.
-        lower = -math.inf
-        found = self._receive(_Children(root, None, None, [self._record.root] if self._record else None))
+        self._plant()
         for turn in itertools.count(1):
-            if found is not None:
-                return CellSearch(lower, found.margin, found, None, self._nodes)
+            # What holds before cells are taken holds as well if one of them turns out to have a violation.
             lower = self._lower
-            if not self._heap:
+            if not len(self._open):
                 reason = Reason.NUMERICS if self._stuck < math.inf else None
                 return CellSearch(lower, self._upper, None, reason, self._nodes)
             reason = self._stop()
             if reason is not None:
                 return CellSearch(lower, self._upper, None, reason, self._nodes)
-            found = self._receive(self._split(self._take()), push=turn % 32 == 0)
-            self._progress(self._lower, self._upper, len(self._heap), self._nodes)
+            found = self._expand(self._open.take(self._batch), push=turn % _PUSH == 1)
+            if found is not None:
+                return CellSearch(lower, found.margin, found, None, self._nodes)
+            self._progress(self._lower, self._upper, len(self._open), self._nodes)
         raise AssertionError
 
-    def _take(self) -> list[_Cell]:
-        many = len(self._heap) > _POOL
-        # The last entry of a heap is a leaf, so popping it keeps the heap in order.
-        return [
-            (self._heap.pop() if many else heapq.heappop(self._heap))[2] for _ in range(min(_BATCH, len(self._heap)))
-        ]
+    def _plant(self) -> None:
+        """Bounds the root with optimised slopes, which every other cell starts from."""
+        phases = torch.zeros((1, self._cells.columns), dtype=torch.int8)
+        every = torch.arange(self._rows)
+        start = phases.expand(self._rows, -1)
+        theta = self._reduced.start(start, every)
+        if self._cells.columns:
+            _, theta = self._reduced.optimise(start, theta, every, steps=policy.BAB_ROOT_STEPS, rate=_RATE)
+            self._reduced.settle(theta)
+        inherited = torch.full((1,), -torch.inf, dtype=torch.float64)
+        self._receive(phases, theta[None], inherited, torch.zeros(1, dtype=torch.int64))
 
-    def _split(self, cells: Sequence[_Cell]) -> _Children:
-        """The children that strong branching chooses, two for each cell."""
-        tried = [(i, int(column)) for i, cell in enumerate(cells) for column in cell.candidates]
-        parents = torch.as_tensor(np.stack([cell.phases for cell in cells]))
-        owner = torch.as_tensor([i for i, _ in tried]).repeat_interleave(2)
-        columns = torch.as_tensor([column for _, column in tried]).repeat_interleave(2)
-        phases = parents[owner]
-        phases[torch.arange(len(phases)), columns] = torch.tensor([1, -1], dtype=torch.int8).repeat(len(tried))
-        alpha, beta = _stack([cell.alpha for cell in cells]), _stack([cell.beta for cell in cells])
-        children = _Children(
-            phases,
-            alpha[owner] if alpha is not None else None,
-            beta[owner] if beta is not None else None,
-        )
-        if len(tried) == len(cells):
-            return children.select(torch.arange(len(phases)), self._grown(cells, [column for _, column in tried]))
-        value = self._margins(self._bound(children).value, len(phases)).reshape(-1, 2)
-        # A positive child is closed whatever it gains beyond that; the weaker child matters most.
-        gain = value.clamp(max=0)
-        merit = (gain.amin(1) + 0.1 * gain.amax(1)).tolist()
-        best: dict[int, int] = {}
-        for t, (i, _) in enumerate(tried):
-            if i not in best or merit[t] > merit[best[i]]:
-                best[i] = t
-        picked = torch.as_tensor([2 * t + side for t in best.values() for side in (0, 1)])
-        return children.select(picked, self._grown(cells, [tried[t][1] for t in best.values()]))
-
-    def _grown(self, cells: Sequence[_Cell], columns: Sequence[int]) -> list[Branch] | None:
-        """The cells' children in the record, in the order of `_split`."""
-        if self._record is None or self._record.full:
-            return None
-        out: list[Branch] = []
-        for cell, column in zip(cells, columns, strict=True):
-            assert cell.branch is not None
-            out += self._record.split(cell.branch, PhaseSplit(*self._cells.neuron(column)))
-        return out
-
-    def _receive(self, children: _Children, *, push: bool = True) -> Counterexample | None:
-        """Bounds new cells, closes, keeps or decides each; returns a counterexample if one turned up."""
-        phases = children.phases
-        self._nodes += len(phases)
-        bound = self._bound(children, steps=self._steps)
-        rows = len(self._offsets)
-        margins = self._margins(bound.value, len(phases))
+    def _expand(self, batch: Batch, *, push: bool) -> Counterexample | None:
+        """Splits cells into two each; returns a counterexample if one turned up."""
+        count, rows = len(batch.phases), self._rows
+        row = torch.arange(rows).repeat(count)
+        phases = batch.phases.repeat_interleave(rows, 0)
+        theta = batch.theta.flatten(0, 1) if batch.theta is not None else self._reduced.start(phases, row)
+        found = self._reduced.estimate(phases, theta, row)
         # A clause's leading row decides what to split next and where to look.
-        leading = (bound.value + self._offsets.repeat(len(phases))).reshape(-1, rows).argmax(1)
-        at = torch.arange(len(phases)) * rows + leading
-        is_open = ~(margins > 0)
-        if (~is_open).any():
-            self._proven = min(self._proven, float(margins[~is_open].min()))
-        branches: Sequence[Branch | None] = children.branches or [None] * len(phases)
-        for i in torch.nonzero(~is_open)[:, 0].tolist():
-            self._note(branches[i], bound, int(at[i]), int(leading[i]))
-        left = torch.nonzero(is_open)[:, 0]
-        if not len(left):
-            return None
-        outcome = self._probe(bound.minimiser[at[left]], push=push)
+        leading = found.value.reshape(-1, rows).argmax(1)
+        found = found.select(torch.arange(count) * rows + leading)
+        outcome = self._probe(found, push=push)
         self._upper = min(self._upper, outcome.upper)
         if outcome.counterexample is not None:
             return outcome.counterexample
-        score, columns = bound.score[at[left]].topk(min(_CANDIDATES, self._cells.columns), dim=1)
-        alpha = bound.alpha.to(torch.float32) if bound.alpha is not None else None
-        beta = bound.beta.to(torch.float32) if bound.beta is not None else None
-        for i, weight, candidates in zip(left.tolist(), score, columns, strict=True):
-            useful = candidates[weight > 0]
-            if len(useful):
-                mine = slice(i * rows, (i + 1) * rows)
-                self._keep(
-                    float(margins[i]),
-                    phases[i],
-                    useful.numpy(),
-                    alpha[mine].clone() if alpha is not None else None,
-                    beta[mine].clone() if beta is not None else None,
-                    branches[i],
-                )
-                continue
-            found = self._leaf(phases[i], float(margins[i]), branches[i])
-            if found is not None:
-                return found
+        theta = theta.reshape(count, rows, -1)
+        score = self._reduced.score(found, batch.phases, theta[torch.arange(count), leading])
+        score, columns = score.topk(min(policy.BAB_CANDIDATES, self._cells.columns), dim=1)
+        useful = score[:, 0] > 0
+        for i in torch.nonzero(~useful)[:, 0].tolist():
+            counterexample = self._leaf(batch.phases[i], float(batch.bound[i]), int(batch.branch[i]))
+            if counterexample is not None:
+                return counterexample
+        if not useful.all():
+            batch, found, theta = batch.select(useful), found.select(useful), theta[useful]
+            score, columns, leading = score[useful], columns[useful], leading[useful]
+        if not len(theta):
+            return None
+        own = theta[torch.arange(len(theta)), leading]
+        value = self._reduced.children(found, batch.phases, own, leading, columns)
+        # A positive child is closed whatever it gains beyond that; the weaker child matters most.
+        gain = value.clamp(max=0)
+        merit = gain.amin(-1) + _STRONGER * gain.amax(-1)
+        merit[score <= 0] = -torch.inf
+        self._divide(batch, theta, columns.gather(1, merit.argmax(1, keepdim=True))[:, 0])
         return None
 
-    def _note(self, branch: Branch | None, bound: CellBounds, line: int, row: int) -> None:
-        """Records that a row proves the clause on a cell."""
-        if self._record is None or branch is None:
-            return
-        weights = [float(r == row) for r in range(len(self._offsets))]
-        slopes = None
-        if bound.alpha is not None and bound.beta is not None:
-            slopes = torch.stack([bound.alpha[line], bound.beta[line]]).numpy()
-        self._record.claim(branch, 0, weights, slopes=slopes)
+    def _divide(self, batch: Batch, theta: Tensor, columns: Tensor) -> None:
+        """Bounds both children of every cell, split at one column each."""
+        children = batch.phases.repeat_interleave(2, 0)
+        at = torch.arange(len(children))
+        column = columns.repeat_interleave(2)
+        children[at, column] = torch.tensor([1, -1], dtype=torch.int8).repeat(len(columns))
+        theta = theta.repeat_interleave(2, 0)
+        theta[at, :, column] = 0
+        if self._steps:
+            row = torch.arange(self._rows).repeat(len(children))
+            phases = children.repeat_interleave(self._rows, 0)
+            _, best = self._reduced.optimise(phases, theta.flatten(0, 1), row, steps=self._steps, rate=_RATE)
+            theta = best.reshape(theta.shape)
+        self._receive(children, theta, batch.bound.repeat_interleave(2), self._grow(batch.branch, columns))
 
-    def _bound(self, children: _Children, *, steps: int = 0) -> CellBounds:
-        """Bounds of every row of the clause on every cell, cell by cell."""
-        rows, count = len(self._offsets), len(children.phases)
-        C = self._C.repeat(count, 1)
-        phases = children.phases.repeat_interleave(rows, 0)
-        alpha = children.alpha.flatten(0, 1).to(C.dtype) if children.alpha is not None else None
-        beta = children.beta.flatten(0, 1).to(C.dtype) if children.beta is not None else None
-        if not steps:
-            return self._cells.bound(C, phases, alpha, beta)
-        offsets = self._offsets.repeat(count)
-        return self._cells.optimise(C, phases, offsets, steps=steps, rate=0.1, alpha=alpha, beta=beta)
+    def _grow(self, parents: Tensor, columns: Tensor) -> Tensor:
+        """Splits cells of the record at one column each; the numbers of their children, phase +1 first."""
+        if self._record is None or self._record.full:
+            return torch.zeros(2 * len(parents), dtype=torch.int64)
+        first = len(self._branches)
+        for parent, column in zip(parents.tolist(), columns.tolist(), strict=True):
+            split = PhaseSplit(*self._cells.neuron(column))
+            self._branches.extend(self._record.split(self._branches[parent], split))
+        return torch.arange(first, len(self._branches))
 
-    def _margins(self, value: Tensor, cells: int) -> Tensor:
-        """Lower bounds of the clause's margin, ``(cells,)``: its best row, with one more rounding charged."""
+    def _receive(self, phases: Tensor, theta: Tensor, inherited: Tensor, branch: Tensor) -> None:
+        """Closes new cells or keeps them.
+
+        Args:
+            phases: shape ``(B, K)``.
+            theta: their parameters, shape ``(B, rows, K)``.
+            inherited: bounds of their parents, which hold for them too, shape ``(B,)``.
+            branch: their numbers in the record, shape ``(B,)``.
+        """
+        self._nodes += len(phases)
+        each = phases.repeat_interleave(self._rows, 0)
+        alpha, beta = self._reduced.multipliers(each, theta.flatten(0, 1))
+        value = self._cells.bound(self._C.repeat(len(phases), 1), each, alpha, beta)
+        own, leading = self._margins(value, len(phases))
+        bound = torch.maximum(own, inherited)
+        closed = bound > 0
+        if closed.any():
+            self._proven = min(self._proven, float(bound[closed].min()))
+            if self._record is not None and not self._record.full:
+                for i in torch.nonzero(closed)[:, 0].tolist():
+                    line, row = i * self._rows + int(leading[i]), int(leading[i])
+                    slopes = torch.stack([alpha[line], beta[line]]).numpy()
+                    weights = [float(r == row) for r in range(self._rows)]
+                    self._record.claim(self._branches[int(branch[i])], 0, weights, slopes=slopes)
+        left = ~closed
+        self._open.put(bound[left], phases[left], theta[left], branch[left])
+
+    def _margins(self, value: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+        """Lower bounds of the clause's margin, ``(cells,)``, with one more rounding charged; and its best rows."""
         offsets = self._offsets.repeat(cells)
         total = value + offsets - 2.0**-52 * (value.abs() + offsets.abs())
-        return torch.nan_to_num(total, nan=-torch.inf).reshape(cells, -1).amax(1)
+        best = torch.nan_to_num(total, nan=-torch.inf).reshape(cells, -1).max(1)
+        return best.values, best.indices
 
-    def _probe(self, points: Tensor, *, push: bool) -> AttackResult:
+    def _probe(self, found: Estimate, *, push: bool) -> AttackResult:
         """Looks for a violation at the minimisers of the bounds; with ``push``, descends from the best of them."""
         if self._attack is None:
             return AttackResult(None, math.inf, 0)
-        with torch.no_grad():
-            margins = clause_margins([self._clause], self._program.forward(points))[:, 0]
+        margins = self._reduced.margins(found.direction)
         best = int(margins.argmin())
         if push or margins[best] <= 0:
-            return self._attack.confirm(self._clause, points[best].numpy())
+            return self._attack.confirm(self._clause, self._reduced.points(found.direction[best]).numpy())
         return AttackResult(None, math.inf, 0)
 
-    def _leaf(self, phases: Tensor, bound: float, branch: Branch | None) -> Counterexample | None:
+    def _leaf(self, phases: Tensor, bound: float, branch: int) -> Counterexample | None:
         """Lets the LP decide a cell, or choose what to split; what floating point cannot decide is stuck."""
         leaf = self._lp.solve(phases.numpy())
         proven = self._prove(leaf, phases)
         if proven > 0:
             self._proven = min(self._proven, proven)
-            if self._record is not None and branch is not None:
-                self._record.claim(branch, 0, leaf.weights.tolist(), rows=leaf.multipliers)
+            if self._record is not None and not self._record.full:
+                self._record.claim(self._branches[branch], 0, leaf.weights.tolist(), rows=leaf.multipliers)
             return None
         bound = max(bound, proven)
-        if leaf.point is not None:
-            outcome = self._probe(torch.as_tensor(leaf.point)[None], push=True)
+        if leaf.point is not None and self._attack is not None:
+            outcome = self._attack.confirm(self._clause, leaf.point)
             self._upper = min(self._upper, outcome.upper)
             if outcome.counterexample is not None:
                 return outcome.counterexample
         if len(leaf.loose):
-            self._keep(bound, phases, leaf.loose[:_CANDIDATES], None, None, branch)
+            row = torch.arange(self._rows)
+            theta = self._reduced.start(phases.expand(self._rows, -1), row)[None]
+            batch = Batch(torch.tensor([bound], dtype=torch.float64), phases[None], theta, torch.tensor([branch]))
+            self._divide(batch, theta, torch.as_tensor(leaf.loose[:1]))
         else:
             self._stuck = min(self._stuck, bound)
         return None
@@ -349,25 +309,13 @@ class _Search:
         """The rigorous bound that the LP's duals give; where the cell is empty, that of 0·y."""
         weights = torch.as_tensor(leaf.weights)
         chosen = torch.as_tensor(leaf.multipliers)[None]
-        value = float(self._cells.bound((weights @ self._C)[None], phases[None], multipliers=chosen).value)
+        value = float(self._cells.bound((weights @ self._C)[None], phases[None], multipliers=chosen))
         offset = float(weights @ self._offsets)
         # Sums of as many terms as the clause has rows, and one more, are rounded.
         return value + offset - (len(weights) + 2) * 2.0**-52 * (abs(value) + float(weights @ self._offsets.abs()))
 
-    def _keep(
-        self,
-        bound: float,
-        phases: Tensor,
-        candidates: NDArray[np.int64],
-        alpha: Tensor | None,
-        beta: Tensor | None,
-        branch: Branch | None,
-    ) -> None:
-        cell = _Cell(phases.numpy(), candidates, alpha, beta, branch)
-        heapq.heappush(self._heap, (bound, next(self._ticket), cell))
-
     @cached_property
     def _lp(self) -> CellProgram:
-        from solver.leaf import CellProgram  # brings SciPy, which most searches end without
+        from solver.leaf import CellProgram  # SciPy's solvers take half a second to load, and few searches need one
 
         return CellProgram(self._network, self._region, self._enclosure, self._clause, self._cells)

@@ -7,9 +7,11 @@ from bounds import backward_bounds
 from bounds.program import program
 from networks import Clause, Network, Property, Region, Row
 from networks.exact import exact
+from solver import policy
 from solver.attack import Attack
 from solver.relu_split import CellSearch, decide_by_relu_split
 from solver.replay import Replayer
+from solver.verdict import Reason
 from tests.random_networks import random_conv, random_dense, random_residual
 from tests.solver.oracle import minimum_margin
 
@@ -79,3 +81,24 @@ def test_a_tie_is_never_proven() -> None:
     tie = Clause((Row(clause.rows[0].coefficients, exact(-np.float64(least))),), 2)
     found = search(network, region, tie, steps=0, attack=False)
     assert found.lower <= 1e-9
+
+
+def test_networks_that_would_fill_the_memory_are_left_to_other_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "BAB_COEFFICIENTS", 10)
+    network = random_dense(0, (3, 5, 4, 2))
+    clause = Clause((Row(((0, exact(1)), (1, exact(-1)))),), 2)
+    found = search(network, Region.linf_ball(np.zeros(3), 0.4), clause, steps=0)
+    assert (found.reason, found.lower) == (Reason.MEMORY, -np.inf)
+
+
+def test_batches_change_nothing_that_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = random_dense(1, (3, 5, 4, 2))
+    region = Region.linf_ball(np.zeros(3), 0.4)
+    rows = ((0, exact(1)), (1, exact(-1)))
+    least = minimum_margin(network, region, Clause((Row(rows),), 2))
+    clause = Clause((Row(rows, exact(round(1e-3 - least, 9))),), 2)
+    for products in (1, 2**25):
+        monkeypatch.setattr(policy, "BAB_PRODUCTS", products)
+        found = search(network, region, clause, steps=3)
+        assert found.reason is None
+        assert 0 < found.lower <= 1e-3 + 1e-6

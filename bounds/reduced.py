@@ -1,0 +1,244 @@
+"""Fast estimates of the bounds of `bounds.phases`: float32, on the network without its stable ReLUs.
+
+With stable ReLUs substituted away (`bounds.encoding`), the pre-activations of the K unstable ReLUs and the rows of a
+clause are linear forms of the input and of earlier unstable ReLUs. A backward pass then costs about ``K · inputs``
+products a row instead of the whole network, and gradients are written out below.
+
+One parameter for each column, θ, stands for α where the phase is open and for β (in units of the root's coefficient
+there, so that steps of one length suit every network) where it is chosen. At an open column Λ = α A for A > 0 and
+A u/(u−l) for A < 0; at phase +1 Λ = A − β, at phase −1 Λ = β.
+
+Soundness. None: nothing here charges rounding. A search asks `bounds.phases` about every cell that it means to close.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.enclosure import Enclosure
+from bounds.encoding import encode, encode_rows
+from bounds.phases import Cells
+from networks.graph import Network, ReluNode
+from networks.property import Clause
+from networks.region import Region
+
+__all__ = ["Estimate", "Reduced"]
+
+#: Steps shrink to this share of the first one.
+_FINAL_RATE = 0.2
+_MOMENTUM = 0.7
+_SECOND = 0.99
+#: Share of the most that a column can lose in its score, beside what it does lose.
+_SPARE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Estimates for R (cell, row) pairs.
+
+    Attributes:
+        value: the bound of the row, offset included, shape ``(R,)``.
+        arriving: A at the columns, shape ``(R, K)``.
+        direction: A_0 in units of the box's radii, shape ``(R, inputs)``.
+        reached: the pre-activations that the relaxation has where the bound is attained, shape ``(R, K)``; in other
+            words the gradient of the bound by Λ.
+    """
+
+    value: Tensor
+    arriving: Tensor
+    direction: Tensor
+    reached: Tensor
+
+    def select(self, which: Tensor) -> Estimate:
+        """Some of them, by index or mask."""
+        return Estimate(self.value[which], self.arriving[which], self.direction[which], self.reached[which])
+
+
+class Reduced:
+    """One clause over one region; see the module's docstring.
+
+    Attributes:
+        rows: rows of the clause.
+        columns: K.
+        layers: slices of the K columns, one for each ReLU node with unstable neurons, in topological order.
+    """
+
+    def __init__(self, network: Network, region: Region, enclosure: Enclosure, cells: Cells, clause: Clause) -> None:
+        def number(values: object) -> Tensor:
+            return torch.as_tensor(values, dtype=torch.float64)
+
+        self.rows, self.columns = len(clause.rows), cells.columns
+        self.layers = list(cells.places.values())
+        self._lower, self._upper = number(region.lower), number(region.upper)
+        self._middle, self._radius = (self._lower + self._upper) / 2, (self._upper - self._lower) / 2
+        K = self.columns
+        inputs = torch.zeros((K, region.inputs), dtype=torch.float64)
+        self._between = torch.zeros((K, K), dtype=torch.float32)
+        constant, low, high = (torch.zeros(K, dtype=torch.float64) for _ in range(3))
+        for node, place in cells.places.items():
+            chosen = enclosure.unstable(node).nonzero()[0]
+            relu = network.nodes[node]
+            assert isinstance(relu, ReluNode)
+            form = encode_rows(network, enclosure, relu.parent, chosen)
+            inputs[place] = number(form.inputs)
+            constant[place] = number(form.constant)
+            low[place], high[place] = number(enclosure.lower[node][chosen]), number(enclosure.upper[node][chosen])
+            for other, coefficients in form.relus.items():
+                self._between[place, cells.places[other]] = torch.as_tensor(coefficients, dtype=torch.float32)
+        form = encode(network, enclosure, clause.matrix)
+        self._row_relus = torch.zeros((self.rows, K), dtype=torch.float32)
+        for node, coefficients in form.relus.items():
+            self._row_relus[:, cells.places[node]] = torch.as_tensor(coefficients, dtype=torch.float32)
+
+        def single(values: Tensor) -> Tensor:
+            return values.to(torch.float32).contiguous()
+
+        self._inputs = single(inputs * self._radius)
+        self._constant = single(constant + inputs @ self._middle)
+        own = number(form.inputs)
+        self._row_inputs = single(own * self._radius)
+        self._row_constant = single(number(form.constant) + own @ self._middle + number(clause.offsets))
+        self._slope = single(high / (high - low))
+        self._gap = single(-low * high / (high - low))
+        self._default = single((high > -low).to(torch.float64))
+        self.scale = torch.ones(K)
+        self._default = self._default.repeat(self.rows, 1)
+        every = torch.arange(self.rows)
+        root = torch.zeros((self.rows, K), dtype=torch.int8)
+        arriving = self.estimate(root, self.start(root, every), every).arriving.abs().amax(0)
+        self.scale = torch.maximum(arriving, arriving.mean().clamp(min=1e-20))
+
+    def settle(self, slopes: Tensor) -> None:
+        """Takes ``slopes``, shape ``(rows, K)``, as the default of every cell from now on."""
+        self._default = slopes.clamp(0, 1)
+
+    def start(self, phases: Tensor, row: Tensor) -> Tensor:
+        """The default θ, ``(R, K)``: the default slopes, no multipliers."""
+        return torch.where(phases == 0, self._default[row], 0.0)
+
+    def multipliers(self, phases: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """α and β as `bounds.phases.Cells.bound` takes them, float64."""
+        free = phases == 0
+        return torch.where(free, theta, 0.0).double(), torch.where(free, 0.0, theta * self.scale).double()
+
+    def estimate(self, phases: Tensor, theta: Tensor, row: Tensor) -> Estimate:
+        """Bounds of the rows ``row`` of the clause, shape ``(R,)``, on the cells ``phases``, shape ``(R, K)``."""
+        return self._pass(phases, theta, row)[0]
+
+    def _pass(self, phases: Tensor, theta: Tensor, row: Tensor, *, gradient: bool = True) -> tuple[Estimate, Tensor]:
+        """Bounds and the gradient of their sum by θ; without ``gradient``, neither that nor what is reached."""
+        free, sign = phases == 0, phases.to(torch.float32)
+        on = (phases > 0).to(torch.float32)
+        arriving = self._row_relus[row]
+        factor = torch.empty_like(arriving)
+        push = sign * (-theta * self.scale)
+        chosen = torch.empty_like(arriving)
+        value = self._row_constant[row]
+        for place in reversed(self.layers):
+            a = arriving[:, place]
+            f = torch.where(free[:, place], torch.where(a > 0, theta[:, place], self._slope[place]), on[:, place])
+            factor[:, place] = f
+            chosen[:, place] = torch.addcmul(push[:, place], a, f)
+            if place.start:
+                arriving[:, : place.start].addmm_(chosen[:, place], self._between[place, : place.start])
+        # Only a negative coefficient loses anything at an open column.
+        loss = free * self._gap
+        value = value + (arriving.clamp(max=0) * loss).sum(-1) + chosen @ self._constant
+        direction = self._row_inputs[row].addmm_(chosen, self._inputs)
+        value = value - torch.linalg.vector_norm(direction, 1, dim=-1)
+        if not gradient:
+            return Estimate(value, arriving, direction, arriving), theta
+        reached = torch.addmm(self._constant, direction.sign(), self._inputs.T, alpha=-1)
+        after = torch.empty_like(arriving)
+        for place in self.layers:
+            if place.start:
+                reached[:, place].addmm_(after[:, : place.start], self._between[place, : place.start].T)
+            after[:, place] = reached[:, place] * factor[:, place] + loss[:, place] * (arriving[:, place] < 0)
+        slope = reached * torch.where(free, arriving.clamp(min=0), -sign * self.scale)
+        return Estimate(value, arriving, direction, reached), slope
+
+    def optimise(self, phases: Tensor, theta: Tensor, row: Tensor, *, steps: int, rate: float) -> tuple[Tensor, Tensor]:
+        """The best values and the θ that attain them, after ``steps`` Adam steps from ``theta``.
+
+        All rows of a cell stand together, and the steps end early when every cell has a row with a positive bound.
+        The first step has the length ``rate``, the last `_FINAL_RATE` of it.
+        """
+        free = phases == 0
+        best_value = torch.full((len(phases),), -torch.inf)
+        best_theta = theta.clone()
+        mean, square = torch.zeros_like(theta), torch.zeros_like(theta)
+        theta = theta.clone()
+        for step in range(steps + 1):
+            found, gradient = self._pass(phases, theta, row)
+            better = found.value > best_value
+            best_value = torch.where(better, found.value, best_value)
+            best_theta = torch.where(better[:, None], theta, best_theta)
+            if step == steps or bool((best_value.view(-1, self.rows).amax(1) > 0).all()):
+                break
+            mean.lerp_(gradient, 1 - _MOMENTUM)
+            square.lerp_(gradient * gradient, 1 - _SECOND)
+            length = rate * _FINAL_RATE ** (step / max(1, steps - 1))
+            corrected = (square / (1 - _SECOND ** (step + 1))).sqrt_().add_(1e-12)
+            theta += length / (1 - _MOMENTUM ** (step + 1)) * mean / corrected
+            theta = torch.where(free, theta.clamp(0, 1), theta.clamp(min=0))
+        return best_value, best_theta
+
+    def children(self, parent: Estimate, phases: Tensor, theta: Tensor, row: Tensor, columns: Tensor) -> Tensor:
+        """Values with one more phase chosen, and no multiplier for it.
+
+        Args:
+            parent: the estimate of the R parents.
+            phases, theta, row: the parents', shapes ``(R, K)``, ``(R, K)`` and ``(R,)``.
+            columns: m open columns of each, shape ``(R, m)``.
+
+        Returns:
+            Shape ``(R, m, 2)``: with the phase +1, and with −1; never below the parent's.
+        """
+        count, m = columns.shape
+        if len(self.layers) > 1:
+            owner = torch.arange(count).repeat_interleave(2 * m)
+            column = columns.flatten().repeat_interleave(2)[:, None]
+            side = torch.tensor([1, -1], dtype=torch.int8).repeat(count * m)[:, None]
+            phases, theta = phases[owner].scatter_(1, column, side), theta[owner].scatter_(1, column, 0.0)
+            value = self._pass(phases, theta, row[owner], gradient=False)[0].value
+        else:
+            # A lone layer: a phase changes one multiplier and nothing else, so A_0 by one row of the weights.
+            a, slope = parent.arriving.gather(1, columns), theta.gather(1, columns)
+            multiplier = torch.where(a > 0, slope, self._slope[columns]) * a
+            step = torch.stack([a - multiplier, -multiplier], -1).flatten(1)
+            relief = self._gap[columns] * a.clamp(max=0)
+            own = parent.value + torch.linalg.vector_norm(parent.direction, 1, dim=-1)
+            value = own[:, None] - relief.repeat_interleave(2, 1)
+            value = value + step * self._constant[columns].repeat_interleave(2, 1)
+            moved = self._inputs[columns].repeat_interleave(2, 1).mul_(step[..., None]).add_(parent.direction[:, None])
+            value = value - torch.linalg.vector_norm(moved, 1, dim=-1)
+        return torch.maximum(value.reshape(count, m, 2), parent.value[:, None, None])
+
+    def score(self, found: Estimate, phases: Tensor, theta: Tensor) -> Tensor:
+        """How loose the relaxation of each open column is where the bound is attained, 0 at chosen ones, ``(R, K)``.
+
+        That is its exact contribution at the pre-activation there, minus what the bound has for it. To order columns
+        that are all tight there, a little of the most that they can lose is added.
+        """
+        a, z = found.arriving, found.reached
+        exact = z.clamp(min=0)
+        loose = torch.where(a < 0, exact - (self._slope * z + self._gap), exact - theta * z) * a
+        return torch.where(phases == 0, loose.clamp(min=0) + _SPARE * a.abs() * self._gap, 0.0)
+
+    def points(self, direction: Tensor) -> Tensor:
+        """Where the bounds are attained, in the network's units, float64 ``(R, inputs)``."""
+        return torch.where(direction > 0, self._lower, self._upper)
+
+    def margins(self, direction: Tensor) -> Tensor:
+        """The clause's margin at those points, ``(R,)``."""
+        x = -direction.sign()
+        z = torch.addmm(self._constant, x, self._inputs.T)
+        h = torch.empty_like(z)
+        for place in self.layers:
+            if place.start:
+                z[:, place].addmm_(h[:, : place.start], self._between[place, : place.start].T)
+            h[:, place] = z[:, place].clamp(min=0)
+        return (self._row_constant + x @ self._row_inputs.T + h @ self._row_relus.T).amax(1)
