@@ -6,7 +6,8 @@ form over a box gives the clipped end points in closed form), then halved along 
 The two halves share the cut exactly, so the leaves cover the region.
 
 Soundness. Every bound is rigorous in float64 (`bounds.linear`) and clipping rounds outward, so "proven" here rests on
-no solver tolerance.
+no solver tolerance. Of a part that was clipped away only the sign of the margin is known, so the reported bound of the
+margin is then at most 0.
 """
 
 from __future__ import annotations
@@ -217,8 +218,10 @@ def _bound(program: Program, rows: _Rows, batch: Sequence[_Box], extent: Tensor)
     proven = torch.where(was_open & ~is_open, value, torch.inf).amin().item()
 
     keep = is_open.reshape(-1)[flat]
+    whole = lower, upper
     lower, upper, empty = _clip(lower, upper, linear, row_value, box, flat, is_open, keep)
-    if empty.any():
+    if empty.any() or (lower > whole[0]).any() or (upper < whole[1]).any():
+        # What was clipped away holds no violation; how far it is from one, nobody has looked.
         proven = min(proven, 0.0)
         is_open &= ~empty
     leading = keep & (row_value >= value.reshape(-1)[flat])
@@ -252,7 +255,7 @@ def _inherited(program: Program, batch: Sequence[_Box]) -> BoxBounds:
     empty = torch.empty(0)
     start = BoxBounds(empty, empty)
     widths = [program.features[node] for node in program.relus]
-    for node, phase in zip(program.relus, phases.split(widths, 1), strict=True):
+    for node, phase in zip(program.relus, torch.split(phases, widths, 1), strict=True):
         start.pre_lower[node] = torch.where(phase > 0, 0.0, -torch.inf).to(program.dtype)
         start.pre_upper[node] = torch.where(phase < 0, 0.0, torch.inf).to(program.dtype)
     return start
