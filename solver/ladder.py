@@ -5,7 +5,8 @@
 1. replay of each region's center;
 2. interval bounds, then backward linear bounds; proven clauses are dropped;
 3. a short attack on what is open;
-4. exact search: input splits where the input is small; otherwise ReLU splits, then LP tightening and the MILP.
+4. exact search: input splits where the input is small, and the MILP after them where the ReLUs are few; otherwise
+   ReLU splits, then LP tightening and the MILP.
 
 A named engine is used alone: ``milp`` and ``bab`` take pre-activation bounds from rung 2 but prove every clause
 themselves, which is what makes them comparable. What is open at the end is reported with the bounds that were proven.
@@ -307,7 +308,10 @@ class _Climb:
                 return [(branch, 1.0)]
             case Engine.MILP:
                 return milp
-        return [(branch, 1.0)] if branch == self._split_inputs else [(branch, policy.BAB_SHARE), *milp]
+        if branch != self._split_inputs:
+            return [(branch, policy.BAB_SHARE), *milp]
+        # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
+        return [(branch, policy.BOX_SHARE), *milp] if self.network.relus <= policy.MILP_RELUS else [(branch, 1.0)]
 
     def _split_inputs(self, case: _Case, seconds: float) -> None:
         from solver.input_split import decide_by_input_split
@@ -503,10 +507,23 @@ class _Climb:
             None,
             reason=reason,
             open=tuple(dict.fromkeys(clause.label for case in self.cases for clause in case.open)),
-            hint=_HINTS[reason],
+            hint=self._unreplayable(reason) or _HINTS[reason],
             statistics=self.statistics,
             **common,
         )
+
+    def _unreplayable(self, reason: Reason) -> str:
+        """Names an input that keeps float32 points out of an open region, where that is why nothing was decided."""
+        if reason is not Reason.NUMERICS:
+            return ""
+        for case in self.cases:
+            if case.open and not case.region.replayable:
+                i = int(np.argmax(case.region.replay_lower > case.region.replay_upper))
+                return (
+                    f"no float32 number lies between the bounds of input {i}, so no counterexample can be replayed; "
+                    "widen them to a float32 number"
+                )
+        return ""
 
     def _float32_effect(self, counterexample: Counterexample) -> str:
         """Says so where a clause that holds over the reals is violated by float32 inference."""
