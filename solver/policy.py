@@ -9,6 +9,7 @@ __all__ = [
     "BAB_STEPS",
     "BOX_SHARE",
     "CASES_PER_BATCH",
+    "LINEAR_SHARE",
     "LP_SECONDS",
     "MILP_RELUS",
     "MIP_SECONDS",
@@ -21,6 +22,10 @@ __all__ = [
 
 #: Regions that are bounded together; VNNLIB files may hold thousands.
 CASES_PER_BATCH = 64
+
+#: Share of a query's remaining time that the backward bounds of one batch of regions may take; neurons that are left
+#: then keep their interval bounds.
+LINEAR_SHARE = 0.5
 
 #: Random starts of the short attack for each open clause, beside the center and the bounds' minimisers.
 ATTACK_RESTARTS = 4

@@ -168,3 +168,16 @@ def test_encoding_reproduces_the_network_where_stable_relus_are_stable(kind: str
         assert coefficients.shape[1] == enclosure.unstable(node).sum()
         total += np.maximum(values[node][:, enclosure.unstable(node)], 0) @ coefficients.T
     np.testing.assert_allclose(total, values[-1] @ C.T, rtol=1e-9, atol=1e-9)
+
+
+def test_bounds_that_are_stopped_early_are_those_of_intervals() -> None:
+    network = dense_network(np.random.default_rng(3), (4, 12, 12, 3))
+    compiled = program(network)
+    lower, upper = torch.full((1, 4), -1.0, dtype=torch.float64), torch.full((1, 4), 1.0, dtype=torch.float64)
+    interval = enclose(compiled, lower, upper, backward=False)
+    full = enclose(compiled, lower, upper)
+    stopped = enclose(compiled, lower, upper, stop=lambda: True)
+    last = compiled.relus[-1]
+    assert torch.equal(stopped.pre_lower[last], interval.pre_lower[last])
+    assert torch.equal(stopped.pre_upper[last], interval.pre_upper[last])
+    assert (full.pre_lower[last] > interval.pre_lower[last]).any()
