@@ -36,6 +36,7 @@ _IMPORTED = [
     "pyomo.repn.plugins.standard_form",
     "service.limits",
     "solver.input_split",
+    "solver.ladder",
     "solver.milp",
     "solver.relu_split",
     "torch",

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UnknownSetError, ValueError) as error:
         return _refuse(str(error))
     path.parent.mkdir(parents=True, exist_ok=True)
-    console = Console() if sys.stdout.isatty() else Console(width=180)
+    console = Console() if sys.stdout.isatty() else Console(width=220)
     limits = Limits(options.limit_seconds, threads=options.threads, megabytes=options.memory_mb)
     todo = [instance for instance in chosen if instance.key not in done]
     console.print(f"{len(chosen)} instances, {len(chosen) - len(todo)} of them done; results go to {path}")
