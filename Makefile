@@ -5,12 +5,13 @@ PIP_ARGS ?=
 VENV     := .venv
 BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
+SETS     ?= --all --only-firm
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench openapi examples clean
+.PHONY: help venv demo test check format bench bench-sets openapi examples clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(READY) ## make the environment (PYTHON=python3.12 and PIP_ARGS=… choose interpreter and pip options)
 
@@ -40,6 +41,9 @@ format: $(READY) ## format the code and apply safe lint fixes
 
 bench: $(READY) ## measure the ladder and the service path; results go to benchmarks/results
 	$(BIN)/python -m benchmarks.first_slice
+
+bench-sets: $(READY) ## run sets of instances with known answers (SETS='acasxu mnist_fc --limit-seconds 20' chooses)
+	$(BIN)/python -m benchmarks.sets $(SETS)
 
 openapi: $(READY) ## write openapi.yaml from the app
 	$(BIN)/python -m service.openapi > $@.tmp && mv $@.tmp openapi.yaml

@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 import solver
-from benchmarks.material import RESULTS, Material, material
+from benchmarks.material import Material, material
+from benchmarks.places import RESULTS
 from netproof.client import Client
 from netproof.local import local_service
 from solver import Budget, Verdict

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.places import ROOT, data_folder
 from netproof.api import ball_query
 from networks import Dataset, Network, Query, load
 
 __all__ = ["Material", "material"]
-
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,8 @@ class Material:
 
 
 def material() -> Material:
-    """WK17a at ε = 0.1 from the data folder ``NETPROOF_DATA``, or the digits where there is none.
-
-    The folder is by default ``shared/data`` beside the repository.
-    """
-    folder = Path(os.environ.get("NETPROOF_DATA", ROOT.parent / "shared" / "data"))
+    """WK17a at ε = 0.1 from the data folder, or the digits where there is none."""
+    folder = data_folder()
     path = folder / "mipverify" / "mnist_wk17a_linf0.1.onnx"
     images = folder / "mnist" / "mnist_test.npz"
     if path.exists() and images.exists():

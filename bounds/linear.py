@@ -178,6 +178,7 @@ def enclose(
     *,
     start: BoxBounds | None = None,
     backward: bool = True,
+    stop: Callable[[], bool] | None = None,
 ) -> BoxBounds:
     """Pre-activation bounds over each of B boxes.
 
@@ -190,6 +191,7 @@ def enclose(
         lower, upper: the boxes, shape ``(B, inputs)``.
         start: bounds that hold on the same boxes (or on boxes around them); the result is never looser.
         backward: False for interval bounds alone.
+        stop: asked now and then; once true, neurons that are left keep their interval bounds.
     """
     bounds = BoxBounds(lower, upper)
     values: list[tuple[Tensor, Tensor]] = []
@@ -211,7 +213,7 @@ def enclose(
                 box, neuron = torch.nonzero((low < 0) & (high > 0), as_tuple=True)
                 if len(neuron):
                     low, high = low.clone(), high.clone()
-                    least, most = unit_bounds(program, bounds, step, box, neuron)
+                    least, most = unit_bounds(program, bounds, step, box, neuron, stop)
                     low[box, neuron] = torch.maximum(low[box, neuron], least)
                     high[box, neuron] = torch.minimum(high[box, neuron], most)
                     bounds.pre_lower[node], bounds.pre_upper[node] = low, high
@@ -220,7 +222,14 @@ def enclose(
     return bounds
 
 
-def unit_bounds(program: Program, bounds: BoxBounds, node: int, box: Tensor, neuron: Tensor) -> tuple[Tensor, Tensor]:
+def unit_bounds(
+    program: Program,
+    bounds: BoxBounds,
+    node: int,
+    box: Tensor,
+    neuron: Tensor,
+    stop: Callable[[], bool] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Backward lower and upper bounds of single entries of ``node``'s value.
 
     Args:
@@ -228,6 +237,7 @@ def unit_bounds(program: Program, bounds: BoxBounds, node: int, box: Tensor, neu
         bounds: must hold the pre-activation bounds and magnitudes of everything before ``node``.
         node: index of the node.
         box, neuron: shape ``(R,)``: entry ``neuron[r]`` on box ``box[r]``.
+        stop: asked between chunks of entries; once true, the entries that are left have infinite bounds.
 
     Returns:
         Two tensors of shape ``(R,)``.
@@ -236,6 +246,11 @@ def unit_bounds(program: Program, bounds: BoxBounds, node: int, box: Tensor, neu
     chunk = max(1, CHUNK_ENTRIES // width // 2)
     least, most = [], []
     for begin in range(0, len(neuron), chunk):
+        if stop is not None and stop():
+            nothing = torch.full((len(neuron) - begin,), torch.inf, dtype=program.dtype, device=program.device)
+            least.append(-nothing)
+            most.append(nothing)
+            break
         where, which = box[begin : begin + chunk], neuron[begin : begin + chunk]
         ones = torch.ones(len(which), dtype=program.dtype, device=program.device)
         signs = torch.cat([ones, -ones])

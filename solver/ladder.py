@@ -5,8 +5,8 @@
 1. replay of each region's center;
 2. interval bounds, then backward linear bounds; proven clauses are dropped;
 3. a short attack on what is open;
-4. exact search: input splits where the input is small; otherwise ReLU splits, then LP tightening (for
-   several hidden layers ReLU splits again), then the MILP;
+4. exact search: input splits where the input is small, and the MILP after them where the ReLUs are few; otherwise
+   ReLU splits, then LP tightening (for several hidden layers ReLU splits again), then the MILP;
 5. where asked for, a certificate of what was proven, and the independent checker's word on it.
 
 A named engine is used alone: ``milp`` and ``bab`` take pre-activation bounds from rung 2 but prove every clause
@@ -260,7 +260,10 @@ class _Climb:
         """
         lower = torch.as_tensor(np.stack([case.region.lower for case in cases]))
         upper = torch.as_tensor(np.stack([case.region.upper for case in cases]))
-        bounds = enclose(self.compiled, lower, upper, start=_known(cases), backward=backward)
+        # Where bounds alone would take the time, the rest of the ladder gets its part of it.
+        late = self._stop_within(policy.LINEAR_SHARE * (self.deadline - time.monotonic()))
+        known = _known(cases)
+        bounds = enclose(self.compiled, lower, upper, start=known, backward=backward, stop=lambda: late() is not None)
         rows = [
             (b, c, r)
             for b, case in enumerate(cases)
@@ -332,7 +335,9 @@ class _Climb:
             case Engine.MILP:
                 return milp
         if branch == self._split_inputs:
-            return [(branch, 1.0)]
+            # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
+            few = self.network.relus <= policy.MILP_RELUS
+            return [(branch, policy.BOX_SHARE), *milp] if few else [(branch, 1.0)]
         if len(self.network.relu_nodes) > 1:
             # Most queries that bounds leave open end soon; what does not, profits from LPs for the deeper layers.
             first = policy.BAB_SHARE if self.options.certificate else policy.BAB_FIRST_SHARE
@@ -570,10 +575,23 @@ class _Climb:
             None,
             reason=reason,
             open=tuple(dict.fromkeys(clause.label for case in self.cases for clause in case.open)),
-            hint=_HINTS[reason],
+            hint=self._unreplayable(reason) or _HINTS[reason],
             statistics=self.statistics,
             **common,
         )
+
+    def _unreplayable(self, reason: Reason) -> str:
+        """Names an input that keeps float32 points out of an open region, where that is why nothing was decided."""
+        if reason is not Reason.NUMERICS:
+            return ""
+        for case in self.cases:
+            if case.open and not case.region.replayable:
+                i = int(np.argmax(case.region.replay_lower > case.region.replay_upper))
+                return (
+                    f"no float32 number lies between the bounds of input {i}, so no counterexample can be replayed; "
+                    "widen them to a float32 number"
+                )
+        return ""
 
     def _float32_effect(self, counterexample: Counterexample) -> str:
         """Says so where a clause that holds over the reals is violated by float32 inference."""

@@ -14,8 +14,11 @@ __all__ = [
     "BAB_ROOT_STEPS",
     "BAB_SHARE",
     "BAB_STEPS",
+    "BOX_SHARE",
     "CASES_PER_BATCH",
+    "LINEAR_SHARE",
     "LP_SECONDS",
+    "MILP_RELUS",
     "MIP_SECONDS",
     "REPORT_SECONDS",
     "SPLIT_INPUTS",
@@ -27,6 +30,10 @@ __all__ = [
 #: Regions that are bounded together; VNNLIB files may hold thousands.
 CASES_PER_BATCH = 64
 
+#: Share of a query's remaining time that the backward bounds of one batch of regions may take; neurons that are left
+#: then keep their interval bounds.
+LINEAR_SHARE = 0.5
+
 #: Random starts of the short attack for each open clause, beside the center and the bounds' minimisers.
 ATTACK_RESTARTS = 4
 
@@ -36,6 +43,11 @@ ATTACK_STEPS = 25
 #: Networks with at most this many inputs are decided by input splits, larger ones by ReLU splits and the MILP: each
 #: input split halves one input, so the boxes needed grow exponentially with the inputs that matter.
 SPLIT_INPUTS = 16
+
+#: A network with that few inputs and at most this many ReLUs also has the MILP, after input splits have had their share
+#: of the time. sat_relu's formulas v9 and v14 take 3 and 4 s there, and more boxes than anyone can wait for.
+MILP_RELUS = 128
+BOX_SHARE = 0.3
 
 #: Share of a query's remaining time that ReLU splits may take before tightening and the MILP.
 BAB_SHARE = 0.4

@@ -188,3 +188,16 @@ def test_the_kink_is_a_vertex_too() -> None:
         bound = lower_bounds(network, region, enclosure, [[1.0]], multipliers={2: [[multiplier]]})[0]
         assert bound <= 0
         assert bound == pytest.approx(-multiplier, abs=1e-9)
+
+
+def test_bounds_that_are_stopped_early_are_those_of_intervals() -> None:
+    network = dense_network(np.random.default_rng(3), (4, 12, 12, 3))
+    compiled = program(network)
+    lower, upper = torch.full((1, 4), -1.0, dtype=torch.float64), torch.full((1, 4), 1.0, dtype=torch.float64)
+    interval = enclose(compiled, lower, upper, backward=False)
+    full = enclose(compiled, lower, upper)
+    stopped = enclose(compiled, lower, upper, stop=lambda: True)
+    last = compiled.relus[-1]
+    assert torch.equal(stopped.pre_lower[last], interval.pre_lower[last])
+    assert torch.equal(stopped.pre_upper[last], interval.pre_upper[last])
+    assert (full.pre_lower[last] > interval.pre_lower[last]).any()

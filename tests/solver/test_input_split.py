@@ -1,0 +1,100 @@
+"""Input splits against brute force, and what boxes inherit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bounds.linear import enclose
+from bounds.program import program
+from networks import Clause, Network, Property, Region, Row, evaluate
+from networks.exact import exact
+from solver import input_split
+from solver.attack import Attack
+from solver.input_split import SplitResult, decide_by_input_split
+from solver.replay import Replayer
+from solver.verdict import Reason
+from tests.random_networks import random_conv, random_dense, random_residual
+from tests.solver.oracle import minimum_margin
+
+BUILDERS = {
+    "dense": (lambda seed: random_dense(seed, (3, 5, 4, 2)), 0.4),
+    "conv": (lambda seed: random_conv(seed, channels=1, size=3, outputs=2), 0.1),
+    "residual": (lambda seed: random_residual(seed, width=3), 0.2),
+}
+DIFFERENCE = ((0, exact(1)), (1, exact(-1)))
+
+
+def search(network: Network, region: Region, *clauses: Clause) -> SplitResult:
+    compiled = program(network)
+    attacker = Attack(compiled, Replayer(network), region, Property(clauses), lambda: False)
+    return decide_by_input_split(compiled, region, clauses, attacker, stop=lambda: None, progress=lambda *_: None)
+
+
+@pytest.mark.parametrize("kind", sorted(BUILDERS))
+def test_agrees_with_brute_force_on_both_sides_of_the_minimum(kind: str) -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        build, radius = BUILDERS[kind]
+        network = build(seed)
+        region = Region.linf_ball(rng.normal(size=network.inputs), radius)
+        least = minimum_margin(network, region, Clause((Row(DIFFERENCE),), network.outputs))
+        for shift in (0.3, 1e-2, -1e-2, -0.3):
+            clause = Clause((Row(DIFFERENCE, exact(round(shift - least, 9))),), network.outputs)
+            found = search(network, region, clause)
+            if shift > 0:
+                assert found.reason is None
+                assert found.counterexample is None
+                assert 0 <= found.lower <= shift + 1e-6
+            else:
+                assert found.counterexample is not None
+                assert region.contains(found.counterexample.input)
+
+
+def test_inputs_that_cannot_be_cut_are_left_alone() -> None:
+    network = random_dense(1, (3, 5, 4, 2))
+    region = Region.box([0, 0.5, -1], [1, 0.5, 1])
+    least = minimum_margin(network, region, Clause((Row(DIFFERENCE),), 2))
+    robust = search(network, region, Clause((Row(DIFFERENCE, exact(round(0.01 - least, 9))),), 2))
+    assert robust.reason is None
+    assert 0 <= robust.lower <= 0.01 + 1e-6
+
+
+@pytest.mark.parametrize("kind", sorted(BUILDERS))
+def test_inherited_phases_hold_on_the_halves(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every box's phases agree with the signs of the pre-activations at points of that box."""
+    build, radius = BUILDERS[kind]
+    network = build(3)
+    compiled = program(network)
+    rng = np.random.default_rng(3)
+    region = Region.linf_ball(rng.normal(size=network.inputs), 2 * radius)
+    seen = []
+    bound = input_split._bound
+
+    def watched(program, rows, batch, extent):
+        seen.extend(batch)
+        return bound(program, rows, batch, extent)
+
+    monkeypatch.setattr(input_split, "_bound", watched)
+    # The center ties, so the boxes around it can never be closed, and without an attack the search goes on.
+    center = evaluate(network, region.center[None])[0]
+    tie = Clause((Row(DIFFERENCE, exact(float(center[1] - center[0]))),), network.outputs)
+    decide_by_input_split(
+        compiled,
+        region,
+        [tie],
+        None,
+        stop=lambda: Reason.TIMEOUT if len(seen) > 200 else None,
+        progress=lambda *_: None,
+    )
+    known = 0
+    for box in seen:
+        points = torch.as_tensor(box.lower + rng.random((20, network.inputs)) * (box.upper - box.lower))
+        at_points = enclose(compiled, points, points, backward=False)
+        signs = np.concatenate([at_points.pre_lower[node].numpy() for node in compiled.relus], 1)
+        assert (signs[:, box.phases > 0] >= -1e-9).all()
+        assert (signs[:, box.phases < 0] <= 1e-9).all()
+        known += np.count_nonzero(box.phases)
+    assert len(seen) > 200
+    assert known
