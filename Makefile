@@ -11,7 +11,7 @@ SETS     ?= --all --only-firm
 .PHONY: help venv demo test check format bench bench-sets openapi examples clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(READY) ## make the environment (PYTHON=python3.12 and PIP_ARGS=… choose interpreter and pip options)
 
