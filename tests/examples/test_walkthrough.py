@@ -57,11 +57,11 @@ def test_python_block_runs():
     assert done.stdout.startswith("counterexample (")
 
 
-def test_command_lines_end_as_they_say():
-    calls = re.findall(r"^\$ \.venv/bin/(netproof verify .*)\n(\w+) ", README, re.MULTILINE)
-    assert len(calls) == 2
+def test_command_lines_end_as_they_say(tmp_path):
+    calls = re.findall(r"^\$ \.venv/bin/(netproof (?:verify|check) .*)\n(\w+) ", README, re.MULTILINE)
+    assert len(calls) == 3
     for call, verdict in calls:
-        done = run([sys.executable, "-m", *call.split()])
+        done = run([sys.executable, "-m", *call.replace("proof.zip", str(tmp_path / "proof.zip")).split()])
         assert done.stdout.startswith(verdict), done.stderr
 
 
