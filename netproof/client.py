@@ -141,6 +141,7 @@ class Client:
         time_limit: float | None = None,
         priority: str = "normal",
         seed: int = 0,
+        certificate: bool = False,
         idempotency_key: str | None = None,
         wait: bool | float = True,
         progress: Callable[[Document], None] | None = None,
@@ -161,6 +162,7 @@ class Client:
             time_limit: seconds of solving; None: the service's default.
             priority: ``normal`` or ``high``.
             seed: of the attacks.
+            certificate: have a robust verdict proven by a certificate, where an engine leaves one; see `certificate`.
             idempotency_key: the same key and request give the same job; one is drawn per call otherwise.
             wait: True: until the job ends; a number: at most that many seconds; False: return at once.
             progress: called with every progress report while waiting.
@@ -192,6 +194,7 @@ class Client:
             "time_limit": time_limit,
             "priority": priority,
             "seed": seed,
+            "certificate": certificate,
         }
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         # NaN passes here on purpose: the service's answer names the entry
@@ -257,6 +260,15 @@ class Client:
             RefusedError: the job has not ended.
         """
         return Counterexample.from_json(document_of(self._request("GET", f"/v1/jobs/{job_id}/counterexample")))
+
+    def certificate(self, job_id: str) -> bytes:
+        """The certificate of a robust verdict, for `netproof check`.
+
+        Raises:
+            NotFoundError: the job ended without one.
+            RefusedError: the job has not ended.
+        """
+        return self._request("GET", f"/v1/jobs/{job_id}/certificate").content
 
     def solvers(self) -> Document:
         """Solvers, their versions and licences, and the workers that have them."""

@@ -70,6 +70,7 @@ def admit(request: VerifyRequest, network: NetworkRecord, settings: Settings) ->
         "time_limit": limit,
         "priority": str(request.priority),
         "seed": request.seed,
+        "certificate": request.certificate,
     }
 
 

@@ -93,11 +93,15 @@ def _solve(job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings) -> 
     from solver import verify
 
     record = ledger.network(job.network)
-    model = Artifacts(settings.artifact_dir).read(job.network)
+    artifacts = Artifacts(settings.artifact_dir)
+    model = artifacts.read(job.network)
     # The inspection of the upload has compared these very bytes with ONNX Runtime already.
     network = networks.load_bytes(model, name=record.name, compare=False)
     query, options, budget = build_query(job.request, network, threads=settings.job_threads)
-    return verify(network, query, options=options, budget=budget, progress=lease.report, cancel=lease.stop)
+    verdict = verify(network, query, options=options, budget=budget, progress=lease.report, cancel=lease.stop)
+    if verdict.certificate is not None:
+        artifacts.put([verdict.certificate])
+    return verdict
 
 
 def _explain(job: JobRecord, error: Exception, settings: Settings) -> tuple[str, str]:

@@ -2,7 +2,8 @@
 
 A request is what the ledger keeps of a ``POST /v1/verify``::
 
-    {"network": sha256, "query": QUERY, "engine": "auto", "backend": "auto", "time_limit": 60.0, "seed": 0}
+    {"network": sha256, "query": QUERY, "engine": "auto", "backend": "auto", "time_limit": 60.0, "seed": 0,
+     "certificate": false}
 
 with QUERY either a ball, ``{"input": numbers, "epsilon": number, "norm": "linf", "domain": [0, 1] | null,
 "label": int, "targets": [int] | null}``, or ``{"vnnlib": text}``. The HTTP edge has checked its form; whether it fits
@@ -39,6 +40,7 @@ def build_query(request: dict[str, Any], network: Network, *, threads: int) -> t
         engine=Engine(request.get("engine", Engine.AUTO)),
         backend=Backend(request.get("backend", Backend.AUTO)),
         seed=int(request.get("seed", 0)),
+        certificate=bool(request.get("certificate", False)),
     )
     return asked, options, Budget(seconds=float(request["time_limit"]), threads=threads)
 

@@ -167,6 +167,9 @@ class VerifyRequest(_Request):
     )
     priority: Priority = Field(default=Priority.NORMAL, description="`high` goes before every `normal` job")
     seed: int = Field(default=0, ge=0, lt=2**32, description="starts the attacks' randomness")
+    certificate: bool = Field(
+        default=False, description="have a robust verdict proven by a certificate, where an engine leaves one"
+    )
 
 
 class _Answer(BaseModel):
@@ -281,6 +284,7 @@ class Links(_Answer):
     network: str
     cancel: str | None = Field(default=None, description="while the job has not ended")
     counterexample: str | None = Field(default=None, description="if there is one")
+    certificate: str | None = Field(default=None, description="if there is one")
 
 
 class JobDocument(_Answer):

@@ -17,7 +17,7 @@ from service.schemas import (
     VerdictDocument,
 )
 
-__all__ = ["counterexample_of", "job_document", "network_document"]
+__all__ = ["certificate_of", "counterexample_of", "job_document", "network_document"]
 
 #: Members of a query that may hold megabytes; a client that sent them knows them.
 _LONG = ("input", "vnnlib")
@@ -93,8 +93,14 @@ def job_document(record: JobRecord, *, include_input: bool = False, brief: bool 
             network=f"/v1/networks/{record.network}",
             cancel=None if record.terminal else f"{here}/cancel",
             counterexample=f"{here}/counterexample" if counterexample_of(record) else None,
+            certificate=f"{here}/certificate" if certificate_of(record) else None,
         ),
     )
+
+
+def certificate_of(record: JobRecord) -> dict[str, Any] | None:
+    """Size and sha256 of the certificate that proves a job's verdict."""
+    return record.verdict.get("certificate") if record.verdict else None
 
 
 def counterexample_of(record: JobRecord) -> dict[str, Any] | None:

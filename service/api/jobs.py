@@ -10,15 +10,16 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse
 
 from service.api.dependencies import Job, PartsOfApp, Wait, job_headers, job_response
 from service.errors import StateChangeError
 from service.evidence import REPRESENTATIONS, Representation, choose, render
-from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_COUNTEREXAMPLE, ProblemError
+from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_CERTIFICATE, NO_COUNTEREXAMPLE, ProblemError
 from service.schemas import CounterexampleDocument, JobDocument, JobPage, Sha256
 from service.states import JobState
 from service.streams import follow, wait_for_end
-from service.views import counterexample_of, job_document
+from service.views import certificate_of, counterexample_of, job_document
 
 __all__ = ["get_job", "router"]
 
@@ -160,3 +161,27 @@ async def get_counterexample(
 
 def _tags(header: str | None) -> set[str]:
     return {tag.strip().removeprefix("W/") for tag in (header or "").split(",")}
+
+
+@router.get(
+    "/jobs/{job_id}/certificate",
+    operation_id="getCertificate",
+    summary="Download a certificate",
+    response_class=FileResponse,
+    response_description="The file that `netproof check` proves the verdict from",
+    responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def get_certificate(job: Job, parts: PartsOfApp) -> FileResponse:
+    """Download the certificate of a robust verdict that was asked for with `certificate: true`."""
+    found = certificate_of(job)
+    if found is None and not job.terminal:
+        detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on /v1/jobs/{job.id}"
+        raise ProblemError(JOB_NOT_ENDED, detail, headers={"Retry-After": "1"})
+    if found is None:
+        detail = (
+            f"job {job.id} has no certificate: only a robust verdict of a request with certificate: true has one, and "
+            "none where a MIP solver decided"
+        )
+        raise ProblemError(NO_CERTIFICATE, detail)
+    path = parts.artifacts.get(found["sha256"]).path
+    return FileResponse(path, media_type="application/zip", filename=f"certificate-{job.id}.zip")

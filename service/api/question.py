@@ -37,6 +37,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "time_limit": {"type": "number"},
     "priority": {"type": "string"},
     "seed": {"type": "integer"},
+    "certificate": {"type": "boolean"},
 }
 
 #: What the body may be, for the API's description: routes that read it themselves have to say so themselves.

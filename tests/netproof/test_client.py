@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import certificates
+import networks
 from netproof.client import (
     Client,
     JobFailedError,
@@ -28,6 +30,10 @@ from tests.faults.deployment import obstinate_model
 from tests.service.serving import NETWORK, Service, ball
 
 SHA256 = hashlib.sha256(NETWORK).hexdigest()
+
+#: Output 0 stays below 1000 on the unit cube.
+NEVER_LARGE = "".join(f"(declare-const {name} Real)\n" for name in ("X_0", "X_1", "X_2", "Y_0", "Y_1"))
+NEVER_LARGE += "".join(f"(assert (>= X_{i} 0))\n(assert (<= X_{i} 1))\n" for i in range(3)) + "(assert (>= Y_0 1000))\n"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +58,20 @@ def test_upload_sends_a_network_once(client: Client, service: Service, tmp_path:
     assert client.network(SHA256)["inputs"] == 3
 
 
+def test_a_certificate_is_issued_on_request_and_checks_elsewhere(client: Client) -> None:
+    plain = client.verify(NETWORK, vnnlib=NEVER_LARGE)
+    assert (plain.verdict, plain.result["trust"], plain.result["certificate"]) == ("robust", "solver", None)
+    with pytest.raises(NotFoundError, match="has no certificate"):
+        client.certificate(plain.id)
+    proven = client.verify(NETWORK, vnnlib=NEVER_LARGE, certificate=True)
+    assert proven.result["trust"] == "certified"
+    data = client.certificate(proven.id)
+    assert proven.result["certificate"] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert proven.document["links"]["certificate"] == f"/v1/jobs/{proven.id}/certificate"
+    report = certificates.check(data, networks.load_bytes(NETWORK))
+    assert report.proven
+
+
 def test_verify_returns_the_verdict_and_its_evidence(
     client: Client, plain: Path, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
@@ -71,10 +91,7 @@ def test_verify_returns_the_verdict_and_its_evidence(
 
 def test_verify_takes_a_sha256_and_a_vnnlib_text(client: Client) -> None:
     client.upload(NETWORK)
-    names = ("X_0", "X_1", "X_2", "Y_0", "Y_1")
-    text = "".join(f"(declare-const {name} Real)\n" for name in names)
-    text += "".join(f"(assert (>= X_{i} 0))\n(assert (<= X_{i} 1))\n" for i in range(3)) + "(assert (>= Y_0 1000))\n"
-    job = client.verify(SHA256, vnnlib=text)
+    job = client.verify(SHA256, vnnlib=NEVER_LARGE)
     assert (job.verdict, job.result and job.result["trust"]) == ("robust", "solver")
     with pytest.raises(NotFoundError, match="counterexample"):
         client.counterexample(job.id)
