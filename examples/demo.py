@@ -36,7 +36,7 @@ def main() -> int:
     with local_service(workers=1) as url, Client(url) as client:
         for name in ("digits_robust.onnx", "digits_plain.onnx"):
             click.echo(f"\nPOST {url}/v1/verify  {name}, every pixel ±{EPSILON} within [0, 1]")
-            job = client.verify(HERE / name, input=image, label=label, epsilon=EPSILON, domain=(0, 1))
+            job = client.verify(HERE / name, input=image, label=label, epsilon=EPSILON, domain=(0, 1), certificate=True)
             verdicts.append(job.verdict)
             evidence(job, image)
     click.echo("the service has stopped")
