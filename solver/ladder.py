@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,16 +27,16 @@ import torch
 from numpy.typing import NDArray
 
 from bounds import Enclosure
-from bounds.linear import BoxBounds, enclose, specification_bounds
+from bounds.linear import enclose, specification_bounds
 from bounds.program import Program, program
-from networks.errors import PropertyError, RegionError
 from networks.evaluation import evaluate
 from networks.graph import Network
-from networks.property import Clause, Property, Query
-from networks.region import Region
+from networks.property import Clause, Query
 from solver import policy
 from solver.attack import Attack
+from solver.case import Case, check_fit, known_bounds
 from solver.certify import Record, accepted, certificate
+from solver.hints import float32_hint, unknown_hint
 from solver.options import Budget, Engine, Options
 from solver.replay import Replayer
 from solver.verdict import Counterexample, Outcome, Progress, Reason, Stage, Trust, Verdict
@@ -73,79 +72,9 @@ def verify(
     """
     options = options or Options()
     budget = budget or Budget()
-    _check_fit(network, query)
+    check_fit(network, query)
     torch.set_num_threads(min(budget.threads, policy.TORCH_THREADS))
     return _Climb(network, query, options, budget, progress, cancel).run()
-
-
-def _check_fit(network: Network, query: Query) -> None:
-    for region, prop in query.cases:
-        if region.inputs != network.inputs:
-            shape = "x".join(map(str, network.input_shape))
-            msg = f"the region has {region.inputs} input entries, but the network expects {network.inputs} ({shape})"
-            raise RegionError(msg)
-        for clause in prop.clauses:
-            if clause.outputs != network.outputs:
-                msg = f"the property is about {clause.outputs} outputs, but the network has {network.outputs}"
-                raise PropertyError(msg)
-            if network.stripped and not all(row.compares_two_outputs for row in clause.rows):
-                msg = (
-                    f"the network ends with {network.stripped}, which is verified through its logits: only comparisons "
-                    f"of two outputs mean the same there, but clause {clause.label!r} says more; compare two outputs, "
-                    "or export the network without its last layer"
-                )
-                raise PropertyError(msg)
-
-
-@dataclass(eq=False)
-class _Case:
-    """One region with its property, and what is known about each clause.
-
-    Attributes:
-        lower: proven lower bound of each clause's margin, shape ``(clauses,)``.
-        proven: which clauses hold on the region; set apart from ``lower`` because engines may prove a sign alone.
-        corners: for each clause, where its linear bound is smallest, shape ``(clauses, inputs)``.
-        tightened: whether LPs have improved on the enclosure that default slopes give.
-        evidence: for each clause that a certificate can prove, the record of the search that did.
-    """
-
-    region: Region
-    prop: Property
-    lower: NDArray[np.float64]
-    proven: NDArray[np.bool_]
-    corners: NDArray[np.float64]
-    enclosure: Enclosure | None = None
-    tightened: bool = False
-    evidence: dict[int, Record] = field(default_factory=dict)
-
-    @cached_property
-    def root(self) -> Record:
-        """The record of what bounds on the whole region prove."""
-        return Record(range(len(self.prop.clauses)))
-
-    @classmethod
-    def of(cls, region: Region, prop: Property) -> _Case:
-        count = len(prop.clauses)
-        middle = (region.lower + region.upper) / 2
-        return cls(region, prop, np.full(count, -math.inf), np.zeros(count, dtype=bool), np.tile(middle, (count, 1)))
-
-    @property
-    def open(self) -> list[Clause]:
-        return [clause for clause, proven in zip(self.prop.clauses, self.proven, strict=True) if not proven]
-
-    def bound(self, clause: Clause) -> float:
-        """The proven lower bound of one clause's margin."""
-        return float(self.lower[self.prop.clauses.index(clause)])
-
-    def keep(self, clause: Clause, record: Record | None) -> None:
-        """Keeps the record of the search that proved a clause."""
-        if record is not None and not record.full:
-            self.evidence[self.prop.clauses.index(clause)] = record
-
-    def prove(self, clause: Clause, lower: float, *, proven: bool) -> None:
-        i = self.prop.clauses.index(clause)
-        self.lower[i] = max(self.lower[i], lower)
-        self.proven[i] |= proven
 
 
 @dataclass(eq=False)
@@ -167,7 +96,7 @@ class _Climb:
     statistics: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.cases = [_Case.of(region, prop) for region, prop in self.query.cases]
+        self.cases = [Case.of(region, prop) for region, prop in self.query.cases]
         self.rng = np.random.default_rng(self.options.seed)
         self.replayer = Replayer(self.network)
         self.compiled: Program = program(self.network)
@@ -246,14 +175,14 @@ class _Climb:
         self.statistics["relus"] = self.network.relus
         self.statistics["unstable"] = unstable
 
-    def _chunks(self) -> Iterator[list[_Case]]:
+    def _chunks(self) -> Iterator[list[Case]]:
         still = [case for case in self.cases if not case.proven.all()]
         for begin in range(0, len(still), policy.CASES_PER_BATCH):
             if self._stop() is not None:
                 return
             yield still[begin : begin + policy.CASES_PER_BATCH]
 
-    def _bound_cases(self, cases: list[_Case], *, backward: bool, prove: bool, replicable: bool = True) -> int:
+    def _bound_cases(self, cases: list[Case], *, backward: bool, prove: bool, replicable: bool = True) -> int:
         """Bounds a batch of cases together; returns how many ReLUs stay unstable (over all of them).
 
         ``replicable``: the bounds so far are those of default slopes, as the certificates' checker computes them.
@@ -262,7 +191,7 @@ class _Climb:
         upper = torch.as_tensor(np.stack([case.region.upper for case in cases]))
         # Where bounds alone would take the time, the rest of the ladder gets its part of it.
         late = self._stop_within(policy.LINEAR_SHARE * (self.deadline - time.monotonic()))
-        known = _known(cases)
+        known = known_bounds(cases)
         bounds = enclose(self.compiled, lower, upper, start=known, backward=backward, stop=lambda: late() is not None)
         rows = [
             (b, c, r)
@@ -322,10 +251,10 @@ class _Climb:
                 if case.open:
                     rung(case, share * (end - time.monotonic()))
 
-    def _rungs(self) -> list[tuple[Callable[[_Case, float], None], float]]:
+    def _rungs(self) -> list[tuple[Callable[[Case, float], None], float]]:
         """The exact engines to run one after the other, each with its share of the time that is left then."""
         branch = self._split_inputs if self.network.inputs <= policy.SPLIT_INPUTS else self._split_relus
-        milp: list[tuple[Callable[[_Case, float], None], float]] = [
+        milp: list[tuple[Callable[[Case, float], None], float]] = [
             (self._tighten, policy.TIGHTEN_SHARE),
             (self._milp, 1.0),
         ]
@@ -344,7 +273,7 @@ class _Climb:
             return [(branch, first), milp[0], (branch, policy.BAB_SHARE), milp[1]]
         return [(branch, policy.BAB_SHARE), *milp]
 
-    def _split_inputs(self, case: _Case, seconds: float) -> None:
+    def _split_inputs(self, case: Case, seconds: float) -> None:
         from solver.input_split import decide_by_input_split
 
         with self._stage("bab") as detail:
@@ -367,7 +296,7 @@ class _Climb:
                 case.prove(clause, result.lower, proven=proven)
             self.reason = result.reason
 
-    def _split_relus(self, case: _Case, seconds: float) -> None:
+    def _split_relus(self, case: Case, seconds: float) -> None:
         from solver.relu_split import decide_by_relu_split
 
         assert case.enclosure is not None
@@ -399,7 +328,7 @@ class _Climb:
                 if not self._undecided:
                     return
 
-    def _tighten(self, case: _Case, seconds: float) -> None:
+    def _tighten(self, case: Case, seconds: float) -> None:
         from bounds.tighten import Effort, tighten
 
         assert case.enclosure is not None
@@ -431,7 +360,7 @@ class _Climb:
             if report.lp_solved:
                 self._bound_cases([case], backward=False, prove=self.options.engine is Engine.AUTO, replicable=False)
 
-    def _milp(self, case: _Case, seconds: float) -> None:
+    def _milp(self, case: Case, seconds: float) -> None:
         from solver.milp import ClauseStatus, decide_milp
 
         assert case.enclosure is not None
@@ -469,7 +398,7 @@ class _Climb:
             if result.choice:
                 self.statistics["backend_choice"] = result.choice
 
-    def _record(self, case: _Case, clauses: list[Clause]) -> Record | None:
+    def _record(self, case: Case, clauses: list[Clause]) -> Record | None:
         # The checker starts from bounds of its own, so cells of tightened ones would not convince it.
         if not self.options.certificate or case.tightened:
             return None
@@ -495,7 +424,7 @@ class _Climb:
 
     # What is known
 
-    def _attacker(self, case: _Case) -> Attack:
+    def _attacker(self, case: Case) -> Attack:
         return Attack(self.compiled, self.replayer, case.region, case.prop, lambda: self._stop() is not None)
 
     def _take(self, upper: float, counterexample: Counterexample | None) -> None:
@@ -520,7 +449,7 @@ class _Climb:
             seconds = time.monotonic() - self.started
             self.progress(Progress(stage, seconds, self._lower, self.upper, self._open_count))
 
-    def _reporter(self, stage: str, case: _Case, clauses: list[Clause]) -> Callable[[float, float, int, int], None]:
+    def _reporter(self, stage: str, case: Case, clauses: list[Clause]) -> Callable[[float, float, int, int], None]:
         """Passes on (lower, upper, pending, nodes) of a search over some clauses of one case.
 
         The search's lower bound is about its own clauses; what is reported is about the whole query, and never falls.
@@ -557,7 +486,7 @@ class _Climb:
                 counterexample=self.counterexample,
                 decided_by=self.decided_by,
                 statistics=self.statistics,
-                hint=self._float32_effect(self.counterexample),
+                hint=float32_hint(self.counterexample, self.cases),
                 **common,
             )
         if self._open_count == 0:
@@ -575,58 +504,7 @@ class _Climb:
             None,
             reason=reason,
             open=tuple(dict.fromkeys(clause.label for case in self.cases for clause in case.open)),
-            hint=self._unreplayable(reason) or _HINTS[reason],
+            hint=unknown_hint(reason, self.cases),
             statistics=self.statistics,
             **common,
         )
-
-    def _unreplayable(self, reason: Reason) -> str:
-        """Names an input that keeps float32 points out of an open region, where that is why nothing was decided."""
-        if reason is not Reason.NUMERICS:
-            return ""
-        for case in self.cases:
-            if case.open and not case.region.replayable:
-                i = int(np.argmax(case.region.replay_lower > case.region.replay_upper))
-                return (
-                    f"no float32 number lies between the bounds of input {i}, so no counterexample can be replayed; "
-                    "widen them to a float32 number"
-                )
-        return ""
-
-    def _float32_effect(self, counterexample: Counterexample) -> str:
-        """Says so where a clause that holds over the reals is violated by float32 inference."""
-        for case in self.cases:
-            for clause, proven in zip(case.prop.clauses, case.proven, strict=True):
-                if proven and clause.label == counterexample.clause and case.region.contains(counterexample.input):
-                    return (
-                        "the clause is proven for real arithmetic, but ONNX Runtime's float32 arithmetic violates it: "
-                        "rounding alone changes the decision here"
-                    )
-        return ""
-
-
-_HINTS = {
-    Reason.TIMEOUT: "give it more time, a smaller epsilon, or fewer targets",
-    Reason.MEMORY: "raise the memory limit, or ask about a smaller region",
-    Reason.CANCELLED: "",
-    Reason.NUMERICS: (
-        "the margin is too close to zero for floating-point proofs, or no float32 input attains it; "
-        "ask with a slightly smaller or larger epsilon"
-    ),
-    Reason.INCOMPLETE: "bounds alone do not settle this; use the auto engine",
-}
-
-
-def _known(cases: list[_Case]) -> BoxBounds | None:
-    """The cases' enclosures as one batch, if all have one."""
-    enclosures = [case.enclosure for case in cases if case.enclosure is not None]
-    if len(enclosures) < len(cases):
-        return None
-    nodes = list(enclosures[0].lower)
-    empty = torch.empty(0)
-    return BoxBounds(
-        empty,
-        empty,
-        {k: torch.as_tensor(np.stack([e.lower[k] for e in enclosures])) for k in nodes},
-        {k: torch.as_tensor(np.stack([e.upper[k] for e in enclosures])) for k in nodes},
-    )

@@ -1,0 +1,52 @@
+"""What a verdict tells its reader beside the facts: what would help, and what is odd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from solver.case import Case
+from solver.verdict import Counterexample, Reason
+
+__all__ = ["float32_hint", "unknown_hint"]
+
+_HINTS = {
+    Reason.TIMEOUT: "give it more time, a smaller epsilon, or fewer targets",
+    Reason.MEMORY: "raise the memory limit, or ask about a smaller region",
+    Reason.CANCELLED: "",
+    Reason.NUMERICS: (
+        "the margin is too close to zero for floating-point proofs, or no float32 input attains it; "
+        "ask with a slightly smaller or larger epsilon"
+    ),
+    Reason.INCOMPLETE: "bounds alone do not settle this; use the auto engine",
+}
+
+
+def unknown_hint(reason: Reason, cases: Sequence[Case]) -> str:
+    """What would help a query that ended undecided for this reason."""
+    return (_unreplayable(cases) if reason is Reason.NUMERICS else "") or _HINTS[reason]
+
+
+def float32_hint(counterexample: Counterexample, cases: Sequence[Case]) -> str:
+    """Says so where a clause that holds over the reals is violated by float32 inference."""
+    for case in cases:
+        for clause, proven in zip(case.prop.clauses, case.proven, strict=True):
+            if proven and clause.label == counterexample.clause and case.region.contains(counterexample.input):
+                return (
+                    "the clause is proven for real arithmetic, but ONNX Runtime's float32 arithmetic violates it: "
+                    "rounding alone changes the decision here"
+                )
+    return ""
+
+
+def _unreplayable(cases: Sequence[Case]) -> str:
+    """Names an input that keeps float32 points out of an open region, if one does."""
+    for case in cases:
+        if case.open and not case.region.replayable:
+            i = int(np.argmax(case.region.replay_lower > case.region.replay_upper))
+            return (
+                f"no float32 number lies between the bounds of input {i}, so no counterexample can be replayed; "
+                "widen them to a float32 number"
+            )
+    return ""
