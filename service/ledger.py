@@ -30,6 +30,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from service.errors import IdempotencyError, NotFoundError, StateChangeError
 from service.identifiers import new_id
@@ -38,6 +39,7 @@ from service.states import JobState, NetworkState, sources
 
 __all__ = ["Ledger"]
 
+_CREATE_ATTEMPTS = 5
 _ACTIVE = (JobState.RUNNING, JobState.CANCELLING)
 
 
@@ -59,11 +61,19 @@ class Ledger:
 
     def create(self) -> None:
         """Create the tables that do not exist; several processes may do so at once."""
-        try:
-            metadata.create_all(self._engine)
-        except DBAPIError:
-            # another process was faster between the look and the deed; if it was something else, it happens again
-            metadata.create_all(self._engine)
+        for attempt in range(_CREATE_ATTEMPTS):
+            try:
+                with self._engine.begin() as connection:
+                    for table in metadata.sorted_tables:
+                        connection.execute(CreateTable(table, if_not_exists=True))
+                        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                            connection.execute(CreateIndex(index, if_not_exists=True))
+            except DBAPIError:
+                # PostgreSQL looks before it locks, so another process may come in between; then it is there next time
+                if attempt + 1 == _CREATE_ATTEMPTS:
+                    raise
+            else:
+                return
 
     def ping(self) -> None:
         """Raise SQLAlchemyError if the database does not answer."""

@@ -6,6 +6,7 @@ limit costs the input that it was deciding, never the audit.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import pickle
 import queue
@@ -215,7 +216,7 @@ def serve(descriptor: int, parent: int) -> None:
     setup: Setup = inbox.get()
     from solver.ladder import verify  # torch and ONNX Runtime load before the first task's clock starts
 
-    link.send(None)
+    _say(link, None)
     while True:
         task: Task = inbox.get()
         answer: Verdict | BaseException
@@ -233,7 +234,13 @@ def serve(descriptor: int, parent: int) -> None:
             answer = Verdict(Outcome.UNKNOWN, None, (-math.inf, math.inf), seconds, reason=Reason.MEMORY)
         except Exception as error:  # noqa: BLE001  raised again by the parent
             answer = _portable(error)
-        link.send(answer)
+        _say(link, answer)
+
+
+def _say(link: connection.Connection, message: Any) -> None:
+    """Sends to the parent; one that has closed the socket needs nothing more, and the reader ends this process."""
+    with contextlib.suppress(OSError):
+        link.send(message)
 
 
 def _portable(error: Exception) -> Exception:
