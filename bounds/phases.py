@@ -16,8 +16,6 @@ form ``0·y`` proves that a cell is empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -25,6 +23,11 @@ from bounds.linear import CHUNK_ENTRIES, BoxBounds, LinearBound, ReluRows, backw
 from bounds.program import Program
 
 __all__ = ["Cells"]
+
+
+def _unchanged(a: Tensor) -> Tensor:
+    """The multipliers of stable ReLUs; a node without columns is never asked."""
+    return a
 
 
 class Cells:
@@ -115,9 +118,8 @@ class Cells:
         chosen: Tensor | None,
     ) -> ReluRows:
         root = self._roots[node]
-        none: Callable[[Tensor], Tensor] = lambda a: a  # noqa: E731 - a node without columns is never asked
         if node not in self.places:
-            return ReluRows(root.active, root.columns, root.low, root.high, none)
+            return ReluRows(root.active, root.columns, root.low, root.high, _unchanged)
         place = self.places[node]
         phase = phases[:, place]
         on, off = phase > 0, phase < 0
