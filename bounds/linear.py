@@ -20,8 +20,9 @@ convolutions are sums of products in some order, in IEEE float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -33,10 +34,12 @@ __all__ = [
     "BoxBounds",
     "LinearBound",
     "ReluRows",
+    "UnitBounds",
     "backward_pass",
     "enclose",
     "specification_bounds",
     "unit_bounds",
+    "unit_rows",
 ]
 
 _UNIT = 2.0**-52
@@ -61,7 +64,7 @@ class BoxBounds:
     pre_lower: dict[int, Tensor] = field(default_factory=dict)
     pre_upper: dict[int, Tensor] = field(default_factory=dict)
     magnitude: list[Tensor] = field(default_factory=list)
-    _relaxations: dict[int, _Relaxation] = field(default_factory=dict)
+    _relaxations: dict[int, Relaxation] = field(default_factory=dict)
 
     @property
     def boxes(self) -> int:
@@ -72,10 +75,10 @@ class BoxBounds:
         """Mask of shape ``(B, features)``: ReLUs of ``node`` with ``l < 0 < u``."""
         return (self.pre_lower[node] < 0) & (self.pre_upper[node] > 0)
 
-    def relaxation(self, node: int) -> _Relaxation:
+    def relaxation(self, node: int) -> Relaxation:
         """The default slopes of ``node``, computed once from its bounds."""
         if node not in self._relaxations:
-            self._relaxations[node] = _Relaxation.of(self.pre_lower[node], self.pre_upper[node])
+            self._relaxations[node] = Relaxation.of(self.pre_lower[node], self.pre_upper[node])
         return self._relaxations[node]
 
 
@@ -99,7 +102,7 @@ class ReluRows:
 
 
 @dataclass(frozen=True, eq=False)
-class _Relaxation:
+class Relaxation:
     """One ReLU node on B boxes with its default slopes; k counts the columns that are unstable on some box.
 
     Attributes:
@@ -119,7 +122,7 @@ class _Relaxation:
     upper_slope: Tensor
 
     @classmethod
-    def of(cls, low: Tensor, high: Tensor) -> _Relaxation:
+    def of(cls, low: Tensor, high: Tensor) -> Relaxation:
         active = (low >= 0).to(low.dtype)
         unstable = (low < 0) & (high > 0)
         columns = torch.nonzero(unstable.any(0))[:, 0]
@@ -134,13 +137,17 @@ class _Relaxation:
             torch.where(unstable, high / (high - low), some),
         )
 
-    def rows(self, box: Tensor, chosen: Tensor | None) -> ReluRows:
-        """For rows that belong to the boxes ``box``, with Λ ``(R, features)`` to use at unstable columns if given."""
+    def rows(self, box: Tensor, chosen: Tensor | None = None, alpha: Tensor | None = None) -> ReluRows:
+        """For rows that belong to the boxes ``box``; at unstable columns with Λ ``chosen``, shape ``(R, features)``, or
+        the lower slopes ``alpha``, shape ``(R, k)``, if given.
+        """
 
         def of(values: Tensor) -> Tensor:
             return values if len(values) == 1 else values[box]
 
         lower_slope, upper_slope = of(self.lower_slope), of(self.upper_slope)
+        if alpha is not None:
+            lower_slope = torch.where(of(self.unstable), alpha, lower_slope)
 
         def multipliers(a: Tensor) -> Tensor:
             b = torch.where(a > 0, a * lower_slope, a * upper_slope)
@@ -170,6 +177,22 @@ class LinearBound:
     coefficients: Tensor
     constant: Tensor
 
+    @classmethod
+    def join(cls, parts: Sequence[LinearBound]) -> LinearBound:
+        """The forms of all parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            torch.cat([p.value for p in parts]),
+            torch.cat([p.coefficients for p in parts]),
+            torch.cat([p.constant for p in parts]),
+        )
+
+
+#: Backward lower and upper bounds of single entries: given bounds of everything before a node, the node, and the box
+#: and the neuron of each entry.
+UnitBounds: TypeAlias = Callable[[BoxBounds, int, Tensor, Tensor], tuple[Tensor, Tensor]]
+
 
 def enclose(
     program: Program,
@@ -179,6 +202,7 @@ def enclose(
     start: BoxBounds | None = None,
     backward: bool = True,
     stop: Callable[[], bool] | None = None,
+    units: UnitBounds | None = None,
 ) -> BoxBounds:
     """Pre-activation bounds over each of B boxes.
 
@@ -192,7 +216,9 @@ def enclose(
         start: bounds that hold on the same boxes (or on boxes around them); the result is never looser.
         backward: False for interval bounds alone.
         stop: asked now and then; once true, neurons that are left keep their interval bounds.
+        units: bounds of the neurons whose sign is open, in place of `unit_bounds`.
     """
+    units = units or (lambda *of: unit_bounds(program, *of, stop))
     bounds = BoxBounds(lower, upper)
     values: list[tuple[Tensor, Tensor]] = []
     for node, step in enumerate(program.steps):
@@ -213,7 +239,7 @@ def enclose(
                 box, neuron = torch.nonzero((low < 0) & (high > 0), as_tuple=True)
                 if len(neuron):
                     low, high = low.clone(), high.clone()
-                    least, most = unit_bounds(program, bounds, step, box, neuron, stop)
+                    least, most = units(bounds, step, box, neuron)
                     low[box, neuron] = torch.maximum(low[box, neuron], least)
                     high[box, neuron] = torch.minimum(high[box, neuron], most)
                     bounds.pre_lower[node], bounds.pre_upper[node] = low, high
@@ -254,9 +280,11 @@ def unit_bounds(
         where, which = box[begin : begin + chunk], neuron[begin : begin + chunk]
         ones = torch.ones(len(which), dtype=program.dtype, device=program.device)
         signs = torch.cat([ones, -ones])
-        bound = _backward_entries(program, bounds, node, torch.cat([which, which]), signs, torch.cat([where, where]))
-        least.append(bound.value[: len(which)])
-        most.append(-bound.value[len(which) :])
+        where, twice = where.repeat(2), which.repeat(2)
+        pending, total, charge = unit_rows(program, node, twice, signs, bounds.magnitude[node][where, twice])
+        value = backward_pass(program, bounds, pending, where, total, charge, node, _default(bounds, where)).value
+        least.append(value[: len(which)])
+        most.append(-value[len(which) :])
     return torch.cat(least), torch.cat(most)
 
 
@@ -291,13 +319,7 @@ def specification_bounds(
         relus = _default(bounds, box[rows], part)
         zero = torch.zeros(len(C[rows]), dtype=program.dtype, device=program.device)
         parts.append(backward_pass(program, bounds, {last: C[rows]}, box[rows], zero, zero.clone(), last, relus))
-    if len(parts) == 1:
-        return parts[0]
-    return LinearBound(
-        torch.cat([p.value for p in parts]),
-        torch.cat([p.coefficients for p in parts]),
-        torch.cat([p.constant for p in parts]),
-    )
+    return LinearBound.join(parts)
 
 
 def _gamma(terms: int) -> float:
@@ -323,23 +345,33 @@ def _interval(
     return low, high, magnitude
 
 
-def _backward_entries(
-    program: Program, bounds: BoxBounds, node: int, neuron: Tensor, signs: Tensor, box: Tensor
-) -> LinearBound:
-    """`backward_pass` from signed unit rows; the first affine step reads rows of the weights instead of multiplying."""
+def unit_rows(
+    program: Program, node: int, neuron: Tensor, signs: Tensor, magnitude: Tensor
+) -> tuple[dict[int, Tensor], Tensor, Tensor]:
+    """What `backward_pass` starts with for ``signs[r] · h_node[neuron[r]]``.
+
+    The first affine step reads rows of the weights instead of multiplying.
+
+    Args:
+        program: the compiled network.
+        node: index of the node.
+        neuron: shape ``(R,)``.
+        signs: ±1, shape ``(R,)``.
+        magnitude: `BoxBounds.magnitude` of those entries, shape ``(R,)``.
+
+    Returns:
+        Its ``pending``, ``total`` and ``charge``.
+    """
     step = program.steps[node]
     if not isinstance(step, Affine):
         C = torch.zeros((len(neuron), program.features[node]), dtype=program.dtype, device=program.device)
-        C[torch.arange(len(neuron)), neuron] = signs
-        zero = torch.zeros_like(signs)
-        return backward_pass(program, bounds, {node: C}, box, zero, zero.clone(), node, _default(bounds, box))
+        C[torch.arange(len(neuron), device=program.device), neuron] = signs
+        return {node: C}, torch.zeros_like(signs), torch.zeros_like(signs)
     pending: dict[int, Tensor] = {}
-    total = signs * step.bias[neuron]
-    charge = _gamma(step.terms) * bounds.magnitude[node][box, neuron]
     for parent, op in zip(step.parents, step.operators, strict=True):
         rows = signs[:, None] * op.rows(neuron)
         pending[parent] = pending[parent] + rows if parent in pending else rows
-    return backward_pass(program, bounds, pending, box, total, charge, node - 1, _default(bounds, box))
+    return pending, signs * step.bias[neuron], _gamma(step.terms) * magnitude
 
 
 def backward_pass(
