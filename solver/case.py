@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bounds import Enclosure
 from bounds.linear import BoxBounds
+from bounds.recomputed import Recomputed
 from networks.errors import PropertyError, RegionError
 from networks.graph import Network
 from networks.property import Clause, Property, Query
@@ -29,7 +30,8 @@ class Case:
         lower: proven lower bound of each clause's margin, shape ``(clauses,)``.
         proven: which clauses hold on the region; set apart from ``lower`` because engines may prove a sign alone.
         corners: for each clause, where its linear bound is smallest, shape ``(clauses, inputs)``.
-        tightened: whether LPs have improved on the enclosure that default slopes give.
+        tightened: whether the enclosure is better than the one that default slopes give.
+        recomputed: cells of the region, from slopes that were optimised for every neuron.
         evidence: for each clause that a certificate can prove, the record of the search that did.
     """
 
@@ -40,6 +42,7 @@ class Case:
     corners: NDArray[np.float64]
     enclosure: Enclosure | None = None
     tightened: bool = False
+    recomputed: Recomputed | None = None
     evidence: dict[int, Record] = field(default_factory=dict)
 
     @cached_property

@@ -19,6 +19,11 @@ __all__ = [
     "BAB_STEPS",
     "BOX_SHARE",
     "CASES_PER_BATCH",
+    "DEEP_BATCH",
+    "DEEP_COLUMNS",
+    "DEEP_ENTRIES",
+    "DEEP_SHARE",
+    "DEEP_STEPS",
     "LINEAR_SHARE",
     "LP_SECONDS",
     "MILP_RELUS",
@@ -88,6 +93,18 @@ BAB_CANDIDATES = 8
 
 #: Bytes that open cells may fill before the search goes depth first.
 BAB_MEMORY = 2**30
+
+#: ReLU splits that bound all neurons anew on every cell: the share of a query's remaining time, the Adam steps on the
+#: rows of each cell, the cells that are split together, and the numbers that a batch may note about what loosened its
+#: bounds (4 bytes each; large networks get smaller batches).
+DEEP_SHARE = 0.8
+DEEP_STEPS = 10
+DEEP_BATCH = 8
+DEEP_ENTRIES = 2**25
+
+#: They are tried where at most this many ReLUs are unstable at the root: each bound has slopes of its own, so memory
+#: grows with the square (8 bytes).
+DEEP_COLUMNS = 4096
 
 #: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.linear` works in chunks
 #: that fit the cache), so a second thread gains little when idle and waits for its turn on a busy machine.

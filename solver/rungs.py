@@ -2,7 +2,8 @@
 
 Where the input is small, ``auto`` splits inputs, and lets the MILP follow where the ReLUs are few; otherwise it splits
 ReLUs, tightens bounds by LPs, and ends with the MILP. With several hidden layers, slopes are optimised for the neurons
-before the ReLU splits, and these have a second turn after the LPs.
+before the ReLU splits; then come ReLU splits that bound all neurons anew on every cell, and after the LPs a second turn
+of the simpler ones.
 
 A rung takes what is open of a case and a number of seconds, and leaves what it found in the case and the climb.
 """
@@ -22,10 +23,10 @@ from solver import policy
 from solver.case import Case
 from solver.climb import Climb
 from solver.options import Engine
-from solver.root import bound_cases, optimise_neurons
+from solver.root import bound_cases, optimise_neurons, slope_search
 from solver.verdict import Counterexample
 
-__all__ = ["milp", "optimise", "search", "split_inputs", "split_relus", "tighten"]
+__all__ = ["deep", "milp", "optimise", "search", "split_inputs", "split_relus", "tighten"]
 
 #: Decides what is open of a case, as far as it can within some seconds.
 Rung: TypeAlias = Callable[[Climb, Case, float], None]
@@ -58,7 +59,12 @@ def _rungs(climb: Climb) -> list[tuple[Rung, float]]:
         return [(branch, policy.BOX_SHARE), *by_milp] if few else [(branch, 1.0)]
     if len(climb.network.relu_nodes) > 1:
         # Most queries that bounds leave open end soon; what does not, profits from LPs for the deeper layers.
-        again: list[tuple[Rung, float]] = [by_milp[0], (branch, policy.BAB_SHARE), by_milp[1]]
+        again: list[tuple[Rung, float]] = [
+            (deep, policy.DEEP_SHARE),
+            by_milp[0],
+            (branch, policy.BAB_SHARE),
+            by_milp[1],
+        ]
         if climb.options.certificate:
             # The checker starts from bounds of its own, so what comes after better ones is not certified.
             return [(branch, policy.BAB_SHARE), (optimise, policy.ALPHA_SHARE), *again]
@@ -129,6 +135,29 @@ def optimise(climb: Climb, case: Case, seconds: float) -> None:
     """Optimised slopes for the bounds of neurons whose sign is open."""
     with climb.stage("alpha") as detail:
         detail["unstable"] = climb.statistics["unstable"] = optimise_neurons(climb, case, seconds)
+
+
+def deep(climb: Climb, case: Case, seconds: float) -> None:
+    """Branch and bound over phases of ReLUs that bounds all neurons anew on every cell; all clauses together."""
+    from solver.deep_split import decide_by_deep_split
+
+    if case.recomputed is None:
+        return
+    with climb.stage("deep") as detail:
+        clauses = case.open
+        result = decide_by_deep_split(
+            case.recomputed,
+            clauses,
+            climb.attacker(case) if case.region.replayable else None,
+            slope_search(climb, policy.DEEP_STEPS, seconds),
+            stop=climb.stop_within(seconds),
+            progress=climb.reporter("deep", case, clauses),
+        )
+        detail["nodes"] = result.nodes
+        climb.take(result.upper, result.counterexample)
+        for clause, lower, proven in zip(clauses, result.lower, result.proven, strict=True):
+            case.prove(clause, lower, proven=proven)
+        climb.reason = result.reason
 
 
 def tighten(climb: Climb, case: Case, seconds: float) -> None:
