@@ -25,9 +25,9 @@ class Ascent:
         """What to add to the parameters, shape of ``gradient``."""
         self._mean.lerp_(gradient, 1 - _MOMENTUM)
         self._square.lerp_(gradient * gradient, 1 - _SECOND)
-        length = self._rate * _FINAL_RATE ** (self._taken / max(1, self._steps - 1))
+        length: float = self._rate * _FINAL_RATE ** (self._taken / max(1, self._steps - 1))
         self._taken += 1
-        corrected = (self._square / (1 - _SECOND**self._taken)).sqrt_().add_(1e-12)
+        corrected: Tensor = (self._square / (1 - _SECOND**self._taken)).sqrt_().add_(1e-12)
         return self._mean * (length / (1 - _MOMENTUM**self._taken)) / corrected
 
     def select(self, rows: Tensor) -> None:

@@ -225,7 +225,11 @@ def enclose(
         stop: asked now and then; once true, neurons that are left keep their interval bounds.
         units: bounds of the neurons whose sign is open, in place of `unit_bounds`.
     """
-    units = units or (lambda *of: unit_bounds(program, *of, stop))
+    if units is None:
+
+        def units(known: BoxBounds, node: int, box: Tensor, neuron: Tensor) -> tuple[Tensor, Tensor]:
+            return unit_bounds(program, known, node, box, neuron, stop)
+
     bounds = BoxBounds(lower, upper)
     values: list[tuple[Tensor, Tensor]] = []
     for node, step in enumerate(program.steps):

@@ -62,7 +62,7 @@ def optimised_rows(
     *,
     box: Tensor | None = None,
     offsets: Tensor | None = None,
-    group: Tensor | None = None,
+    target: Tensor | None = None,
 ) -> tuple[LinearBound, Tensor]:
     """Lower bounds of ``C · output`` over boxes.
 
@@ -73,7 +73,7 @@ def optimised_rows(
         search: how slopes are looked for.
         box: shape ``(R,)``, the box of each row; box 0 for all when absent.
         offsets: shape ``(R,)``: a row is decided when its bound plus its offset is positive; none when absent.
-        group: shape ``(R,)``: rows with one number are one target, decided when one of them is; each is its own when
+        target: shape ``(R,)``: rows with one number are one target, decided when one of them is; each is its own when
             absent.
 
     Returns:
@@ -83,13 +83,13 @@ def optimised_rows(
     last = len(program.steps) - 1
     every = torch.arange(len(C), device=C.device)
     box = torch.zeros_like(every) if box is None else box
-    group = every if group is None else group
+    target = every if target is None else target
     offsets = torch.zeros(len(C), dtype=C.dtype, device=C.device) if offsets is None else offsets
     slopes = _Slopes(bounds, last)
     climb = _Climb(search.program, slopes)
     parts, found = [], []
     for rows in _chunks(program, len(C), last, search.entries):
-        alpha = climb.run(search, {last: C[rows]}, offsets[rows], box[rows], group[rows])
+        alpha = climb.run(search, {last: C[rows]}, offsets[rows], box[rows], target[rows])
         frame = Frame(box[rows])
         parts.append(backward_pass(program, bounds, {last: C[rows]}, frame, last, slopes.relus(frame, alpha)))
         found.append(alpha)
@@ -111,10 +111,9 @@ def optimised_bounds(program: Program, bounds: BoxBounds, search: SlopeSearch) -
         most = -least
         rough, slopes = search.program, _Slopes(now, node)
         climb = _Climb(rough, slopes)
-        for some in _chunks(program, 2 * len(neuron), node, search.entries):
+        for some in _chunks(program, len(neuron), node, search.entries // 2):
             if search.stop():
                 break
-            some = slice(some.start // 2, some.stop // 2)
             where, which = box[some].repeat(2), neuron[some].repeat(2)
             ones = torch.ones_like(least[some])
             signs = torch.cat([ones, -ones])
