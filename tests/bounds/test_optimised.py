@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bounds.linear import BoxBounds, backward_pass, enclose, specification_bounds
 from bounds.optimised import SlopeSearch, _Climb, _Rows, _Slopes, optimised_bounds, optimised_rows
 from bounds.program import Program, program
+from bounds.windows import Frame
 from networks.graph import Network
 from networks.region import Region
 from tests.bounds.graphs import dense_network, residual_network
@@ -82,9 +83,9 @@ def test_the_estimate_is_the_rigorous_bound_and_the_gradient_its_slope(kind: str
     theta = torch.where(free > 0, torch.as_tensor(rng.uniform(0.1, 0.9, size=free.shape)), climb._default[box])
     value, gradient = climb._pass(theta, rows)
 
-    relus = slopes.relus(box, theta)
-    zero = torch.zeros(3, dtype=torch.float64)
-    torch.testing.assert_close(value, backward_pass(compiled, bounds, {last: C}, box, zero, zero, last, relus).value)
+    frame = Frame(box)
+    rigorous = backward_pass(compiled, bounds, {last: C}, frame, last, slopes.relus(frame, theta))
+    torch.testing.assert_close(value, rigorous.value)
     for column in range(slopes.columns):
         step = torch.zeros_like(theta)
         step[:, column] = 1e-6 * free[:, column]
