@@ -4,9 +4,9 @@ With stable ReLUs substituted away (`bounds.encoding`), the pre-activations of t
 clause are linear forms of the input and of earlier unstable ReLUs. A backward pass then costs about ``K · inputs``
 products a row instead of the whole network, and gradients are written out below.
 
-One parameter for each column, θ, stands for α where the phase is open and for β (in units of the root's coefficient
-there, so that steps of one length suit every network) where it is chosen. At an open column Λ = α A for A > 0 and
-A u/(u−l) for A < 0; at phase +1 Λ = A − β, at phase −1 Λ = β.
+One parameter for each column, θ, stands for α where the phase is open (l < 0 < u) and for β (in units of the root's
+coefficient there, so that steps of one length suit every network) where it is not. At an open column Λ = α A for A > 0
+and A u/(u−l) for A < 0; where l ≥ 0 Λ = A − β, and where u ≤ 0 Λ = β.
 
 Soundness. None: nothing here charges rounding. A search asks `bounds.phases` about every cell that it means to close.
 """
@@ -57,6 +57,26 @@ class Estimate:
         return Estimate(self.value[which], self.arriving[which], self.direction[which], self.reached[which])
 
 
+@dataclass(frozen=True, eq=False)
+class _Phases:
+    """R cells as the relaxation sees them, all ``(R, K)``: the open columns, the sign of the others' phase, and at open
+    columns the slope and the offset of the line above the ReLU.
+    """
+
+    free: Tensor
+    on: Tensor
+    sign: Tensor
+    slope: Tensor
+    gap: Tensor
+
+    @classmethod
+    def of(cls, low: Tensor, high: Tensor) -> _Phases:
+        on = low >= 0
+        free = ~on & (high > 0)
+        slope = torch.where(free, high / (high - low), 0.0)
+        return cls(free, on.to(low.dtype), on.to(low.dtype) - (~on & ~free).to(low.dtype), slope, -low * slope)
+
+
 class Reduced:
     """One clause over one region; see the module's docstring.
 
@@ -77,7 +97,7 @@ class Reduced:
         K = self.columns
         inputs = torch.zeros((K, region.inputs), dtype=torch.float64)
         self._between = torch.zeros((K, K), dtype=torch.float32)
-        constant, low, high = (torch.zeros(K, dtype=torch.float64) for _ in range(3))
+        constant = torch.zeros(K, dtype=torch.float64)
         for node, place in cells.places.items():
             chosen = enclosure.unstable(node).nonzero()[0]
             relu = network.nodes[node]
@@ -85,7 +105,6 @@ class Reduced:
             form = encode_rows(network, enclosure, relu.parent, chosen)
             inputs[place] = number(form.inputs)
             constant[place] = number(form.constant)
-            low[place], high[place] = number(enclosure.lower[node][chosen]), number(enclosure.upper[node][chosen])
             for other, coefficients in form.relus.items():
                 self._between[place, cells.places[other]] = torch.as_tensor(coefficients, dtype=torch.float32)
         form = encode(network, enclosure, clause.matrix)
@@ -101,37 +120,33 @@ class Reduced:
         own = number(form.inputs)
         self._row_inputs = single(own * self._radius)
         self._row_constant = single(number(form.constant) + own @ self._middle + number(clause.offsets))
-        self._slope = single(high / (high - low))
-        self._gap = single(-low * high / (high - low))
-        self._default = single((high > -low).to(torch.float64))
+        self._default = single((cells.high > -cells.low).to(torch.float64)).repeat(self.rows, 1)
         self.scale = torch.ones(K)
-        self._default = self._default.repeat(self.rows, 1)
         every = torch.arange(self.rows)
-        root = torch.zeros((self.rows, K), dtype=torch.int8)
-        arriving = self.estimate(root, self.start(root, every), every).arriving.abs().amax(0)
+        root = single(cells.low).expand(self.rows, -1), single(cells.high).expand(self.rows, -1)
+        arriving = self.estimate(*root, self.start(*root, every), every).arriving.abs().amax(0)
         self.scale = torch.maximum(arriving, arriving.mean().clamp(min=1e-20))
 
     def settle(self, slopes: Tensor) -> None:
         """Takes ``slopes``, shape ``(rows, K)``, as the default of every cell from now on."""
         self._default = slopes.clamp(0, 1)
 
-    def start(self, phases: Tensor, row: Tensor) -> Tensor:
+    def start(self, low: Tensor, high: Tensor, row: Tensor) -> Tensor:
         """The default θ, ``(R, K)``: the default slopes, no multipliers."""
-        return torch.where(phases == 0, self._default[row], 0.0)
+        return torch.where((low < 0) & (high > 0), self._default[row], 0.0)
 
-    def multipliers(self, phases: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def multipliers(self, low: Tensor, high: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         """α and β as `bounds.phases.Cells.bound` takes them, float64."""
-        free = phases == 0
+        free = (low < 0) & (high > 0)
         return torch.where(free, theta, 0.0).double(), torch.where(free, 0.0, theta * self.scale).double()
 
-    def estimate(self, phases: Tensor, theta: Tensor, row: Tensor) -> Estimate:
-        """Bounds of the rows ``row`` of the clause, shape ``(R,)``, on the cells ``phases``, shape ``(R, K)``."""
-        return self._pass(phases, theta, row)[0]
+    def estimate(self, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Estimate:
+        """Bounds of the rows ``row`` of the clause, ``(R,)``, on cells with the bounds ``low``, ``high``, ``(R, K)``."""
+        return self._pass(_Phases.of(low, high), theta, row)[0]
 
-    def _pass(self, phases: Tensor, theta: Tensor, row: Tensor, *, gradient: bool = True) -> tuple[Estimate, Tensor]:
+    def _pass(self, cells: _Phases, theta: Tensor, row: Tensor, *, gradient: bool = True) -> tuple[Estimate, Tensor]:
         """Bounds and the gradient of their sum by θ; without ``gradient``, neither that nor what is reached."""
-        free, sign = phases == 0, phases.to(torch.float32)
-        on = (phases > 0).to(torch.float32)
+        free, sign, on = cells.free, cells.sign, cells.on
         arriving = self._row_relus[row]
         factor = torch.empty_like(arriving)
         push = sign * (-theta * self.scale)
@@ -139,13 +154,13 @@ class Reduced:
         value = self._row_constant[row]
         for place in reversed(self.layers):
             a = arriving[:, place]
-            f = torch.where(free[:, place], torch.where(a > 0, theta[:, place], self._slope[place]), on[:, place])
+            f = torch.where(free[:, place], torch.where(a > 0, theta[:, place], cells.slope[:, place]), on[:, place])
             factor[:, place] = f
             chosen[:, place] = torch.addcmul(push[:, place], a, f)
             if place.start:
                 arriving[:, : place.start].addmm_(chosen[:, place], self._between[place, : place.start])
         # Only a negative coefficient loses anything at an open column.
-        loss = free * self._gap
+        loss = cells.gap
         value = value + (arriving.clamp(max=0) * loss).sum(-1) + chosen @ self._constant
         direction = self._row_inputs[row].addmm_(chosen, self._inputs)
         value = value - torch.linalg.vector_norm(direction, 1, dim=-1)
@@ -160,19 +175,21 @@ class Reduced:
         slope = reached * torch.where(free, arriving.clamp(min=0), -sign * self.scale)
         return Estimate(value, arriving, direction, reached), slope
 
-    def optimise(self, phases: Tensor, theta: Tensor, row: Tensor, *, steps: int, rate: float) -> tuple[Tensor, Tensor]:
+    def optimise(
+        self, low: Tensor, high: Tensor, theta: Tensor, row: Tensor, *, steps: int, rate: float
+    ) -> tuple[Tensor, Tensor]:
         """The best values and the θ that attain them, after ``steps`` Adam steps from ``theta``.
 
         All rows of a cell stand together, and the steps end early when every cell has a row with a positive bound.
         The first step has the length ``rate``, the last `_FINAL_RATE` of it.
         """
-        free = phases == 0
-        best_value = torch.full((len(phases),), -torch.inf)
+        cells = _Phases.of(low, high)
+        best_value = torch.full((len(theta),), -torch.inf)
         best_theta = theta.clone()
         mean, square = torch.zeros_like(theta), torch.zeros_like(theta)
         theta = theta.clone()
         for step in range(steps + 1):
-            found, gradient = self._pass(phases, theta, row)
+            found, gradient = self._pass(cells, theta, row)
             better = found.value > best_value
             best_value = torch.where(better, found.value, best_value)
             best_theta = torch.where(better[:, None], theta, best_theta)
@@ -183,15 +200,17 @@ class Reduced:
             length = rate * _FINAL_RATE ** (step / max(1, steps - 1))
             corrected = (square / (1 - _SECOND ** (step + 1))).sqrt_().add_(1e-12)
             theta += length / (1 - _MOMENTUM ** (step + 1)) * mean / corrected
-            theta = torch.where(free, theta.clamp(0, 1), theta.clamp(min=0))
+            theta = torch.where(cells.free, theta.clamp(0, 1), theta.clamp(min=0))
         return best_value, best_theta
 
-    def children(self, parent: Estimate, phases: Tensor, theta: Tensor, row: Tensor, columns: Tensor) -> Tensor:
+    def children(
+        self, parent: Estimate, low: Tensor, high: Tensor, theta: Tensor, row: Tensor, columns: Tensor
+    ) -> Tensor:
         """Values with one more phase chosen, and no multiplier for it.
 
         Args:
             parent: the estimate of the R parents.
-            phases, theta, row: the parents', shapes ``(R, K)``, ``(R, K)`` and ``(R,)``.
+            low, high, theta, row: the parents', shapes ``(R, K)`` and ``(R,)``.
             columns: m open columns of each, shape ``(R, m)``.
 
         Returns:
@@ -201,15 +220,18 @@ class Reduced:
         if len(self.layers) > 1:
             owner = torch.arange(count).repeat_interleave(2 * m)
             column = columns.flatten().repeat_interleave(2)[:, None]
-            side = torch.tensor([1, -1], dtype=torch.int8).repeat(count * m)[:, None]
-            phases, theta = phases[owner].scatter_(1, column, side), theta[owner].scatter_(1, column, 0.0)
-            value = self._pass(phases, theta, row[owner], gradient=False)[0].value
+            low, high, theta = low[owner], high[owner], theta[owner].scatter_(1, column, 0.0)
+            low[::2].scatter_(1, column[::2], 0.0)
+            high[1::2].scatter_(1, column[1::2], 0.0)
+            value = self._pass(_Phases.of(low, high), theta, row[owner], gradient=False)[0].value
         else:
             # A lone layer: a phase changes one multiplier and nothing else, so A_0 by one row of the weights.
             a, slope = parent.arriving.gather(1, columns), theta.gather(1, columns)
-            multiplier = torch.where(a > 0, slope, self._slope[columns]) * a
+            least, most = low.gather(1, columns), high.gather(1, columns)
+            upper = most / (most - least)
+            multiplier = torch.where(a > 0, slope, upper) * a
             step = torch.stack([a - multiplier, -multiplier], -1).flatten(1)
-            relief = self._gap[columns] * a.clamp(max=0)
+            relief = -least * upper * a.clamp(max=0)
             own = parent.value + torch.linalg.vector_norm(parent.direction, 1, dim=-1)
             value = own[:, None] - relief.repeat_interleave(2, 1)
             value = value + step * self._constant[columns].repeat_interleave(2, 1)
@@ -217,16 +239,16 @@ class Reduced:
             value = value - torch.linalg.vector_norm(moved, 1, dim=-1)
         return torch.maximum(value.reshape(count, m, 2), parent.value[:, None, None])
 
-    def score(self, found: Estimate, phases: Tensor, theta: Tensor) -> Tensor:
+    def score(self, found: Estimate, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
         """How loose the relaxation of each open column is where the bound is attained, 0 at chosen ones, ``(R, K)``.
 
         That is its exact contribution at the pre-activation there, minus what the bound has for it. To order columns
         that are all tight there, a little of the most that they can lose is added.
         """
-        a, z = found.arriving, found.reached
+        a, z, cells = found.arriving, found.reached, _Phases.of(low, high)
         exact = z.clamp(min=0)
-        loose = torch.where(a < 0, exact - (self._slope * z + self._gap), exact - theta * z) * a
-        return torch.where(phases == 0, loose.clamp(min=0) + _SPARE * a.abs() * self._gap, 0.0)
+        loose = torch.where(a < 0, exact - (cells.slope * z + cells.gap), exact - theta * z) * a
+        return torch.where(cells.free, loose.clamp(min=0) + _SPARE * a.abs() * cells.gap, 0.0)
 
     def points(self, direction: Tensor) -> Tensor:
         """Where the bounds are attained, in the network's units, float64 ``(R, inputs)``."""

@@ -10,6 +10,7 @@ __all__ = [
     "ATTACK_STEPS",
     "BAB_BATCH",
     "BAB_CANDIDATES",
+    "BAB_CLIPS",
     "BAB_COEFFICIENTS",
     "BAB_FIRST_SHARE",
     "BAB_MEMORY",
@@ -82,6 +83,9 @@ BAB_PRODUCTS = 2**25
 
 #: Coefficients of the reduced network (4 bytes each): ReLU splits are not tried where there would be more.
 BAB_COEFFICIENTS = 2**27
+
+#: How often a new cell's pre-activation bounds are clipped by its own linear bound; each time pays for the next.
+BAB_CLIPS = 2
 
 #: Columns that strong branching tries in each cell.
 BAB_CANDIDATES = 8
