@@ -13,6 +13,7 @@ Soundness. None: nothing here charges rounding. A search asks `bounds.phases` ab
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,8 @@ _MOMENTUM = 0.7
 _SECOND = 0.99
 #: Share of the most that a column can lose in its score, beside what it does lose.
 _SPARE = 1e-6
+# Matrices with a smaller share of nonzero entries are kept sparse: at 15 % both kinds take about as long.
+_SPARSE = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,37 @@ class _Phases:
         return cls(free, on.to(low.dtype), on.to(low.dtype) - (~on & ~free).to(low.dtype), slope, -low * slope)
 
 
+def _density(matrix: Tensor) -> float:
+    return int(torch.count_nonzero(matrix)) / max(1, matrix.numel())
+
+
+class _Weights:
+    """A matrix M to multiply by from both sides, kept sparse where most entries are zero, as those of convolutions are.
+
+    At a density of 4 % sparse products take a sixth of the time of dense ones.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self._dense = matrix
+        self._sparse: tuple[Tensor, Tensor] | None = None
+        if _density(matrix) < _SPARSE:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch calls its sparse tensors a beta
+                self._sparse = matrix.to_sparse_csr(), matrix.T.contiguous().to_sparse_csr()
+
+    def add_to(self, total: Tensor, A: Tensor) -> Tensor:
+        """``total + A M``, in place, shape ``(R, columns of M)``."""
+        if self._sparse is None:
+            return total.addmm_(A, self._dense)
+        return total.add_((self._sparse[1] @ A.T.contiguous()).T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x Mᵀ``, shape ``(R, rows of M)``."""
+        if self._sparse is None:
+            return x @ self._dense.T
+        return (self._sparse[0] @ x.T.contiguous()).T
+
+
 class Reduced:
     """One clause over one region; see the module's docstring.
 
@@ -96,7 +130,7 @@ class Reduced:
         self._middle, self._radius = (self._lower + self._upper) / 2, (self._upper - self._lower) / 2
         K = self.columns
         inputs = torch.zeros((K, region.inputs), dtype=torch.float64)
-        self._between = torch.zeros((K, K), dtype=torch.float32)
+        between = torch.zeros((K, K), dtype=torch.float32)
         constant = torch.zeros(K, dtype=torch.float64)
         for node, place in cells.places.items():
             chosen = enclosure.unstable(node).nonzero()[0]
@@ -106,7 +140,7 @@ class Reduced:
             inputs[place] = number(form.inputs)
             constant[place] = number(form.constant)
             for other, coefficients in form.relus.items():
-                self._between[place, cells.places[other]] = torch.as_tensor(coefficients, dtype=torch.float32)
+                between[place, cells.places[other]] = torch.as_tensor(coefficients, dtype=torch.float32)
         form = encode(network, enclosure, clause.matrix)
         self._row_relus = torch.zeros((self.rows, K), dtype=torch.float32)
         for node, coefficients in form.relus.items():
@@ -116,6 +150,10 @@ class Reduced:
             return values.to(torch.float32).contiguous()
 
         self._inputs = single(inputs * self._radius)
+        # The layers nearest to the input read few entries each; together they make one sparse product.
+        first = next((p.start for p in self.layers if _density(self._inputs[p]) >= _SPARSE), K)
+        self._blocks = [(p, _Weights(self._inputs[p])) for p in (slice(0, first), slice(first, K)) if p.start < p.stop]
+        self._before = {place.start: _Weights(between[place, : place.start]) for place in self.layers if place.start}
         self._constant = single(constant + inputs @ self._middle)
         own = number(form.inputs)
         self._row_inputs = single(own * self._radius)
@@ -141,7 +179,7 @@ class Reduced:
         return torch.where(free, theta, 0.0).double(), torch.where(free, 0.0, theta * self.scale).double()
 
     def estimate(self, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Estimate:
-        """Bounds of the rows ``row`` of the clause, ``(R,)``, on cells with the bounds ``low``, ``high``, ``(R, K)``."""
+        """Bounds of the clause's rows ``row``, ``(R,)``, on cells with the bounds ``low``, ``high``, ``(R, K)``."""
         return self._pass(_Phases.of(low, high), theta, row)[0]
 
     def _pass(self, cells: _Phases, theta: Tensor, row: Tensor, *, gradient: bool = True) -> tuple[Estimate, Tensor]:
@@ -158,22 +196,29 @@ class Reduced:
             factor[:, place] = f
             chosen[:, place] = torch.addcmul(push[:, place], a, f)
             if place.start:
-                arriving[:, : place.start].addmm_(chosen[:, place], self._between[place, : place.start])
+                self._before[place.start].add_to(arriving[:, : place.start], chosen[:, place])
         # Only a negative coefficient loses anything at an open column.
         loss = cells.gap
         value = value + (arriving.clamp(max=0) * loss).sum(-1) + chosen @ self._constant
-        direction = self._row_inputs[row].addmm_(chosen, self._inputs)
+        direction = self._row_inputs[row]
+        for place, weights in self._blocks:
+            weights.add_to(direction, chosen[:, place])
         value = value - torch.linalg.vector_norm(direction, 1, dim=-1)
         if not gradient:
             return Estimate(value, arriving, direction, arriving), theta
-        reached = torch.addmm(self._constant, direction.sign(), self._inputs.T, alpha=-1)
+        reached = self._reached(-direction.sign())
         after = torch.empty_like(arriving)
         for place in self.layers:
             if place.start:
-                reached[:, place].addmm_(after[:, : place.start], self._between[place, : place.start].T)
+                reached[:, place] += self._before[place.start].forward(after[:, : place.start])
             after[:, place] = reached[:, place] * factor[:, place] + loss[:, place] * (arriving[:, place] < 0)
         slope = reached * torch.where(free, arriving.clamp(min=0), -sign * self.scale)
         return Estimate(value, arriving, direction, reached), slope
+
+    def _reached(self, x: Tensor) -> Tensor:
+        """What the inputs ``x``, in units of the radii, contribute to the pre-activations, ``(R, K)``."""
+        parts = [weights.forward(x) for _, weights in self._blocks]
+        return self._constant + torch.cat(parts, 1) if parts else self._constant.expand(len(x), -1).clone()
 
     def optimise(
         self, low: Tensor, high: Tensor, theta: Tensor, row: Tensor, *, steps: int, rate: float
@@ -257,10 +302,10 @@ class Reduced:
     def margins(self, direction: Tensor) -> Tensor:
         """The clause's margin at those points, ``(R,)``."""
         x = -direction.sign()
-        z = torch.addmm(self._constant, x, self._inputs.T)
+        z = self._reached(x)
         h = torch.empty_like(z)
         for place in self.layers:
             if place.start:
-                z[:, place].addmm_(h[:, : place.start], self._between[place, : place.start].T)
+                z[:, place] += self._before[place.start].forward(h[:, : place.start])
             h[:, place] = z[:, place].clamp(min=0)
         return (self._row_constant + x @ self._row_inputs.T + h @ self._row_relus.T).amax(1)
