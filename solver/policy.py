@@ -23,6 +23,7 @@ __all__ = [
     "LINEAR_SHARE",
     "LP_SECONDS",
     "MILP_RELUS",
+    "MILP_UNSTABLE",
     "MIP_SECONDS",
     "REPORT_SECONDS",
     "SPLIT_INPUTS",
@@ -60,6 +61,10 @@ SPLIT_INPUTS = 16
 #: of the time. sat_relu's formulas v9 and v14 take 3 and 4 s there, and more boxes than anyone can wait for.
 MILP_RELUS = 128
 BOX_SHARE = 0.3
+
+#: With several hidden layers and more open ReLUs than this, neither tightening by LPs nor the MILP is tried. On oval21
+#: (447 to 1,157 open) 1,000 LPs closed 10 neurons, and HiGHS did not finish its root node; the search ends in seconds.
+MILP_UNSTABLE = 400
 
 #: Share of a query's remaining time that ReLU splits may take before tightening and the MILP.
 BAB_SHARE = 0.4
