@@ -23,6 +23,7 @@ from torch import Tensor
 
 from bounds.linear import CHUNK_ENTRIES, BoxBounds, LinearBound, ReluRows, backward_pass
 from bounds.program import Program
+from bounds.windows import Frame
 
 __all__ = ["Cells"]
 
@@ -86,7 +87,6 @@ class Cells:
         last = len(self._program.steps) - 1
         for begin in range(0, len(C), chunk):
             rows = slice(begin, begin + chunk)
-            zero = C.new_zeros(len(C[rows]))
             known = partial(
                 self._rows,
                 low=low[rows],
@@ -95,10 +95,8 @@ class Cells:
                 beta=beta[rows] if beta is not None else None,
                 chosen=multipliers[rows] if multipliers is not None else None,
             )
-            box = zero.to(torch.int64)
-            parts.append(
-                backward_pass(self._program, self._bounds, {last: C[rows]}, box, zero, zero.clone(), last, known)
-            )
+            frame = Frame(torch.zeros(len(C[rows]), dtype=torch.int64, device=C.device))
+            parts.append(backward_pass(self._program, self._bounds, {last: C[rows]}, frame, last, known))
         if len(parts) == 1:
             return parts[0]
         return LinearBound(

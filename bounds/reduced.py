@@ -141,7 +141,7 @@ class Reduced:
         return torch.where(free, theta, 0.0).double(), torch.where(free, 0.0, theta * self.scale).double()
 
     def estimate(self, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Estimate:
-        """Bounds of the rows ``row`` of the clause, ``(R,)``, on cells with the bounds ``low``, ``high``, ``(R, K)``."""
+        """Bounds of the rows ``row`` of the clause, ``(R,)``, on cells with bounds ``low``, ``high``, ``(R, K)``."""
         return self._pass(_Phases.of(low, high), theta, row)[0]
 
     def _pass(self, cells: _Phases, theta: Tensor, row: Tensor, *, gradient: bool = True) -> tuple[Estimate, Tensor]:
