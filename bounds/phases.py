@@ -97,13 +97,7 @@ class Cells:
             )
             frame = Frame(torch.zeros(len(C[rows]), dtype=torch.int64, device=C.device))
             parts.append(backward_pass(self._program, self._bounds, {last: C[rows]}, frame, last, known))
-        if len(parts) == 1:
-            return parts[0]
-        return LinearBound(
-            torch.cat([p.value for p in parts]),
-            torch.cat([p.coefficients for p in parts]),
-            torch.cat([p.constant for p in parts]),
-        )
+        return LinearBound.join(parts)
 
     def _rows(
         self,

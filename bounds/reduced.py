@@ -25,7 +25,7 @@ from networks.graph import Network, ReluNode
 from networks.property import Clause
 from networks.region import Region
 
-__all__ = ["Estimate", "Reduced"]
+__all__ = ["Estimate", "Forms", "Reduced"]
 
 #: Steps shrink to this share of the first one.
 _FINAL_RATE = 0.2
@@ -77,6 +77,50 @@ class _Phases:
         return cls(free, on.to(low.dtype), on.to(low.dtype) - (~on & ~free).to(low.dtype), slope, -low * slope)
 
 
+def _number(values: object) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float64)
+
+
+def _single(values: Tensor) -> Tensor:
+    return values.to(torch.float32).contiguous()
+
+
+class Forms:
+    """The pre-activations of K unstable ReLUs over one region as linear forms; clauses share them.
+
+    Attributes:
+        columns: K.
+        layers: slices of the K columns, one for each ReLU node with unstable neurons, in topological order.
+        places: the same by node.
+        lower, upper, middle, radius: of the region's box, float64 ``(inputs,)``.
+        inputs: coefficients of the input in units of the radii, ``(K, inputs)``.
+        between: coefficients of earlier columns, ``(K, K)``.
+        constant: values at the middle where all columns are 0, ``(K,)``.
+        low, high: bounds at the root, ``(K,)``.
+    """
+
+    def __init__(self, network: Network, region: Region, enclosure: Enclosure, cells: Cells) -> None:
+        self.columns, self.places = cells.columns, cells.places
+        self.layers = list(cells.places.values())
+        self.lower, self.upper = _number(region.lower), _number(region.upper)
+        self.middle, self.radius = (self.lower + self.upper) / 2, (self.upper - self.lower) / 2
+        inputs = torch.zeros((self.columns, region.inputs), dtype=torch.float64)
+        self.between = torch.zeros((self.columns, self.columns), dtype=torch.float32)
+        constant = torch.zeros(self.columns, dtype=torch.float64)
+        for node, place in cells.places.items():
+            chosen = enclosure.unstable(node).nonzero()[0]
+            relu = network.nodes[node]
+            assert isinstance(relu, ReluNode)
+            form = encode_rows(network, enclosure, relu.parent, chosen)
+            inputs[place] = _number(form.inputs)
+            constant[place] = _number(form.constant)
+            for other, coefficients in form.relus.items():
+                self.between[place, cells.places[other]] = torch.as_tensor(coefficients, dtype=torch.float32)
+        self.inputs = _single(inputs * self.radius)
+        self.constant = _single(constant + inputs @ self.middle)
+        self.low, self.high = _single(cells.low), _single(cells.high)
+
+
 class Reduced:
     """One clause over one region; see the module's docstring.
 
@@ -86,44 +130,21 @@ class Reduced:
         layers: slices of the K columns, one for each ReLU node with unstable neurons, in topological order.
     """
 
-    def __init__(self, network: Network, region: Region, enclosure: Enclosure, cells: Cells, clause: Clause) -> None:
-        def number(values: object) -> Tensor:
-            return torch.as_tensor(values, dtype=torch.float64)
-
-        self.rows, self.columns = len(clause.rows), cells.columns
-        self.layers = list(cells.places.values())
-        self._lower, self._upper = number(region.lower), number(region.upper)
-        self._middle, self._radius = (self._lower + self._upper) / 2, (self._upper - self._lower) / 2
-        K = self.columns
-        inputs = torch.zeros((K, region.inputs), dtype=torch.float64)
-        self._between = torch.zeros((K, K), dtype=torch.float32)
-        constant = torch.zeros(K, dtype=torch.float64)
-        for node, place in cells.places.items():
-            chosen = enclosure.unstable(node).nonzero()[0]
-            relu = network.nodes[node]
-            assert isinstance(relu, ReluNode)
-            form = encode_rows(network, enclosure, relu.parent, chosen)
-            inputs[place] = number(form.inputs)
-            constant[place] = number(form.constant)
-            for other, coefficients in form.relus.items():
-                self._between[place, cells.places[other]] = torch.as_tensor(coefficients, dtype=torch.float32)
+    def __init__(self, network: Network, enclosure: Enclosure, forms: Forms, clause: Clause) -> None:
+        self.rows, self.columns, self.layers = len(clause.rows), forms.columns, forms.layers
+        self._lower, self._upper = forms.lower, forms.upper
+        self._inputs, self._between, self._constant = forms.inputs, forms.between, forms.constant
         form = encode(network, enclosure, clause.matrix)
-        self._row_relus = torch.zeros((self.rows, K), dtype=torch.float32)
+        self._row_relus = torch.zeros((self.rows, self.columns), dtype=torch.float32)
         for node, coefficients in form.relus.items():
-            self._row_relus[:, cells.places[node]] = torch.as_tensor(coefficients, dtype=torch.float32)
-
-        def single(values: Tensor) -> Tensor:
-            return values.to(torch.float32).contiguous()
-
-        self._inputs = single(inputs * self._radius)
-        self._constant = single(constant + inputs @ self._middle)
-        own = number(form.inputs)
-        self._row_inputs = single(own * self._radius)
-        self._row_constant = single(number(form.constant) + own @ self._middle + number(clause.offsets))
-        self._default = single((cells.high > -cells.low).to(torch.float64)).repeat(self.rows, 1)
-        self.scale = torch.ones(K)
+            self._row_relus[:, forms.places[node]] = torch.as_tensor(coefficients, dtype=torch.float32)
+        own = _number(form.inputs)
+        self._row_inputs = _single(own * forms.radius)
+        self._row_constant = _single(_number(form.constant) + own @ forms.middle + _number(clause.offsets))
+        self._default = (forms.high > -forms.low).to(torch.float32).repeat(self.rows, 1)
+        self.scale = torch.ones(self.columns)
         every = torch.arange(self.rows)
-        root = single(cells.low).expand(self.rows, -1), single(cells.high).expand(self.rows, -1)
+        root = forms.low.expand(self.rows, -1), forms.high.expand(self.rows, -1)
         arriving = self.estimate(*root, self.start(*root, every), every).arriving.abs().amax(0)
         self.scale = torch.maximum(arriving, arriving.mean().clamp(min=1e-20))
 
