@@ -26,7 +26,7 @@ from networks.graph import Network, ReluNode
 from networks.property import Clause
 from networks.region import Region
 
-__all__ = ["Estimate", "Reduced"]
+__all__ = ["Estimate", "Forms", "Reduced", "Weights"]
 
 #: Steps shrink to this share of the first one.
 _FINAL_RATE = 0.2
@@ -80,11 +80,19 @@ class _Phases:
         return cls(free, on.to(low.dtype), on.to(low.dtype) - (~on & ~free).to(low.dtype), slope, -low * slope)
 
 
+def _number(values: object) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float64)
+
+
+def _single(values: Tensor) -> Tensor:
+    return values.to(torch.float32).contiguous()
+
+
 def _density(matrix: Tensor) -> float:
     return int(torch.count_nonzero(matrix)) / max(1, matrix.numel())
 
 
-class _Weights:
+class Weights:
     """A matrix M to multiply by from both sides, kept sparse where most entries are zero, as those of convolutions are.
 
     At a density of 4 % sparse products take a sixth of the time of dense ones.
@@ -111,6 +119,48 @@ class _Weights:
         return (self._sparse[0] @ x.T.contiguous()).T
 
 
+class Forms:
+    """The pre-activations of K unstable ReLUs over one region as linear forms; clauses share them.
+
+    Attributes:
+        columns: K.
+        layers: slices of the K columns, one for each ReLU node with unstable neurons, in topological order.
+        places: the same by node.
+        lower, upper, middle, radius: of the region's box, float64 ``(inputs,)``.
+        inputs: coefficients of the input in units of the radii, ``(K, inputs)``.
+        blocks: the same as slices of the columns and their `Weights`.
+        before: by the first column of a layer, the coefficients of all columns before it, ``(layer, columns before)``.
+        constant: values at the middle where all columns are 0, ``(K,)``.
+        low, high: bounds at the root, ``(K,)``.
+    """
+
+    def __init__(self, network: Network, region: Region, enclosure: Enclosure, cells: Cells) -> None:
+        self.columns, self.places = cells.columns, cells.places
+        self.layers = list(cells.places.values())
+        self.lower, self.upper = _number(region.lower), _number(region.upper)
+        self.middle, self.radius = (self.lower + self.upper) / 2, (self.upper - self.lower) / 2
+        inputs = torch.zeros((self.columns, region.inputs), dtype=torch.float64)
+        between = torch.zeros((self.columns, self.columns), dtype=torch.float32)
+        constant = torch.zeros(self.columns, dtype=torch.float64)
+        for node, place in cells.places.items():
+            chosen = enclosure.unstable(node).nonzero()[0]
+            relu = network.nodes[node]
+            assert isinstance(relu, ReluNode)
+            form = encode_rows(network, enclosure, relu.parent, chosen)
+            inputs[place] = _number(form.inputs)
+            constant[place] = _number(form.constant)
+            for other, coefficients in form.relus.items():
+                between[place, cells.places[other]] = torch.as_tensor(coefficients, dtype=torch.float32)
+        self.inputs = _single(inputs * self.radius)
+        self.constant = _single(constant + inputs @ self.middle)
+        # The layers nearest to the input read few entries each; together they make one sparse product.
+        first = next((p.start for p in self.layers if _density(self.inputs[p]) >= _SPARSE), self.columns)
+        blocks = slice(0, first), slice(first, self.columns)
+        self.blocks = [(place, Weights(self.inputs[place])) for place in blocks if place.start < place.stop]
+        self.before = {place.start: Weights(between[place, : place.start]) for place in self.layers if place.start}
+        self.low, self.high = _single(cells.low), _single(cells.high)
+
+
 class Reduced:
     """One clause over one region; see the module's docstring.
 
@@ -120,48 +170,22 @@ class Reduced:
         layers: slices of the K columns, one for each ReLU node with unstable neurons, in topological order.
     """
 
-    def __init__(self, network: Network, region: Region, enclosure: Enclosure, cells: Cells, clause: Clause) -> None:
-        def number(values: object) -> Tensor:
-            return torch.as_tensor(values, dtype=torch.float64)
-
-        self.rows, self.columns = len(clause.rows), cells.columns
-        self.layers = list(cells.places.values())
-        self._lower, self._upper = number(region.lower), number(region.upper)
-        self._middle, self._radius = (self._lower + self._upper) / 2, (self._upper - self._lower) / 2
-        K = self.columns
-        inputs = torch.zeros((K, region.inputs), dtype=torch.float64)
-        between = torch.zeros((K, K), dtype=torch.float32)
-        constant = torch.zeros(K, dtype=torch.float64)
-        for node, place in cells.places.items():
-            chosen = enclosure.unstable(node).nonzero()[0]
-            relu = network.nodes[node]
-            assert isinstance(relu, ReluNode)
-            form = encode_rows(network, enclosure, relu.parent, chosen)
-            inputs[place] = number(form.inputs)
-            constant[place] = number(form.constant)
-            for other, coefficients in form.relus.items():
-                between[place, cells.places[other]] = torch.as_tensor(coefficients, dtype=torch.float32)
+    def __init__(self, network: Network, enclosure: Enclosure, forms: Forms, clause: Clause) -> None:
+        self.rows, self.columns, self.layers = len(clause.rows), forms.columns, forms.layers
+        self._lower, self._upper = forms.lower, forms.upper
+        self._inputs, self._constant = forms.inputs, forms.constant
+        self._blocks, self._before = forms.blocks, forms.before
         form = encode(network, enclosure, clause.matrix)
-        self._row_relus = torch.zeros((self.rows, K), dtype=torch.float32)
+        self._row_relus = torch.zeros((self.rows, self.columns), dtype=torch.float32)
         for node, coefficients in form.relus.items():
-            self._row_relus[:, cells.places[node]] = torch.as_tensor(coefficients, dtype=torch.float32)
-
-        def single(values: Tensor) -> Tensor:
-            return values.to(torch.float32).contiguous()
-
-        self._inputs = single(inputs * self._radius)
-        # The layers nearest to the input read few entries each; together they make one sparse product.
-        first = next((p.start for p in self.layers if _density(self._inputs[p]) >= _SPARSE), K)
-        self._blocks = [(p, _Weights(self._inputs[p])) for p in (slice(0, first), slice(first, K)) if p.start < p.stop]
-        self._before = {place.start: _Weights(between[place, : place.start]) for place in self.layers if place.start}
-        self._constant = single(constant + inputs @ self._middle)
-        own = number(form.inputs)
-        self._row_inputs = single(own * self._radius)
-        self._row_constant = single(number(form.constant) + own @ self._middle + number(clause.offsets))
-        self._default = single((cells.high > -cells.low).to(torch.float64)).repeat(self.rows, 1)
-        self.scale = torch.ones(K)
+            self._row_relus[:, forms.places[node]] = torch.as_tensor(coefficients, dtype=torch.float32)
+        own = _number(form.inputs)
+        self._row_inputs = _single(own * forms.radius)
+        self._row_constant = _single(_number(form.constant) + own @ forms.middle + _number(clause.offsets))
+        self._default = (forms.high > -forms.low).to(torch.float32).repeat(self.rows, 1)
+        self.scale = torch.ones(self.columns)
         every = torch.arange(self.rows)
-        root = single(cells.low).expand(self.rows, -1), single(cells.high).expand(self.rows, -1)
+        root = forms.low.expand(self.rows, -1), forms.high.expand(self.rows, -1)
         arriving = self.estimate(*root, self.start(*root, every), every).arriving.abs().amax(0)
         self.scale = torch.maximum(arriving, arriving.mean().clamp(min=1e-20))
 
@@ -179,7 +203,7 @@ class Reduced:
         return torch.where(free, theta, 0.0).double(), torch.where(free, 0.0, theta * self.scale).double()
 
     def estimate(self, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Estimate:
-        """Bounds of the clause's rows ``row``, ``(R,)``, on cells with the bounds ``low``, ``high``, ``(R, K)``."""
+        """Bounds of the rows ``row`` of the clause, ``(R,)``, on cells with bounds ``low``, ``high``, ``(R, K)``."""
         return self._pass(_Phases.of(low, high), theta, row)[0]
 
     def _pass(self, cells: _Phases, theta: Tensor, row: Tensor, *, gradient: bool = True) -> tuple[Estimate, Tensor]:

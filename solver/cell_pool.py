@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solver import policy
-
 __all__ = ["Batch", "CellPool"]
 
 _FIRST_SLOTS = 256
@@ -49,9 +47,10 @@ class CellPool:
     cell's children start from.
     """
 
-    def __init__(self, low: Tensor, high: Tensor, rows: int) -> None:
+    def __init__(self, low: Tensor, high: Tensor, rows: int, memory: int) -> None:
         """``low``, ``high``: bounds of the pre-activations that hold on all cells, ``(K,)``; ``rows``: lines of
-        parameters to keep with each, none if it is 0.
+        parameters to keep with each, none if it is 0; ``memory``: bytes to fill before other cells than the weakest
+        are taken.
         """
         columns = len(low)
         self._root = low, high
@@ -61,7 +60,7 @@ class CellPool:
         self._branch = torch.empty(_FIRST_SLOTS, dtype=torch.int64)
         self._free = list(range(_FIRST_SLOTS))
         self._heap: list[tuple[float, int]] = []
-        self._most = max(1, policy.BAB_MEMORY // (1 + columns * (8 + 2 * rows)))
+        self._most = max(1, memory // (1 + columns * (8 + 2 * rows)))
 
     def __len__(self) -> int:
         return len(self._heap)

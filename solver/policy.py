@@ -16,8 +16,11 @@ __all__ = [
     "BAB_MEMORY",
     "BAB_PRODUCTS",
     "BAB_ROOT_STEPS",
+    "BAB_SHALLOW_SHARE",
+    "BAB_SHALLOW_STEPS",
     "BAB_SHARE",
     "BAB_STEPS",
+    "BAB_TURN",
     "BOX_SHARE",
     "CASES_PER_BATCH",
     "LINEAR_SHARE",
@@ -69,6 +72,9 @@ MILP_UNSTABLE = 400
 #: Share of a query's remaining time that ReLU splits may take before tightening and the MILP.
 BAB_SHARE = 0.4
 
+#: The same for networks with one hidden layer, where little is left to the others.
+BAB_SHALLOW_SHARE = 0.8
+
 #: With several hidden layers, the share that they may take before tightening; `BAB_SHARE` is what they get after it.
 BAB_FIRST_SHARE = 0.1
 
@@ -76,6 +82,12 @@ BAB_FIRST_SHARE = 0.1
 #: could gain there is gained by the next split, at a fraction of the cost. With 8 steps several targets of mnist_fc
 #: 256x4 do not finish, with 24 the same ones finish in fewer cells and as much time.
 BAB_STEPS = 16
+
+#: The same for networks with one hidden layer, where pre-activation bounds are exact and clipping does the most.
+BAB_SHALLOW_STEPS = 2
+
+#: Seconds of the first turn that each clause has in a ReLU-split search; every further turn is twice as long.
+BAB_TURN = 1.0
 
 #: Adam steps on the slopes at the root of a ReLU-split search.
 BAB_ROOT_STEPS = 20

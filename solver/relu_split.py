@@ -16,7 +16,6 @@ above it is claimed.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ from bounds.clipping import Clipper
 from bounds.linear import LinearBound
 from bounds.phases import Cells
 from bounds.program import program
-from bounds.reduced import Estimate, Reduced
+from bounds.reduced import Estimate, Forms, Reduced
 from bounds.single import box_bounds
 from certificates import PhaseSplit
 from networks.graph import Network
@@ -47,7 +46,7 @@ from solver.verdict import Counterexample, Reason
 if TYPE_CHECKING:
     from solver.leaf import CellProgram, Leaf
 
-__all__ = ["CellSearch", "decide_by_relu_split"]
+__all__ = ["CellSearch", "ReluSplit", "SplitRegion"]
 
 # Length of the first Adam step; slopes lie in [0, 1], and multipliers are in units of the root's coefficients.
 _RATE = 0.2
@@ -78,65 +77,61 @@ class CellSearch:
     nodes: int
 
 
-def decide_by_relu_split(
-    network: Network,
-    region: Region,
-    enclosure: Enclosure,
-    clause: Clause,
-    attack: Attack | None,
-    *,
-    steps: int,
-    stop: Callable[[], Reason | None],
-    progress: Callable[[float, float, int, int], None],
-    record: Record | None = None,
-) -> CellSearch:
-    """Proves one clause on the region of ``bounds``, or finds a counterexample, or runs until ``stop``.
+class SplitRegion:
+    """What the searches for all clauses over one region share."""
 
-    Args:
-        network: the network.
-        region: the input region.
-        enclosure: root bounds of every ReLU.
-        clause: the clause.
-        attack: confirms points where the network violates the clause; None if the region holds no float32 point.
-        steps: Adam steps on each new cell's multipliers; 0 keeps the default slopes.
-        stop: asked between batches; a reason ends the search.
-        progress: told (lower, upper, open cells, cells so far) after each batch.
-        record: notes the tree for a certificate; ``enclosure`` must then be what default slopes give.
-    """
-    coefficients = enclosure.unstable_count * (network.inputs + enclosure.unstable_count)
-    if coefficients > policy.BAB_COEFFICIENTS:
-        return CellSearch(-math.inf, math.inf, None, Reason.MEMORY, 0)
-    return _Search(network, region, enclosure, clause, attack, steps, stop, progress, record).run()
+    def __init__(self, network: Network, region: Region, enclosure: Enclosure) -> None:
+        """``enclosure``: root bounds of every ReLU."""
+        self.network = network
+        self.region = region
+        self.enclosure = enclosure
+        self._bounds = box_bounds(network, region, enclosure)
+        self.cells = Cells(program(network), self._bounds)
+        self.forms = Forms(network, region, enclosure, self.cells)
+
+    @staticmethod
+    def fits(network: Network, enclosure: Enclosure) -> bool:
+        """Whether the network without its stable ReLUs is small enough."""
+        unstable = enclosure.unstable_count
+        return unstable * (network.inputs + unstable) <= policy.BAB_COEFFICIENTS
+
+    @cached_property
+    def clipper(self) -> Clipper:
+        """Clips cells of the region."""
+        return Clipper(program(self.network), self._bounds, self.cells)
 
 
-class _Search:
+class ReluSplit:
+    """Proves one clause on a region, or finds a counterexample; a search that was stopped goes on where it was."""
+
     def __init__(
         self,
-        network: Network,
-        region: Region,
-        enclosure: Enclosure,
+        over: SplitRegion,
         clause: Clause,
         attack: Attack | None,
+        *,
         steps: int,
-        stop: Callable[[], Reason | None],
-        progress: Callable[[float, float, int, int], None],
-        record: Record | None,
+        memory: int = policy.BAB_MEMORY,
+        record: Record | None = None,
     ) -> None:
-        self._network = network
-        self._region = region
-        self._enclosure = enclosure
-        bounds = box_bounds(network, region, enclosure)
-        self._cells = Cells(program(network), bounds)
+        """Nothing is bounded yet.
+
+        Args:
+            over: the region.
+            clause: the clause.
+            attack: confirms points where the network violates the clause; None if the region holds no float32 point.
+            steps: Adam steps on each new cell's multipliers; 0 keeps the default slopes.
+            memory: bytes that open cells may fill before the search goes depth first.
+            record: notes the tree for a certificate; the root's bounds must then be what default slopes give.
+        """
+        self._over = over
+        self._cells = over.cells
         # Certificates know no clipped bounds.
-        clips = policy.BAB_CLIPS if record is None else 0
-        self._clipper = Clipper(program(network), bounds, self._cells) if clips else None
-        self._clips = clips
-        self._reduced = Reduced(network, region, enclosure, self._cells, clause)
+        self._clips = policy.BAB_CLIPS if record is None else 0
+        self._reduced = Reduced(over.network, over.enclosure, over.forms, clause)
         self._clause = clause
         self._attack = attack
         self._steps = steps
-        self._stop = stop
-        self._progress = progress
         self._C = torch.as_tensor(clause.matrix)
         self._offsets = torch.as_tensor(clause.offsets)
         self._rows = len(clause.rows)
@@ -147,11 +142,12 @@ class _Search:
             pairs = [self._cells.neuron(column) for column in range(self._cells.columns)]
             record.columns = np.array(pairs, np.int64).reshape(-1, 2)
             self._branches.append(record.root)
-        self._open = CellPool(self._cells.low, self._cells.high, self._rows if steps else 0)
-        products = self._cells.columns * (network.inputs + self._cells.columns)
+        self._open = CellPool(self._cells.low, self._cells.high, self._rows if steps else 0, memory)
+        products = self._cells.columns * (over.network.inputs + self._cells.columns)
         self._batch = max(1, min(policy.BAB_BATCH, policy.BAB_PRODUCTS // max(1, products)))
         self._upper = math.inf
         self._nodes = 0
+        self._turn = 0
         self._proven = math.inf  # the weakest bound among closed cells
         self._stuck = math.inf  # the weakest bound among leaves that nothing decides
 
@@ -159,22 +155,27 @@ class _Search:
     def _lower(self) -> float:
         return min(self._open.lower, self._proven, self._stuck)
 
-    def run(self) -> CellSearch:
-        self._plant()
-        for turn in itertools.count(1):
+    def run(self, stop: Callable[[], Reason | None], progress: Callable[[float, float, int, int], None]) -> CellSearch:
+        """Searches until the clause is decided or ``stop``, asked between batches, gives a reason.
+
+        ``progress`` is told (lower, upper, open cells, cells so far) after each batch.
+        """
+        if not self._nodes:
+            self._plant()
+        while True:
             # What holds before cells are taken holds as well if one of them turns out to have a violation.
             lower = self._lower
             if not len(self._open):
                 reason = Reason.NUMERICS if self._stuck < math.inf else None
                 return CellSearch(lower, self._upper, None, reason, self._nodes)
-            reason = self._stop()
+            reason = stop()
             if reason is not None:
                 return CellSearch(lower, self._upper, None, reason, self._nodes)
-            found = self._expand(self._open.take(self._batch), push=turn % _PUSH == 1)
+            self._turn += 1
+            found = self._expand(self._open.take(self._batch), push=self._turn % _PUSH == 1)
             if found is not None:
                 return CellSearch(lower, found.margin, found, None, self._nodes)
-            self._progress(self._lower, self._upper, len(self._open), self._nodes)
-        raise AssertionError
+            progress(self._lower, self._upper, len(self._open), self._nodes)
 
     def _plant(self) -> None:
         """Bounds the root with optimised slopes, which every other cell starts from."""
@@ -301,14 +302,13 @@ class _Search:
     def _clip(self, batch: Batch, linear: LinearBound, row: Tensor) -> Batch:
         """Tightens the cells' bounds for points with a margin of at most `_GOAL`, where columns lose most."""
         assert batch.theta is not None
-        assert self._clipper is not None
         low, high = batch.low.clone(), batch.high.clone()
         theta = batch.theta[torch.arange(len(batch)), row]
         lossy = self._reduced.estimate(low.float(), high.float(), theta, row).arriving < 0
         offset = self._offsets[row]
         constant = linear.constant + offset - _GOAL
         constant = constant - 2.0**-51 * (linear.constant.abs() + offset.abs() + _GOAL)
-        self._clipper.clip(low, high, lossy & (low < 0) & (high > 0), linear.coefficients, constant)
+        self._over.clipper.clip(low, high, lossy & (low < 0) & (high > 0), linear.coefficients, constant)
         # θ is a slope where the phase is open and a multiplier where it is not.
         free = ((low < 0) & (high > 0))[:, None]
         known = ((batch.low < 0) & (batch.high > 0))[:, None] & ~free
@@ -370,4 +370,4 @@ class _Search:
     def _lp(self) -> CellProgram:
         from solver.leaf import CellProgram  # SciPy's solvers take half a second to load, and few searches need one
 
-        return CellProgram(self._network, self._region, self._enclosure, self._clause, self._cells)
+        return CellProgram(self._over.network, self._over.region, self._over.enclosure, self._clause, self._cells)

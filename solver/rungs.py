@@ -9,6 +9,7 @@ A rung takes what is open of a case and a number of seconds, and leaves what it 
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -18,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.evaluation import evaluate
+from networks.property import Clause
 from solver import policy
 from solver.case import Case
 from solver.climb import Climb
 from solver.options import Engine
 from solver.root import bound_cases, optimise_neurons
-from solver.verdict import Counterexample
+from solver.verdict import Counterexample, Reason
 
 __all__ = ["milp", "optimise", "search", "split_inputs", "split_relus", "tighten"]
 
@@ -68,7 +70,7 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
             # The checker starts from bounds of its own, so what comes after better ones is not certified.
             return [(branch, policy.BAB_SHARE), (optimise, policy.ALPHA_SHARE), *again]
         return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *again]
-    return [(branch, policy.BAB_SHARE), *by_milp]
+    return [(branch, policy.BAB_SHALLOW_SHARE), *by_milp]
 
 
 def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
@@ -97,36 +99,48 @@ def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
 
 
 def split_relus(climb: Climb, case: Case, seconds: float) -> None:
-    """Branch and bound over phases of ReLUs, one clause after the other."""
-    from solver.relu_split import decide_by_relu_split
+    """Branch and bound over phases of ReLUs; clauses take turns, so that easy ones leave their time to the others."""
+    from solver.relu_split import ReluSplit, SplitRegion
 
     assert case.enclosure is not None
+    if not SplitRegion.fits(climb.network, case.enclosure):
+        climb.reason = Reason.MEMORY
+        return
     end = time.monotonic() + seconds
     attacker = climb.attacker(case) if case.region.replayable else None
+    steps = policy.BAB_STEPS if len(climb.network.relu_nodes) > 1 else policy.BAB_SHALLOW_STEPS
+    # The weakest first: a violation ends the query.
+    clauses = sorted(case.open, key=case.bound)
+    searches: dict[Clause, ReluSplit] = {}
+    records = {clause: climb.record(case, [clause]) for clause in clauses}
+    nodes = dict.fromkeys(clauses, 0)
+    memory = policy.BAB_MEMORY // len(clauses)
     with climb.stage("bab") as detail:
-        detail["nodes"] = 0
-        # The weakest first: a violation ends the query.
-        clauses = sorted(case.open, key=case.bound)
-        for done, clause in enumerate(clauses):
-            record = climb.record(case, [clause])
-            result = decide_by_relu_split(
-                climb.network,
-                case.region,
-                case.enclosure,
-                clause,
-                attacker,
-                steps=policy.BAB_STEPS if len(climb.network.relu_nodes) > 1 else 0,
-                stop=climb.stop_within((end - time.monotonic()) / (len(clauses) - done)),
-                progress=climb.reporter("bab", case, [clause]),
-                record=record,
-            )
-            detail["nodes"] += result.nodes
-            climb.take(result.upper, result.counterexample)
-            proven = result.counterexample is None and result.reason is None
-            case.keep(clause, record if proven else None)
-            case.prove(clause, result.lower, proven=proven)
-            climb.reason = result.reason or climb.reason
-            if not climb.undecided:
+        over = SplitRegion(climb.network, case.region, case.enclosure)
+        for turn in itertools.count():
+            for clause in clauses:
+                left = end - time.monotonic()
+                if left <= 0:
+                    return
+                if clause not in searches:
+                    searches[clause] = ReluSplit(
+                        over, clause, attacker, steps=steps, memory=memory, record=records[clause]
+                    )
+                length = left if len(clauses) == 1 else min(left, policy.BAB_TURN * 2**turn)
+                result = searches[clause].run(climb.stop_within(length), climb.reporter("bab", case, [clause]))
+                nodes[clause] = result.nodes
+                detail["nodes"] = sum(nodes.values())
+                climb.take(result.upper, result.counterexample)
+                proven = result.counterexample is None and result.reason is None
+                case.keep(clause, records[clause] if proven else None)
+                case.prove(clause, result.lower, proven=proven)
+                climb.reason = result.reason or climb.reason
+                if result.reason is not Reason.TIMEOUT:
+                    del searches[clause]
+                if not climb.undecided:
+                    return
+            clauses = [clause for clause in clauses if clause in searches]
+            if not clauses:
                 return
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bounds import Enclosure
-from bounds.reduced import Reduced, _Phases
+from bounds.reduced import Forms, Reduced, _Phases
 from networks.evaluation import evaluate
 from networks.exact import exact
 from networks.property import Clause, Row
@@ -20,7 +20,7 @@ def reduced_setting(kind: str, seed: int, radius: float = 0.4):
     )
     rows = (Row(((0, exact(1)), (1, exact(-1)))), Row(((0, exact(1)),), exact(0.25)))
     clause = Clause(rows, network.outputs)
-    reduced = Reduced(network, region, enclosure, cells, clause)
+    reduced = Reduced(network, enclosure, Forms(network, region, enclosure, cells), clause)
     row = torch.tensor([0, 1]).repeat(6)
     phases = torch.as_tensor(rng.integers(-1, 2, size=(6, cells.columns)).astype(np.int8)).repeat_interleave(2, 0)
     theta = torch.as_tensor(rng.uniform(0.1, 0.9, size=(12, cells.columns)), dtype=torch.float32)

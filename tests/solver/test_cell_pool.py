@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 
-from solver import policy
 from solver.cell_pool import Batch, CellPool
 
 
-def pool_of(rows: int) -> CellPool:
-    return CellPool(torch.full((3,), -10.0, dtype=torch.float64), torch.full((3,), 0.1, dtype=torch.float64), rows)
+def pool_of(rows: int, memory: int = 2**20) -> CellPool:
+    low, high = torch.full((3,), -10.0, dtype=torch.float64), torch.full((3,), 0.1, dtype=torch.float64)
+    return CellPool(low, high, rows, memory)
 
 
 def put(pool: CellPool, bounds: list[float], columns: int = 3) -> None:
@@ -48,9 +47,8 @@ def test_slots_grow_and_are_used_again() -> None:
     assert len(pool._bound) == slots
 
 
-def test_a_full_pool_goes_deep_and_keeps_its_weakest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy, "BAB_MEMORY", 40)
-    pool = pool_of(0)
+def test_a_full_pool_goes_deep_and_keeps_its_weakest() -> None:
+    pool = pool_of(0, memory=40)
     put(pool, [-float(i) for i in range(50)])
     pool.take(10)
     assert pool.lower == -49
