@@ -193,11 +193,11 @@ def _adjoint_convolution(linear: Conv, rows: Rows) -> Rows:
         stamps = product(weight[g].T, A[:, g].swapaxes(0, 1).reshape(A.shape[2], -1))
         stamps = stamps.reshape(len(piece), *kernel, boxes * count, *window.size)
         for offset in itertools.product(*map(range, kernel)):
-            place = tuple(
+            place = [
                 slice(o * d, o * d + (n - 1) * s + 1, s)
                 for o, d, n, s in zip(offset, linear.dilation, window.size, linear.stride, strict=True)
-            )
-            piece[(slice(None), slice(None), *place)] += stamps[(slice(None), *offset)]
+            ]
+            piece[:, :, *place] += stamps[:, *offset]
     values = out.swapaxes(0, 1).reshape(boxes, count, -1)
     before = np.array([b for b, _ in linear.padding], np.intp)
     wider = Window(linear.input_shape, size, window.origin * linear.stride - before)
