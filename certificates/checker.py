@@ -11,8 +11,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,10 @@ class Report:
     regions: int
     inputs: int
     seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a JSON object; an infinite bound becomes null."""
+        return asdict(self) | {"weakest": self.weakest if np.isfinite(self.weakest) else None}
 
     def __str__(self) -> str:
         what = f"{self.clauses} clauses on {self.regions} region(s) of {self.inputs} inputs"
