@@ -1,0 +1,195 @@
+"""The exact engines as rungs of the ladder, and their order.
+
+Where the input is small, ``auto`` splits inputs, and lets the MILP follow where the ReLUs are few; otherwise it splits
+ReLUs, tightens bounds by LPs (with several hidden layers ReLU splits follow again), and ends with the MILP.
+
+A rung takes what is open of a case and a number of seconds, and leaves what it found in the case and the climb.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from networks.evaluation import evaluate
+from solver import policy
+from solver.case import Case
+from solver.climb import Climb
+from solver.options import Engine
+from solver.root import bound_cases
+from solver.verdict import Counterexample
+
+__all__ = ["milp", "search", "split_inputs", "split_relus", "tighten"]
+
+#: Decides what is open of a case, as far as it can within some seconds.
+Rung: TypeAlias = Callable[[Climb, Case, float], None]
+
+
+def search(climb: Climb) -> None:
+    """Decides what the root left open, case by case, each with an even share of the time that is left."""
+    open_cases = [case for case in climb.cases if case.open]
+    for done, case in enumerate(open_cases):
+        end = time.monotonic() + (climb.deadline - time.monotonic()) / (len(open_cases) - done)
+        for rung, share in _rungs(climb):
+            if not climb.undecided:
+                return
+            if case.open:
+                rung(climb, case, share * (end - time.monotonic()))
+
+
+def _rungs(climb: Climb) -> list[tuple[Rung, float]]:
+    """The exact engines to run one after the other, each with its share of the time that is left then."""
+    branch = split_inputs if climb.network.inputs <= policy.SPLIT_INPUTS else split_relus
+    by_milp: list[tuple[Rung, float]] = [(tighten, policy.TIGHTEN_SHARE), (milp, 1.0)]
+    match climb.options.engine:
+        case Engine.BAB:
+            return [(branch, 1.0)]
+        case Engine.MILP:
+            return by_milp
+    if branch is split_inputs:
+        # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
+        few = climb.network.relus <= policy.MILP_RELUS
+        return [(branch, policy.BOX_SHARE), *by_milp] if few else [(branch, 1.0)]
+    if len(climb.network.relu_nodes) > 1:
+        # Most queries that bounds leave open end soon; what does not, profits from LPs for the deeper layers.
+        first = policy.BAB_SHARE if climb.options.certificate else policy.BAB_FIRST_SHARE
+        return [(branch, first), by_milp[0], (branch, policy.BAB_SHARE), by_milp[1]]
+    return [(branch, policy.BAB_SHARE), *by_milp]
+
+
+def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
+    """Branch and bound over sub-boxes of the input."""
+    from solver.input_split import decide_by_input_split
+
+    with climb.stage("bab") as detail:
+        clauses = case.open
+        record = climb.record(case, clauses)
+        result = decide_by_input_split(
+            climb.compiled,
+            case.region,
+            clauses,
+            climb.attacker(case) if case.region.replayable else None,
+            stop=climb.stop_within(seconds),
+            progress=climb.reporter("bab", case, clauses),
+            record=record,
+        )
+        detail["nodes"] = result.boxes
+        climb.take(result.upper, result.counterexample)
+        proven = result.counterexample is None and result.reason is None
+        for clause in clauses:
+            case.keep(clause, record if proven else None)
+            case.prove(clause, result.lower, proven=proven)
+        climb.reason = result.reason
+
+
+def split_relus(climb: Climb, case: Case, seconds: float) -> None:
+    """Branch and bound over phases of ReLUs, one clause after the other."""
+    from solver.relu_split import decide_by_relu_split
+
+    assert case.enclosure is not None
+    end = time.monotonic() + seconds
+    attacker = climb.attacker(case) if case.region.replayable else None
+    with climb.stage("bab") as detail:
+        detail["nodes"] = 0
+        # The weakest first: a violation ends the query.
+        clauses = sorted(case.open, key=case.bound)
+        for done, clause in enumerate(clauses):
+            record = climb.record(case, [clause])
+            result = decide_by_relu_split(
+                climb.network,
+                case.region,
+                case.enclosure,
+                clause,
+                attacker,
+                steps=policy.BAB_STEPS if len(climb.network.relu_nodes) > 1 else 0,
+                stop=climb.stop_within((end - time.monotonic()) / (len(clauses) - done)),
+                progress=climb.reporter("bab", case, [clause]),
+                record=record,
+            )
+            detail["nodes"] += result.nodes
+            climb.take(result.upper, result.counterexample)
+            proven = result.counterexample is None and result.reason is None
+            case.keep(clause, record if proven else None)
+            case.prove(clause, result.lower, proven=proven)
+            climb.reason = result.reason or climb.reason
+            if not climb.undecided:
+                return
+
+
+def tighten(climb: Climb, case: Case, seconds: float) -> None:
+    """LPs for the bounds of neurons whose sign is open."""
+    import bounds.tighten as tightening
+
+    assert case.enclosure is not None
+    with climb.stage("tighten") as detail:
+        case.enclosure, report = tightening.tighten(
+            climb.network,
+            case.region,
+            case.enclosure,
+            effort=tightening.Effort(
+                lp_seconds=seconds,
+                lp_each=policy.LP_SECONDS,
+                mip_seconds=seconds * policy.TIGHTEN_MIP_SHARE,
+                mip_each=policy.MIP_SECONDS,
+            ),
+            threads=climb.budget.threads,
+            deadline=min(climb.deadline, time.monotonic() + seconds),
+            cancel=climb.cancel,
+        )
+        detail |= {
+            "unstable": report.unstable_after,
+            "lp": {"solved": report.lp_solved, "closed": report.lp_closed},
+            "mip": {"solved": report.mip_solved, "closed": report.mip_closed},
+            "solver_trusted": len(report.solver_trusted),
+        }
+        if report.skipped:
+            detail["skipped"] = [reason for _, reason in report.skipped]
+        climb.statistics["unstable"] = report.unstable_after
+        case.tightened |= report.lp_solved > 0
+        if report.lp_solved:
+            bound_cases(climb, [case], backward=False, prove=climb.options.engine is Engine.AUTO, replicable=False)
+
+
+def milp(climb: Climb, case: Case, seconds: float) -> None:
+    """The MILP, to HiGHS or Gurobi."""
+    from solver.milp import ClauseStatus, decide_milp
+
+    assert case.enclosure is not None
+    attacker = climb.attacker(case)
+    clauses = case.open
+    report = climb.reporter("milp", case, clauses)
+
+    def replay(point: NDArray[np.float64]) -> Counterexample | None:
+        if not case.region.replayable:
+            return None
+        output = evaluate(climb.network, point[None])[0]
+        result = attacker.confirm(min(clauses, key=lambda clause: clause.margin(output)), point)
+        climb.upper = min(climb.upper, result.upper)
+        return result.counterexample
+
+    with climb.stage("milp") as detail:
+        result = decide_milp(
+            climb.network,
+            case.region,
+            clauses,
+            case.enclosure,
+            backend=climb.options.backend,
+            deadline=min(climb.deadline, time.monotonic() + seconds),
+            threads=climb.budget.threads,
+            progress=lambda lower, pending, nodes: report(lower, math.inf, pending, nodes),
+            cancel=climb.cancel,
+            replay=replay,
+        )
+        detail |= {"nodes": result.nodes, "backend": result.backend, **result.statistics}
+        climb.found(result.counterexample)
+        for clause, outcome in zip(clauses, result.clauses, strict=True):
+            case.prove(clause, outcome.lower, proven=outcome.status is ClauseStatus.PROVEN)
+        climb.reason = result.reason
+        climb.statistics["backend"] = result.backend
+        if result.choice:
+            climb.statistics["backend_choice"] = result.choice
