@@ -13,15 +13,15 @@ import signal
 import threading
 from dataclasses import asdict
 from multiprocessing import connection
+from typing import Any
 
-from certificates.checker import Report, check
+from certificates.checker import check
 from certificates.document import MAX_FILE
-from certificates.errors import CertificateError
 from networks.errors import InputError
 from networks.graph import Network
 from networks.onnx_reader import load_bytes
 
-__all__ = ["serve", "strongest"]
+__all__ = ["serve"]
 
 
 def serve(descriptor: int, parent: int) -> None:
@@ -38,27 +38,12 @@ def serve(descriptor: int, parent: int) -> None:
         data = inbox.get()
         try:
             network = network or load_bytes(model, compare=False)
-            answer = {"report": asdict(strongest(data, network))}
+            answer: dict[str, Any] = {"report": asdict(check(data, network, semantics="strongest"))}
         except InputError as error:
             answer = {"refused": str(error)}
         except MemoryError:
             answer = {"refused": "the checker ran out of memory"}
         link.send_bytes(json.dumps(answer).encode())
-
-
-def strongest(data: bytes, network: Network) -> Report:
-    """The report of a check about float32 inference where that is proven, else of one about the reals.
-
-    Float32 inference without rounding is real arithmetic, so the first claim contains the second.
-
-    Raises:
-        CertificateError: the bytes are no certificate, or one about another network.
-    """
-    try:
-        report = check(data, network, semantics="float32")
-    except CertificateError:
-        return check(data, network)  # which says so if it is not the semantics that cannot be served
-    return report if report.proven else check(data, network)
 
 
 def _read(link: connection.Connection, inbox: queue.SimpleQueue[bytes]) -> None:

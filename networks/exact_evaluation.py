@@ -91,7 +91,7 @@ def _apply(linear: LinearMap, integers: Integers, exponent: int) -> tuple[Intege
 
 def _summands(linear: Dense | Conv | ConvTranspose) -> int:
     """At least the number of products in one entry."""
-    return max(linear.weight.shape[:2]) * math.prod(linear.weight.shape[2:])
+    return int(max(linear.weight.shape[:2])) * math.prod(linear.weight.shape[2:])
 
 
 def _digits(integers: Integers, bits: int) -> Array:

@@ -199,7 +199,7 @@ class Verdict:
         report = self.checked
         weakest = finite(report.weakest)
         return known | {
-            "claims": report.claims,
+            "leaves": report.claims,
             "exact": report.exact,
             "weakest": weakest,
             "seconds": round(report.seconds, 6),
