@@ -20,6 +20,7 @@ convolutions are sums of products in some order, in IEEE float64.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from bounds.program import Affine, Program
+from bounds.windows import Frame, Window, plan
 
 __all__ = [
     "CHUNK_ENTRIES",
@@ -85,7 +87,8 @@ class ReluRows:
 
     Attributes:
         active: 1 where l ≥ 0, else 0, shape ``(R or 1, features)``; what stands in ``columns`` does not matter.
-        columns: indices of the k neurons that may be unstable, or whose phase was chosen.
+        columns: the k entries that may be unstable, or whose phase was chosen: shape ``(k,)``, or ``(R, k)`` where each
+            row has its own.
         low, high: bounds of their pre-activations that contain 0, shape ``(R or 1, k)``: l and u where unstable, (0, u)
             or (l, 0) where the phase is chosen, (0, 0) where stable.
         multipliers: maps A at those columns, shape ``(R, k)``, to Λ there; must be A or 0 where (low, high) is (0, 0).
@@ -108,6 +111,7 @@ class _Relaxation:
         unstable: mask, shape ``(B, k)``.
         low, high: l and u, zero where stable, shape ``(B, k)``.
         lower_slope, upper_slope: slopes for A > 0 and A < 0, shape ``(B, k)``.
+        dense: low, high, lower_slope and upper_slope of every neuron, shape ``(B, features)`` each.
     """
 
     active: Tensor
@@ -117,43 +121,46 @@ class _Relaxation:
     high: Tensor
     lower_slope: Tensor
     upper_slope: Tensor
+    dense: tuple[Tensor, Tensor, Tensor, Tensor]
 
     @classmethod
     def of(cls, low: Tensor, high: Tensor) -> _Relaxation:
         active = (low >= 0).to(low.dtype)
         unstable = (low < 0) & (high > 0)
         columns = torch.nonzero(unstable.any(0))[:, 0]
-        low, high, unstable, some = low[:, columns], high[:, columns], unstable[:, columns], active[:, columns]
-        return cls(
-            active,
-            columns,
-            unstable,
+        dense = (
             torch.where(unstable, low, 0.0),
             torch.where(unstable, high, 0.0),
-            torch.where(unstable, (high > -low).to(low.dtype), some),
-            torch.where(unstable, high / (high - low), some),
+            torch.where(unstable, (high > -low).to(low.dtype), active),
+            torch.where(unstable, high / (high - low), active),
         )
+        some = [values[:, columns] for values in dense]
+        return cls(active, columns, unstable[:, columns], some[0], some[1], some[2], some[3], dense)
 
-    def rows(self, box: Tensor, chosen: Tensor | None) -> ReluRows:
-        """For rows that belong to the boxes ``box``, with Λ ``(R, features)`` to use at unstable columns if given."""
-
-        def of(values: Tensor) -> Tensor:
-            return values if len(values) == 1 else values[box]
-
-        lower_slope, upper_slope = of(self.lower_slope), of(self.upper_slope)
+    def rows(self, node: int, frame: Frame, chosen: Tensor | None) -> ReluRows:
+        """For the rows of ``frame``, with Λ ``(R, features)`` to use at unstable columns if given."""
+        marked = frame.marked(node, self.dense[0] < 0)
+        if marked is not None:
+            columns, pick = marked
+            low, high, lower_slope, upper_slope = map(pick, self.dense)
+        else:
+            columns = self.columns
+            low, high, lower_slope, upper_slope = map(
+                frame.of_box, (self.low, self.high, self.lower_slope, self.upper_slope)
+            )
 
         def multipliers(a: Tensor) -> Tensor:
             b = torch.where(a > 0, a * lower_slope, a * upper_slope)
-            return b if chosen is None else torch.where(of(self.unstable), chosen[:, self.columns], b)
+            return b if chosen is None else torch.where(frame.of_box(self.unstable), chosen[:, self.columns], b)
 
-        return ReluRows(of(self.active), self.columns, of(self.low), of(self.high), multipliers)
+        return ReluRows(frame.of(node, self.active), columns, low, high, multipliers)
 
 
 def _default(
-    bounds: BoxBounds, box: Tensor, multipliers: Mapping[int, Tensor] | None = None
+    bounds: BoxBounds, frame: Frame, multipliers: Mapping[int, Tensor] | None = None
 ) -> Callable[[int], ReluRows]:
     chosen = multipliers or {}
-    return lambda node: bounds.relaxation(node).rows(box, chosen.get(node))
+    return lambda node: bounds.relaxation(node).rows(node, frame, chosen.get(node))
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,22 +249,23 @@ def unit_bounds(
     Returns:
         Two tensors of shape ``(R,)``.
     """
-    width = max(program.features[: node + 1])
+    windows = plan(program, node)
+    width = max(windows[k].entries if k in windows else program.features[k] for k in range(node + 1))
     chunk = max(1, CHUNK_ENTRIES // width // 2)
-    least, most = [], []
+    # Neurons at the same position read the same entries.
+    space = math.prod(program.shapes[node][1:])
+    order = torch.argsort(box * space + neuron % space, stable=True)
+    most = torch.full((len(neuron),), torch.inf, dtype=program.dtype, device=program.device)
+    least = -most
     for begin in range(0, len(neuron), chunk):
         if stop is not None and stop():
-            nothing = torch.full((len(neuron) - begin,), torch.inf, dtype=program.dtype, device=program.device)
-            least.append(-nothing)
-            most.append(nothing)
             break
-        where, which = box[begin : begin + chunk], neuron[begin : begin + chunk]
-        ones = torch.ones(len(which), dtype=program.dtype, device=program.device)
-        signs = torch.cat([ones, -ones])
-        bound = _backward_entries(program, bounds, node, torch.cat([which, which]), signs, torch.cat([where, where]))
-        least.append(bound.value[: len(which)])
-        most.append(-bound.value[len(which) :])
-    return torch.cat(least), torch.cat(most)
+        part = order[begin : begin + chunk]
+        ones = torch.ones(len(part), dtype=program.dtype, device=program.device)
+        signs, twice = torch.cat([ones, -ones]), part.repeat(2)
+        bound = _backward_entries(program, bounds, node, neuron[twice], signs, box[twice], windows)
+        least[part], most[part] = bound[: len(part)], -bound[len(part) :]
+    return least, most
 
 
 def specification_bounds(
@@ -288,9 +296,8 @@ def specification_bounds(
     for begin in range(0, len(C), chunk):
         rows = slice(begin, begin + chunk)
         part = {k: v[rows] for k, v in multipliers.items()} if multipliers else {}
-        relus = _default(bounds, box[rows], part)
-        zero = torch.zeros(len(C[rows]), dtype=program.dtype, device=program.device)
-        parts.append(backward_pass(program, bounds, {last: C[rows]}, box[rows], zero, zero.clone(), last, relus))
+        frame = Frame(box[rows])
+        parts.append(backward_pass(program, bounds, {last: C[rows]}, frame, last, _default(bounds, frame, part)))
     if len(parts) == 1:
         return parts[0]
     return LinearBound(
@@ -324,58 +331,79 @@ def _interval(
 
 
 def _backward_entries(
-    program: Program, bounds: BoxBounds, node: int, neuron: Tensor, signs: Tensor, box: Tensor
-) -> LinearBound:
-    """`backward_pass` from signed unit rows; the first affine step reads rows of the weights instead of multiplying."""
+    program: Program,
+    bounds: BoxBounds,
+    node: int,
+    neuron: Tensor,
+    signs: Tensor,
+    box: Tensor,
+    windows: Mapping[int, Window],
+) -> Tensor:
+    """The values of `backward_pass` from signed unit rows, shape ``(R,)``.
+
+    Where nothing is known of windows, the first affine step reads rows of the weights instead of multiplying.
+    """
     step = program.steps[node]
+    if windows:
+        shape = program.shapes[node]
+        space = math.prod(shape[1:])
+        frame = Frame(box, windows, neuron % space, shape)
+        pending = {node: _unit(neuron // space, signs, shape[0])}
+        return backward_pass(program, bounds, pending, frame, node, _default(bounds, frame)).value
+    frame = Frame(box)
+    relus = _default(bounds, frame)
     if not isinstance(step, Affine):
-        C = torch.zeros((len(neuron), program.features[node]), dtype=program.dtype, device=program.device)
-        C[torch.arange(len(neuron)), neuron] = signs
-        zero = torch.zeros_like(signs)
-        return backward_pass(program, bounds, {node: C}, box, zero, zero.clone(), node, _default(bounds, box))
-    pending: dict[int, Tensor] = {}
+        pending = {node: _unit(neuron, signs, program.features[node])}
+        return backward_pass(program, bounds, pending, frame, node, relus).value
+    pending = {}
     total = signs * step.bias[neuron]
     charge = _gamma(step.terms) * bounds.magnitude[node][box, neuron]
     for parent, op in zip(step.parents, step.operators, strict=True):
         rows = signs[:, None] * op.rows(neuron)
         pending[parent] = pending[parent] + rows if parent in pending else rows
-    return backward_pass(program, bounds, pending, box, total, charge, node - 1, _default(bounds, box))
+    return backward_pass(program, bounds, pending, frame, node - 1, relus, total, charge).value
+
+
+def _unit(column: Tensor, signs: Tensor, columns: int) -> Tensor:
+    """Rows that hold one sign each, shape ``(R, columns)``."""
+    return torch.zeros((len(column), columns), dtype=signs.dtype, device=signs.device).scatter_(
+        1, column[:, None], signs[:, None]
+    )
 
 
 def backward_pass(
     program: Program,
     bounds: BoxBounds,
     pending: dict[int, Tensor],
-    box: Tensor,
-    total: Tensor,
-    charge: Tensor,
+    frame: Frame,
     last: int,
     relus: Callable[[int], ReluRows],
+    total: Tensor | float = 0.0,
+    charge: Tensor | float = 0.0,
 ) -> LinearBound:
     """The formula of the module's docstring, from the coefficients ``pending`` on nodes up to ``last``.
 
-    ``total`` is what the bound has already collected and ``charge`` the rounding charged so far, both ``(R,)``;
-    ``relus`` gives what is known of each ReLU node, and the multipliers to use there.
+    Args:
+        program: the compiled network.
+        bounds: boxes with bounds for every ReLU up to ``last``.
+        pending: for some nodes, coefficients on what ``frame`` reads of them, shape ``(R, entries)``.
+        frame: the rows.
+        last: no later node is pending.
+        relus: gives what is known of each ReLU node, and the multipliers to use there.
+        total, charge: what the bound has already collected and the rounding charged so far, ``(R,)``.
     """
     pending = dict(pending)
-    single = bounds.boxes == 1
+    magnitude = bounds.magnitude
     sums = len(program.steps) + 8
 
-    def of(values: Tensor) -> Tensor:
-        """The boxes' values for each row; a lone box broadcasts."""
-        return values if single else values[box]
-
-    def dot(magnitudes: Tensor, A: Tensor) -> Tensor:
-        return A @ magnitudes[0] if single else (A * magnitudes[box]).sum(-1)
-
-    def push(parent: int, A: Tensor) -> Tensor:
+    def push(parent: int, A: Tensor) -> Tensor | float:
         """Adds A to what is pending at ``parent``; returns the charge for that addition."""
         if parent not in pending:
             pending[parent] = A
-            return torch.zeros((), dtype=A.dtype, device=A.device)
+            return 0.0
         before = pending[parent]
         pending[parent] = before + A
-        return _UNIT * dot(bounds.magnitude[parent], before.abs() + A.abs())
+        return _UNIT * frame.dot_at_most(parent, magnitude[parent], before.abs() + A.abs())
 
     for node in range(last, 0, -1):
         A = pending.pop(node, None)
@@ -383,31 +411,33 @@ def backward_pass(
             continue
         step = program.steps[node]
         if isinstance(step, Affine):
-            total = total + A @ step.bias
+            total = total + frame.dot(node, step.bias[None], A)
             n = max(step.terms, program.features[node]) + sums
-            charge = charge + _gamma(n) * dot(bounds.magnitude[node], A.abs())
+            charge = charge + _gamma(n) * frame.dot_at_most(node, magnitude[node], A.abs())
             for parent, op in zip(step.parents, step.operators, strict=True):
-                charge = charge + push(parent, op.adjoint(A))
+                clean = not isinstance(program.steps[parent], int)  # a ReLU passes nothing on from outside
+                charge = charge + push(parent, frame.adjoint(node, parent, op, A, clean=clean))
         else:
             assert step is not None
             relu = relus(node)
             # Stable neurons contribute exactly zero: Λ is A or 0 there. Only the other columns need a closer look.
             L = A * relu.active
-            if len(relu.columns):
-                a = A[:, relu.columns]
+            if relu.columns.shape[-1]:
+                shared = relu.columns.dim() == 1
+                a = A[:, relu.columns] if shared else A.gather(1, relu.columns)
                 b = relu.multipliers(a)
-                L = L.index_copy(1, relu.columns, b)
+                L = L.index_copy_(1, relu.columns, b) if shared else L.scatter_(1, relu.columns, b)
                 total = total + torch.minimum(-b * relu.low, (a - b) * relu.high).clamp(max=0).sum(-1)
-                n = len(relu.columns) + sums
+                n = a.shape[1] + sums
                 charge = charge + _gamma(n) * ((a.abs() + b.abs()) * torch.maximum(-relu.low, relu.high)).sum(-1)
             charge = charge + push(step, L)
     A = pending.pop(0, None)
     if A is None:
-        A = torch.zeros((len(total), program.features[0]), dtype=program.dtype, device=program.device)
+        A = bounds.lower.new_zeros((frame.rows, program.features[0]))
     n = program.features[0] + sums
-    charge = charge + _gamma(n) * dot(bounds.magnitude[0], A.abs())
-    charge = charge * (1 + 2.0**-20) + _UNDERFLOW * (1 + sum(m.sum() for m in bounds.magnitude[: last + 1]))
+    charge = charge + _gamma(n) * frame.dot_at_most(0, magnitude[0], A.abs())
+    charge = charge * (1 + 2.0**-20) + _UNDERFLOW * (1 + sum(m.sum() for m in magnitude[: last + 1]))
     constant = total - charge
-    low, high = of(bounds.lower), of(bounds.upper)
+    low, high = frame.of(0, bounds.lower), frame.of(0, bounds.upper)
     value = constant + torch.minimum(A * low, A * high).sum(-1)
     return LinearBound(torch.nan_to_num(value, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf), A, constant)

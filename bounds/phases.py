@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bounds.linear import CHUNK_ENTRIES, BoxBounds, LinearBound, ReluRows, backward_pass
 from bounds.program import Program
+from bounds.windows import Frame
 
 __all__ = ["Cells"]
 
@@ -97,14 +98,11 @@ class Cells:
         chosen: Tensor | None = None,
     ) -> LinearBound:
         last = len(self._program.steps) - 1
-        zero = torch.zeros(len(C), dtype=C.dtype, device=C.device)
         return backward_pass(
             self._program,
             self._bounds,
             {last: C},
-            torch.zeros(len(C), dtype=torch.int64, device=C.device),
-            zero,
-            zero.clone(),
+            Frame(torch.zeros(len(C), dtype=torch.int64, device=C.device)),
             last,
             lambda node: self._rows(node, phases, alpha, beta, chosen),
         )
