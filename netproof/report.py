@@ -15,8 +15,9 @@ TRUST = {
     "replayed": "ONNX Runtime reproduces the violation in float32",
 }
 CLAIM = {
-    "real": "every real-valued input of the region keeps the property",
-    "float32": "and so does every input of the region in float32 inference, in any order of summation",
+    "real": "no input of the region breaks the property, over the reals",
+    "float32": "no input of the region breaks the property, over the reals and in float32 inference in any order of "
+    "summation",
 }
 REASON = {
     "timeout": "the time limit came first",
@@ -40,7 +41,7 @@ def report(verdict: Mapping[str, Any], *, center: Sequence[float] | None = None)
     if verdict.get("trust"):
         lines.append(f"  trust    {verdict['trust']}: {TRUST.get(verdict['trust'], '')}".rstrip(": "))
     if verdict.get("semantics"):
-        lines.append(f"  claim    {_claim(verdict['semantics'])}")
+        lines.append(f"  claim    {verdict['semantics']}: {CLAIM.get(verdict['semantics'], '')}".rstrip(": "))
     if verdict.get("reason"):
         lines.append(f"  reason   {verdict['reason']}: {REASON.get(verdict['reason'], '')}".rstrip(": "))
     lines.append(f"  margin   {_margin(verdict['margin'])}")
@@ -57,10 +58,6 @@ def report(verdict: Mapping[str, Any], *, center: Sequence[float] | None = None)
 def _decided(verdict: Mapping[str, Any]) -> str:
     by = f", decided by {verdict['decided_by']}" if verdict.get("decided_by") else ""
     return f"  in {verdict['seconds']:.2f} s{by}"
-
-
-def _claim(semantics: str) -> str:
-    return CLAIM["real"] + (f", {CLAIM[semantics]}" if semantics != "real" else "")
 
 
 def _margin(margin: Sequence[float | None]) -> str:

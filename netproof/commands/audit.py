@@ -208,7 +208,8 @@ def _certified(result: Audit) -> str:
     tally, facts = result.tally, result.summary["certificates"]
     text = f"{tally.certified.total()} of {tally.counts['robust']} robust, {facts['float32']} of them for float32 too"
     if tally.sizes:
-        text += f"; median {facts['median_bytes']:,} bytes, sum {facts['bytes']:,}, checked in {facts['check_seconds']:.1f} s"
+        sizes = f"median {facts['median_bytes']:,} bytes, sum {facts['bytes']:,}"
+        text += f"; {sizes}, checked in {facts['check_seconds']:.1f} s"
     return text
 
 

@@ -25,7 +25,7 @@ def test_robust_says_what_it_rests_on():
     lines = text(verdict).splitlines()
     assert lines[0] == "robust  in 1.50 s, decided by interval"
     assert lines[1] == "  trust    solver: netproof's prover says so; no certificate was checked"
-    assert lines[2] == "  claim    every real-valued input of the region keeps the property"
+    assert lines[2] == "  claim    real: no input of the region breaks the property, over the reals"
     assert lines[3] == "  margin   ≥ 0.123457 proven, nothing replayed above"
     assert lines[-1].split() == ["interval", "0.250", "unstable", "7", "ratio", "0.1235"]
 
