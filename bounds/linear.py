@@ -21,24 +21,27 @@ convolutions are sums of products in some order, in IEEE float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from bounds.program import Affine, Program
-from bounds.windows import Frame, Window, plan
+from bounds.windows import Frame, plan
 
 __all__ = [
     "CHUNK_ENTRIES",
     "BoxBounds",
     "LinearBound",
     "ReluRows",
+    "UnitBounds",
     "backward_pass",
     "enclose",
     "specification_bounds",
     "unit_bounds",
+    "unit_rows",
 ]
 
 _UNIT = 2.0**-52
@@ -63,7 +66,7 @@ class BoxBounds:
     pre_lower: dict[int, Tensor] = field(default_factory=dict)
     pre_upper: dict[int, Tensor] = field(default_factory=dict)
     magnitude: list[Tensor] = field(default_factory=list)
-    _relaxations: dict[int, _Relaxation] = field(default_factory=dict)
+    _relaxations: dict[int, Relaxation] = field(default_factory=dict)
 
     @property
     def boxes(self) -> int:
@@ -74,10 +77,10 @@ class BoxBounds:
         """Mask of shape ``(B, features)``: ReLUs of ``node`` with ``l < 0 < u``."""
         return (self.pre_lower[node] < 0) & (self.pre_upper[node] > 0)
 
-    def relaxation(self, node: int) -> _Relaxation:
+    def relaxation(self, node: int) -> Relaxation:
         """The default slopes of ``node``, computed once from its bounds."""
         if node not in self._relaxations:
-            self._relaxations[node] = _Relaxation.of(self.pre_lower[node], self.pre_upper[node])
+            self._relaxations[node] = Relaxation.of(self.pre_lower[node], self.pre_upper[node])
         return self._relaxations[node]
 
 
@@ -102,7 +105,7 @@ class ReluRows:
 
 
 @dataclass(frozen=True, eq=False)
-class _Relaxation:
+class Relaxation:
     """One ReLU node on B boxes with its default slopes; k counts the columns that are unstable on some box.
 
     Attributes:
@@ -124,7 +127,7 @@ class _Relaxation:
     dense: tuple[Tensor, Tensor, Tensor, Tensor]
 
     @classmethod
-    def of(cls, low: Tensor, high: Tensor) -> _Relaxation:
+    def of(cls, low: Tensor, high: Tensor) -> Relaxation:
         active = (low >= 0).to(low.dtype)
         unstable = (low < 0) & (high > 0)
         columns = torch.nonzero(unstable.any(0))[:, 0]
@@ -137,8 +140,10 @@ class _Relaxation:
         some = [values[:, columns] for values in dense]
         return cls(active, columns, unstable[:, columns], some[0], some[1], some[2], some[3], dense)
 
-    def rows(self, node: int, frame: Frame, chosen: Tensor | None) -> ReluRows:
-        """For the rows of ``frame``, with Λ ``(R, features)`` to use at unstable columns if given."""
+    def rows(self, node: int, frame: Frame, chosen: Tensor | None = None, alpha: Tensor | None = None) -> ReluRows:
+        """For the rows of ``frame``, which read all of ``node`` where one of the others is given: at unstable columns
+        Λ ``chosen``, shape ``(R, features)``, or the lower slopes ``alpha``, shape ``(R, k)``.
+        """
         marked = frame.marked(node, self.dense[0] < 0)
         if marked is not None:
             columns, pick = marked
@@ -148,6 +153,8 @@ class _Relaxation:
             low, high, lower_slope, upper_slope = map(
                 frame.of_box, (self.low, self.high, self.lower_slope, self.upper_slope)
             )
+        if alpha is not None:
+            lower_slope = torch.where(frame.of_box(self.unstable), alpha, lower_slope)
 
         def multipliers(a: Tensor) -> Tensor:
             b = torch.where(a > 0, a * lower_slope, a * upper_slope)
@@ -177,6 +184,22 @@ class LinearBound:
     coefficients: Tensor
     constant: Tensor
 
+    @classmethod
+    def join(cls, parts: Sequence[LinearBound]) -> LinearBound:
+        """The forms of all parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            torch.cat([p.value for p in parts]),
+            torch.cat([p.coefficients for p in parts]),
+            torch.cat([p.constant for p in parts]),
+        )
+
+
+#: Backward lower and upper bounds of single entries: given bounds of everything before a node, the node, and the box
+#: and the neuron of each entry.
+UnitBounds: TypeAlias = Callable[[BoxBounds, int, Tensor, Tensor], tuple[Tensor, Tensor]]
+
 
 def enclose(
     program: Program,
@@ -186,6 +209,7 @@ def enclose(
     start: BoxBounds | None = None,
     backward: bool = True,
     stop: Callable[[], bool] | None = None,
+    units: UnitBounds | None = None,
 ) -> BoxBounds:
     """Pre-activation bounds over each of B boxes.
 
@@ -199,7 +223,13 @@ def enclose(
         start: bounds that hold on the same boxes (or on boxes around them); the result is never looser.
         backward: False for interval bounds alone.
         stop: asked now and then; once true, neurons that are left keep their interval bounds.
+        units: bounds of the neurons whose sign is open, in place of `unit_bounds`.
     """
+    if units is None:
+
+        def units(known: BoxBounds, node: int, box: Tensor, neuron: Tensor) -> tuple[Tensor, Tensor]:
+            return unit_bounds(program, known, node, box, neuron, stop)
+
     bounds = BoxBounds(lower, upper)
     values: list[tuple[Tensor, Tensor]] = []
     for node, step in enumerate(program.steps):
@@ -220,7 +250,7 @@ def enclose(
                 box, neuron = torch.nonzero((low < 0) & (high > 0), as_tuple=True)
                 if len(neuron):
                     low, high = low.clone(), high.clone()
-                    least, most = unit_bounds(program, bounds, step, box, neuron, stop)
+                    least, most = units(bounds, step, box, neuron)
                     low[box, neuron] = torch.maximum(low[box, neuron], least)
                     high[box, neuron] = torch.minimum(high[box, neuron], most)
                     bounds.pre_lower[node], bounds.pre_upper[node] = low, high
@@ -263,8 +293,16 @@ def unit_bounds(
         part = order[begin : begin + chunk]
         ones = torch.ones(len(part), dtype=program.dtype, device=program.device)
         signs, twice = torch.cat([ones, -ones]), part.repeat(2)
-        bound = _backward_entries(program, bounds, node, neuron[twice], signs, box[twice], windows)
-        least[part], most[part] = bound[: len(part)], -bound[len(part) :]
+        which, where = neuron[twice], box[twice]
+        if windows:
+            frame = Frame(where, windows, which % space, program.shapes[node])
+            pending: dict[int, Tensor] = {node: _unit(which // space, signs, program.shapes[node][0])}
+            total, charge = torch.zeros_like(signs), torch.zeros_like(signs)
+        else:
+            frame = Frame(where)
+            pending, total, charge = unit_rows(program, node, which, signs, bounds.magnitude[node][where, which])
+        value = backward_pass(program, bounds, pending, frame, node, _default(bounds, frame), total, charge).value
+        least[part], most[part] = value[: len(part)], -value[len(part) :]
     return least, most
 
 
@@ -298,13 +336,7 @@ def specification_bounds(
         part = {k: v[rows] for k, v in multipliers.items()} if multipliers else {}
         frame = Frame(box[rows])
         parts.append(backward_pass(program, bounds, {last: C[rows]}, frame, last, _default(bounds, frame, part)))
-    if len(parts) == 1:
-        return parts[0]
-    return LinearBound(
-        torch.cat([p.value for p in parts]),
-        torch.cat([p.coefficients for p in parts]),
-        torch.cat([p.constant for p in parts]),
-    )
+    return LinearBound.join(parts)
 
 
 def _gamma(terms: int) -> float:
@@ -330,38 +362,31 @@ def _interval(
     return low, high, magnitude
 
 
-def _backward_entries(
-    program: Program,
-    bounds: BoxBounds,
-    node: int,
-    neuron: Tensor,
-    signs: Tensor,
-    box: Tensor,
-    windows: Mapping[int, Window],
-) -> Tensor:
-    """The values of `backward_pass` from signed unit rows, shape ``(R,)``.
+def unit_rows(
+    program: Program, node: int, neuron: Tensor, signs: Tensor, magnitude: Tensor
+) -> tuple[dict[int, Tensor], Tensor, Tensor]:
+    """What `backward_pass` starts with for ``signs[r] · h_node[neuron[r]]``.
 
-    Where nothing is known of windows, the first affine step reads rows of the weights instead of multiplying.
+    The first affine step reads rows of the weights instead of multiplying.
+
+    Args:
+        program: the compiled network.
+        node: index of the node.
+        neuron: shape ``(R,)``.
+        signs: ±1, shape ``(R,)``.
+        magnitude: `BoxBounds.magnitude` of those entries, shape ``(R,)``.
+
+    Returns:
+        Its ``pending``, ``total`` and ``charge``.
     """
     step = program.steps[node]
-    if windows:
-        shape = program.shapes[node]
-        space = math.prod(shape[1:])
-        frame = Frame(box, windows, neuron % space, shape)
-        pending = {node: _unit(neuron // space, signs, shape[0])}
-        return backward_pass(program, bounds, pending, frame, node, _default(bounds, frame)).value
-    frame = Frame(box)
-    relus = _default(bounds, frame)
     if not isinstance(step, Affine):
-        pending = {node: _unit(neuron, signs, program.features[node])}
-        return backward_pass(program, bounds, pending, frame, node, relus).value
-    pending = {}
-    total = signs * step.bias[neuron]
-    charge = _gamma(step.terms) * bounds.magnitude[node][box, neuron]
+        return {node: _unit(neuron, signs, program.features[node])}, torch.zeros_like(signs), torch.zeros_like(signs)
+    pending: dict[int, Tensor] = {}
     for parent, op in zip(step.parents, step.operators, strict=True):
         rows = signs[:, None] * op.rows(neuron)
         pending[parent] = pending[parent] + rows if parent in pending else rows
-    return backward_pass(program, bounds, pending, frame, node - 1, relus, total, charge).value
+    return pending, signs * step.bias[neuron], _gamma(step.terms) * magnitude
 
 
 def _unit(column: Tensor, signs: Tensor, columns: int) -> Tensor:

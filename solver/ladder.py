@@ -4,7 +4,7 @@
 
 1. replay of each region's center;
 2. interval bounds, then backward linear bounds; proven clauses are dropped;
-3. a short attack on what is open;
+3. a short attack on what is open, then slopes optimised for its rows, where the input is not small;
 4. exact search, in the order that `solver.rungs` has;
 5. where asked for, a certificate of what was proven, and the independent checker's word on it.
 
@@ -81,6 +81,8 @@ def _climb(climb: Climb, checker: Checker | None) -> Verdict:
         root.bound(climb, prove=engine in {Engine.AUTO, Engine.BOUNDS})
     if engine in {Engine.AUTO, Engine.BOUNDS} and climb.undecided:
         root.attack(climb)
+        if climb.undecided and climb.network.inputs > policy.SPLIT_INPUTS:
+            root.optimise_rows(climb, prove=True)
     if engine is Engine.BOUNDS:
         climb.reason = climb.reason or Reason.INCOMPLETE
     elif climb.undecided:

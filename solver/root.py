@@ -1,21 +1,28 @@
-"""What is known at the root: replay of centers, bounds over the whole region, a short attack. Most queries end here."""
+"""What is known at the root: replay of centers, bounds over the whole region, a short attack, optimised slopes.
+
+Most queries end here.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bounds import Enclosure
-from bounds.linear import enclose, specification_bounds
+from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
+from bounds.optimised import SlopeSearch, optimised_bounds, optimised_rows
+from bounds.program import program
 from solver import policy
 from solver.case import Case, known_bounds
 from solver.climb import Climb
 
-__all__ = ["attack", "bound", "bound_cases", "replay_centers"]
+__all__ = ["attack", "bound", "bound_cases", "optimise_neurons", "optimise_rows", "replay_centers"]
 
 
 def replay_centers(climb: Climb) -> None:
@@ -55,45 +62,136 @@ def _chunks(climb: Climb) -> Iterator[list[Case]]:
         yield still[begin : begin + policy.CASES_PER_BATCH]
 
 
-def bound_cases(climb: Climb, cases: list[Case], *, backward: bool, prove: bool, replicable: bool = True) -> int:
-    """Bounds a batch of cases together; returns how many ReLUs stay unstable (over all of them).
-
-    ``replicable``: the bounds so far are those of default slopes, as the certificates' checker computes them.
-    """
-    lower = torch.as_tensor(np.stack([case.region.lower for case in cases]))
-    upper = torch.as_tensor(np.stack([case.region.upper for case in cases]))
+def bound_cases(climb: Climb, cases: list[Case], *, backward: bool, prove: bool) -> int:
+    """Bounds a batch of cases together; returns how many ReLUs stay unstable (over all of them)."""
     # Where bounds alone would take the time, the rest of the ladder gets its part of it.
     late = climb.stop_within(policy.LINEAR_SHARE * (climb.deadline - time.monotonic()))
-    known = known_bounds(cases)
-    bounds = enclose(climb.compiled, lower, upper, start=known, backward=backward, stop=lambda: late() is not None)
-    rows = [
-        (b, c, r)
-        for b, case in enumerate(cases)
-        for c, clause in enumerate(case.prop.clauses)
-        if not case.proven[c]
-        for r in range(len(clause.rows))
-    ]
-    C = np.stack([cases[b].prop.clauses[c].matrix[r] for b, c, r in rows])
-    box = torch.as_tensor([b for b, _, _ in rows])
-    linear = specification_bounds(climb.compiled, bounds, torch.as_tensor(C), box)
-    minimiser = torch.where(linear.coefficients > 0, lower[box], upper[box]).numpy()
-    for (b, c, r), value, corner in zip(rows, linear.value.tolist(), minimiser, strict=True):
-        case = cases[b]
-        offset = float(case.prop.clauses[c].offsets[r])
-        margin = value + offset - 2.0**-52 * (abs(value) + abs(offset))
-        if climb.options.certificate and replicable and prove and margin > 0 and c not in case.evidence:
+    bounds = _boxes(climb, cases, backward=backward, stop=lambda: late() is not None)
+    rows = _Rows.open(cases)
+    linear = specification_bounds(climb.compiled, bounds, rows.C, rows.box)
+    for c, case, row in rows.take(bounds, linear, prove=prove):
+        if climb.options.certificate and not case.tightened and c not in case.evidence:
             case.evidence[c] = case.root
-            case.root.claim(case.root.root, c, np.eye(len(case.prop.clauses[c].rows))[r].tolist())
-        if margin >= case.lower[c]:
-            case.lower[c] = margin
-            case.corners[c] = corner
-        case.proven[c] |= prove and margin > 0
+            case.root.claim(case.root.root, c, np.eye(len(case.prop.clauses[c].rows))[rows.row[row]].tolist())
+    _keep(cases, bounds)
+    return _unstable(bounds)
+
+
+def optimise_rows(climb: Climb, *, prove: bool) -> None:
+    """Slopes optimised for the rows of every open clause."""
+    with climb.stage("alpha"):
+        for cases in _chunks(climb):
+            bounds = _boxes(climb, cases, backward=False)
+            rows = _Rows.open(cases)
+            search = _search(climb, policy.ALPHA_ROW_STEPS, climb.deadline - time.monotonic())
+            linear, alpha = optimised_rows(
+                climb.compiled, bounds, rows.C, search, box=rows.box, offsets=rows.offsets, target=rows.target
+            )
+            columns = [bounds.relaxation(node).columns for node in bounds.pre_lower]
+            pairs = [[node, int(j)] for node, each in zip(bounds.pre_lower, columns, strict=True) for j in each]
+            for c, case, row in rows.take(bounds, linear, prove=prove):
+                record = climb.record(case, [case.prop.clauses[c]])
+                if record is not None and c not in case.evidence:
+                    record.columns = np.array(pairs, np.int64).reshape(-1, 2)
+                    slopes = torch.stack([alpha[row], torch.zeros_like(alpha[row])]).numpy()
+                    weights = np.eye(len(case.prop.clauses[c].rows))[rows.row[row]].tolist()
+                    record.claim(record.root, 0, weights, slopes=slopes)
+                    case.evidence[c] = record
+
+
+def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
+    """Slopes optimised for every neuron whose sign is open, and for what is open of the case after that.
+
+    Returns:
+        How many ReLUs stay unstable.
+    """
+    bounds = _boxes(climb, [case], backward=False)
+    bounds = optimised_bounds(climb.compiled, bounds, _search(climb, policy.ALPHA_STEPS, seconds))
+    rows = _Rows.open([case])
+    search = _search(climb, policy.ALPHA_ROW_STEPS, seconds)
+    linear, _ = optimised_rows(climb.compiled, bounds, rows.C, search, offsets=rows.offsets, target=rows.target)
+    rows.take(bounds, linear, prove=True)
+    # The checker knows the bounds of default slopes only.
+    case.tightened = True
+    _keep([case], bounds)
+    return _unstable(bounds)
+
+
+def _boxes(climb: Climb, cases: list[Case], *, backward: bool, stop: Callable[[], bool] | None = None) -> BoxBounds:
+    """The cases' regions as a batch, with what is known about each."""
+    lower = torch.as_tensor(np.stack([case.region.lower for case in cases]))
+    upper = torch.as_tensor(np.stack([case.region.upper for case in cases]))
+    return enclose(climb.compiled, lower, upper, start=known_bounds(cases), backward=backward, stop=stop)
+
+
+def _search(climb: Climb, steps: int, seconds: float) -> SlopeSearch:
+    late = climb.stop_within(seconds)
+    return SlopeSearch(program(climb.network, dtype=torch.float32), steps, stop=lambda: late() is not None)
+
+
+def _keep(cases: list[Case], bounds: BoxBounds) -> None:
     for b, case in enumerate(cases):
         case.enclosure = Enclosure(
             {k: v[b].numpy() for k, v in bounds.pre_lower.items()},
             {k: v[b].numpy() for k, v in bounds.pre_upper.items()},
         )
+
+
+def _unstable(bounds: BoxBounds) -> int:
     return int(sum(bounds.unstable(node).sum() for node in bounds.pre_lower))
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The R rows of every open clause of a batch of cases.
+
+    Attributes:
+        cases: the batch.
+        C: shape ``(R, outputs)``.
+        offsets: shape ``(R,)``.
+        box, clause, row: for each row the number of its case, of its clause there, and its own there.
+        target: shape ``(R,)``: rows of one clause have one number.
+    """
+
+    cases: list[Case]
+    C: Tensor
+    offsets: Tensor
+    box: Tensor
+    target: Tensor
+    clause: list[int]
+    row: list[int]
+
+    @classmethod
+    def open(cls, cases: list[Case]) -> _Rows:
+        pairs = [(b, c) for b, case in enumerate(cases) for c in np.flatnonzero(~case.proven).tolist()]
+        clauses = [cases[b].prop.clauses[c] for b, c in pairs]
+        each = torch.as_tensor([len(clause.rows) for clause in clauses])
+        return cls(
+            cases,
+            torch.as_tensor(np.concatenate([clause.matrix for clause in clauses])),
+            torch.as_tensor(np.concatenate([clause.offsets for clause in clauses])),
+            torch.as_tensor([b for b, _ in pairs]).repeat_interleave(each),
+            torch.arange(len(pairs)).repeat_interleave(each),
+            [c for (_, c), clause in zip(pairs, clauses, strict=True) for _ in clause.rows],
+            [r for clause in clauses for r in range(len(clause.rows))],
+        )
+
+    def take(self, bounds: BoxBounds, linear: LinearBound, *, prove: bool) -> list[tuple[int, Case, int]]:
+        """Hands bounds of the rows on to the cases; the clauses that they prove, with their cases and rows."""
+        lower, upper = bounds.lower[self.box], bounds.upper[self.box]
+        minimiser = torch.where(linear.coefficients > 0, lower, upper).numpy()
+        # One more rounding: that of the sum.
+        margins = linear.value + self.offsets - 2.0**-52 * (linear.value.abs() + self.offsets.abs())
+        proved = []
+        for r, (b, c, margin) in enumerate(zip(self.box.tolist(), self.clause, margins.tolist(), strict=True)):
+            case = self.cases[b]
+            if margin >= case.lower[c]:
+                case.lower[c] = margin
+                case.corners[c] = minimiser[r]
+            if prove and margin > 0:
+                case.proven[c] = True
+                proved.append((c, case, r))
+        return proved
 
 
 def attack(climb: Climb) -> None:

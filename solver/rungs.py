@@ -1,7 +1,8 @@
 """The exact engines as rungs of the ladder, and their order.
 
 Where the input is small, ``auto`` splits inputs, and lets the MILP follow where the ReLUs are few; otherwise it splits
-ReLUs, tightens bounds by LPs (with several hidden layers ReLU splits follow again), and ends with the MILP.
+ReLUs, tightens bounds by LPs, and ends with the MILP. With several hidden layers, slopes are optimised for the neurons
+before the ReLU splits, and these have a second turn after the LPs.
 
 A rung takes what is open of a case and a number of seconds, and leaves what it found in the case and the climb.
 """
@@ -21,10 +22,10 @@ from solver import policy
 from solver.case import Case
 from solver.climb import Climb
 from solver.options import Engine
-from solver.root import bound_cases
+from solver.root import bound_cases, optimise_neurons
 from solver.verdict import Counterexample
 
-__all__ = ["milp", "search", "split_inputs", "split_relus", "tighten"]
+__all__ = ["milp", "optimise", "search", "split_inputs", "split_relus", "tighten"]
 
 #: Decides what is open of a case, as far as it can within some seconds.
 Rung: TypeAlias = Callable[[Climb, Case, float], None]
@@ -57,8 +58,11 @@ def _rungs(climb: Climb) -> list[tuple[Rung, float]]:
         return [(branch, policy.BOX_SHARE), *by_milp] if few else [(branch, 1.0)]
     if len(climb.network.relu_nodes) > 1:
         # Most queries that bounds leave open end soon; what does not, profits from LPs for the deeper layers.
-        first = policy.BAB_SHARE if climb.options.certificate else policy.BAB_FIRST_SHARE
-        return [(branch, first), by_milp[0], (branch, policy.BAB_SHARE), by_milp[1]]
+        again: list[tuple[Rung, float]] = [by_milp[0], (branch, policy.BAB_SHARE), by_milp[1]]
+        if climb.options.certificate:
+            # The checker starts from bounds of its own, so what comes after better ones is not certified.
+            return [(branch, policy.BAB_SHARE), (optimise, policy.ALPHA_SHARE), *again]
+        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *again]
     return [(branch, policy.BAB_SHARE), *by_milp]
 
 
@@ -121,6 +125,12 @@ def split_relus(climb: Climb, case: Case, seconds: float) -> None:
                 return
 
 
+def optimise(climb: Climb, case: Case, seconds: float) -> None:
+    """Optimised slopes for the bounds of neurons whose sign is open."""
+    with climb.stage("alpha") as detail:
+        detail["unstable"] = climb.statistics["unstable"] = optimise_neurons(climb, case, seconds)
+
+
 def tighten(climb: Climb, case: Case, seconds: float) -> None:
     """LPs for the bounds of neurons whose sign is open."""
     import bounds.tighten as tightening
@@ -152,7 +162,7 @@ def tighten(climb: Climb, case: Case, seconds: float) -> None:
         climb.statistics["unstable"] = report.unstable_after
         case.tightened |= report.lp_solved > 0
         if report.lp_solved:
-            bound_cases(climb, [case], backward=False, prove=climb.options.engine is Engine.AUTO, replicable=False)
+            bound_cases(climb, [case], backward=False, prove=climb.options.engine is Engine.AUTO)
 
 
 def milp(climb: Climb, case: Case, seconds: float) -> None:
