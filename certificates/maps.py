@@ -191,13 +191,13 @@ def _adjoint_convolution(linear: Conv, rows: Rows) -> Rows:
     out = np.zeros((*linear.input_shape[:1], boxes * count, *size), A.dtype)
     for g, piece in enumerate(np.split(out, linear.groups)):
         stamps = product(weight[g].T, A[:, g].swapaxes(0, 1).reshape(A.shape[2], -1))
-        stamps = stamps.reshape(len(piece), *kernel, boxes * count, *window.size)
-        for offset in itertools.product(*map(range, kernel)):
+        stamps = stamps.reshape(len(piece), -1, boxes * count, *window.size)
+        for number, offset in enumerate(itertools.product(*map(range, kernel))):
             place = [
                 slice(o * d, o * d + (n - 1) * s + 1, s)
                 for o, d, n, s in zip(offset, linear.dilation, window.size, linear.stride, strict=True)
             ]
-            piece[:, :, *place] += stamps[:, *offset]
+            piece[:, :, *place] += stamps[:, number]
     values = out.swapaxes(0, 1).reshape(boxes, count, -1)
     before = np.array([b for b, _ in linear.padding], np.intp)
     wider = Window(linear.input_shape, size, window.origin * linear.stride - before)
