@@ -17,7 +17,13 @@ __all__ = [
     "BAB_ROOT_STEPS",
     "BAB_SHARE",
     "BAB_STEPS",
+    "BOX_BATCH",
+    "BOX_CANDIDATES",
+    "BOX_POOL",
+    "BOX_SECONDS",
     "BOX_SHARE",
+    "BOX_TRIED",
+    "BOX_TRY_ONE_IN",
     "CASES_PER_BATCH",
     "LINEAR_SHARE",
     "LP_SECONDS",
@@ -59,6 +65,18 @@ SPLIT_INPUTS = 16
 #: of the time. sat_relu's formulas v9 and v14 take 3 and 4 s there, and more boxes than anyone can wait for.
 MILP_RELUS = 128
 BOX_SHARE = 0.3
+
+#: Boxes that input splits bound together, and the seconds that this may take where a box is dear.
+BOX_BATCH = 256
+BOX_SECONDS = 0.5
+
+#: Inputs that are tried on a box to learn which to cut; on how many boxes at first; and then on one in how many.
+BOX_CANDIDATES = 8
+BOX_TRIED = 64
+BOX_TRY_ONE_IN = 10
+
+#: Above this many open boxes the search goes depth first, so memory stays bounded.
+BOX_POOL = 200_000
 
 #: Share of a query's remaining time that ReLU splits may take before tightening and the MILP.
 BAB_SHARE = 0.4
