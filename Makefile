@@ -6,12 +6,13 @@ VENV     := .venv
 BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
 SETS     ?= --all --only-firm
+RESULTS  := benchmarks/results
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench bench-sets openapi examples clean
+.PHONY: help venv demo test check format bench bench-sets bench-all bench-scaling openapi examples clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(READY) ## make the environment (PYTHON=python3.12 and PIP_ARGS=… choose interpreter and pip options)
 
@@ -44,6 +45,12 @@ bench: $(READY) ## measure the ladder and the service path; results go to benchm
 
 bench-sets: $(READY) ## run sets of instances with known answers (SETS='acasxu mnist_fc --limit-seconds 20' chooses)
 	$(BIN)/python -m benchmarks.sets $(SETS)
+
+bench-all: $(READY) ## the whole table: every instance with a firm answer, two at a time; goes on where it stopped
+	$(BIN)/python -m benchmarks.sets --all --only-firm --jobs 2 --resume $(RESULTS)/all.csv $(BENCH_ARGS)
+
+bench-scaling: $(READY) ## how cost grows: batch size, unstable ReLUs, cores, open cells
+	$(BIN)/python -m benchmarks.scaling $(BENCH_ARGS)
 
 openapi: $(READY) ## write openapi.yaml from the app
 	$(BIN)/python -m service.openapi > $@.tmp && mv $@.tmp openapi.yaml

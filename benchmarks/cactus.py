@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.instances import TOOLS
 from benchmarks.records import Pair, published_seconds, solved_seconds
 
 __all__ = ["cactus"]
@@ -15,7 +14,7 @@ __all__ = ["cactus"]
 _LEAST = 0.01
 
 
-def cactus(path: Path, groups: Mapping[str, Sequence[Pair]]) -> None:
+def cactus(path: Path, groups: Mapping[str, Sequence[Pair]], tools: Sequence[str]) -> None:
     """Write a PNG with one panel for each group of instances.
 
     A curve passes through (k, t) when k instances were each solved in at most t seconds: further right is more, lower
@@ -24,6 +23,7 @@ def cactus(path: Path, groups: Mapping[str, Sequence[Pair]]) -> None:
     Args:
         path: the file to write.
         groups: the instances with their records, by title.
+        tools: which others get a curve.
     """
     import matplotlib as mpl
 
@@ -35,7 +35,7 @@ def cactus(path: Path, groups: Mapping[str, Sequence[Pair]]) -> None:
     figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 3.6 * rows), squeeze=False)
     panels = list(axes.flat)
     for panel, (title, pairs) in zip(panels, groups.items(), strict=False):
-        curves = {"netproof": solved_seconds(pairs)} | {tool: published_seconds(pairs, tool) for tool in TOOLS}
+        curves = {"netproof": solved_seconds(pairs)} | {tool: published_seconds(pairs, tool) for tool in tools}
         for name, seconds in curves.items():
             heights = [max(_LEAST, taken) for taken in sorted(seconds)]
             width = 2.4 if name == "netproof" else 1.2

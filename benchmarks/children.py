@@ -7,6 +7,7 @@ instance profits from an earlier one, and a crash ends nothing but itself.
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import resource
@@ -23,7 +24,7 @@ from typing import Any, TypeAlias
 from benchmarks.instances import Instance
 from benchmarks.records import Answer, Record, judge
 
-__all__ = ["Decide", "Limits", "decide", "run_all"]
+__all__ = ["Decide", "Limits", "Tell", "decide", "run_all"]
 
 #: What the server imports. Importing is all: thread pools, which solving starts, would not survive a fork.
 _IMPORTED = [
@@ -48,7 +49,8 @@ class Limits:
     """What one run may take.
 
     Attributes:
-        seconds: at most this many for the decision, and no more than the instance's own limit; None for that limit.
+        seconds: at most this many for the decision, whatever the instance's own limit is; None for that limit.
+        scale: share of the instance's own limit.
         grace: seconds after which a run that ignores its limit is ended.
         load: seconds for reading network and specification.
         threads: CPU threads.
@@ -56,10 +58,15 @@ class Limits:
     """
 
     seconds: float | None = None
+    scale: float = 1.0
     grace: float = 10.0
     load: float = 120.0
     threads: int = 1
     megabytes: int = 6144
+
+    def allowed(self, instance: Instance) -> float:
+        """Seconds that a run of ``instance`` gets for the decision."""
+        return min(self.scale * instance.limit, math.inf if self.seconds is None else self.seconds)
 
 
 #: Tells the parent fields of the record before the others are known.
@@ -81,7 +88,7 @@ def decide(tell: Tell, folder: Path, instance: Instance, limits: Limits) -> dict
     tell({"load_seconds": loaded - began})
     query = networks.read_vnnlib(folder / instance.family / instance.vnnlib, network.inputs, network.outputs)
     tell({"read_seconds": time.monotonic() - loaded})
-    verdict = solver.verify(network, query, budget=Budget(instance.allowed(limits.seconds), limits.threads))
+    verdict = solver.verify(network, query, budget=Budget(limits.allowed(instance), limits.threads))
     stages: dict[str, float] = {}
     for stage in verdict.stages:
         stages[stage.name] = stages.get(stage.name, 0.0) + stage.seconds
@@ -146,7 +153,7 @@ class _Run:
 
     @property
     def allowed(self) -> float:
-        return self.instance.allowed(self.limits.seconds)
+        return self.limits.allowed(self.instance)
 
     def listen(self) -> bool:
         """Takes a message in; True when it was the last."""

@@ -15,7 +15,7 @@ from typing import Self
 
 __all__ = ["TOOLS", "Instance", "UnknownSetError", "read_instances", "select"]
 
-#: The published tools that results are compared with; their seconds stand in the columns ``t_*``.
+#: The published tools whose seconds tables and plots show; how much each of the others solved is shown too.
 TOOLS = ("alpha_beta_crown", "nnenum", "verinet", "marabou")
 
 #: How an answer must have come about to be relied on: a counterexample was checked, or several tools agree.
@@ -38,7 +38,7 @@ class Instance:
         limit: seconds that the set allows.
         truth: ``robust``, ``counterexample``, or "" where nothing is known.
         firm: whether the truth can be relied on.
-        published: seconds by tool, for the tools of `TOOLS` that decided it and are not known to have erred.
+        published: seconds by tool (the columns ``t_*``), for those that decided it and are not known to have erred.
     """
 
     family: str
@@ -55,11 +55,12 @@ class Instance:
         # Written as tool@year=answer, separated by semicolons.
         erred = {entry.partition("@")[0].partition("=")[0] for entry in row.get("dissenters", "").split(";")}
         published = {}
-        for tool in TOOLS:
+        for column, text in row.items():
+            tool = column.removeprefix("t_")
             # Besides numbers there are words such as timeout, and nothing where the tool did not take part.
             with contextlib.suppress(ValueError):
-                if tool not in erred:
-                    published[tool] = float(row.get(f"t_{tool}") or "")
+                if tool != column and tool not in erred:
+                    published[tool] = float(text)
         truth = _ANSWERS.get(row["consensus"], "")
         firm = bool(truth) and row["confidence"] in FIRM
         return cls(row["set"], row["onnx"], row["vnnlib"], float(row["timeout"]), truth, firm, published)
@@ -73,10 +74,6 @@ class Instance:
     def name(self) -> str:
         """Its two files, without folders and endings."""
         return " ".join(Path(path).name.partition(".onnx")[0].partition(".vnnlib")[0] for path in self.key[1:])
-
-    def allowed(self, most: float | None) -> float:
-        """Seconds for one run: the set's limit, or ``most`` if that is less."""
-        return self.limit if most is None else min(self.limit, most)
 
 
 def read_instances(folder: Path) -> list[Instance]:

@@ -1,8 +1,9 @@
-"""What the benchmarks run on: the Wong–Kolter network and MNIST where they are at hand, else the digits example."""
+"""What the benchmarks run on: networks for MNIST where they are at hand, else the digits example."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,15 @@ from benchmarks.places import ROOT, data_folder
 from netproof.api import ball_query
 from networks import Dataset, Network, Query, load
 
-__all__ = ["Material", "material"]
+__all__ = ["NETWORKS", "Material", "material"]
+
+#: The networks of the data folder: file, and where it is known which inputs are robust at 0.1, that file.
+NETWORKS = {
+    "WK17a": ("mipverify/mnist_wk17a_linf0.1.onnx", "mipverify/wk17a_truth_dev_001_250.csv"),
+    "RSL18a": ("mipverify/mnist_rsl18a_linf0.1.onnx", ""),
+    "mnist_fc 256x2": ("mnist_fc/onnx/mnist-net_256x2.onnx", ""),
+    "mnist_fc 256x4": ("mnist_fc/onnx/mnist-net_256x4.onnx", ""),
+}
 
 
 @dataclass(frozen=True)
@@ -24,21 +33,23 @@ class Material:
     epsilon: str
     truth: dict[int, str]
 
-    def query(self, index: int) -> Query:
-        """Does input ``index`` keep its class under every perturbation?"""
+    def query(self, index: int, epsilon: str | None = None, targets: Sequence[int] | None = None) -> Query:
+        """Does input ``index`` keep its class (against ``targets``, if given) under every perturbation?"""
         image, label = self.dataset.input(index), self.dataset.label(index)
-        return ball_query(self.network, image, self.epsilon, label=label, domain=(0, 1))
+        return ball_query(self.network, image, epsilon or self.epsilon, label=label, targets=targets, domain=(0, 1))
 
 
-def material() -> Material:
-    """WK17a at ε = 0.1 from the data folder, or the digits where there is none."""
+def material(name: str = "WK17a") -> Material:
+    """One of `NETWORKS` at ε = 0.1 from the data folder, or the digits where there is none."""
     folder = data_folder()
-    path = folder / "mipverify" / "mnist_wk17a_linf0.1.onnx"
-    images = folder / "mnist" / "mnist_test.npz"
+    onnx, known = NETWORKS[name]
+    path, images = folder / onnx, folder / "mnist" / "mnist_test.npz"
     if path.exists() and images.exists():
-        with (folder / "mipverify" / "wk17a_truth_dev_001_250.csv").open() as file:
-            truth = {int(row["index_0based"]): row["verdict"] for row in csv.DictReader(file)}
-        return Material("WK17a, ε = 0.1", path, load(path), Dataset.read(images), "0.1", truth)
+        truth = {}
+        if known:
+            with (folder / known).open() as file:
+                truth = {int(row["index_0based"]): row["verdict"] for row in csv.DictReader(file)}
+        return Material(f"{name}, ε = 0.1", path, load(path), Dataset.read(images), "0.1", truth)
     path = ROOT / "examples" / "digits_robust.onnx"
     title = f"the digits example, ε = 0.1, because {folder} has no MNIST (set NETPROOF_DATA)"
     return Material(title, path, load(path), Dataset.read(ROOT / "examples" / "digits.npz"), "0.1", {})

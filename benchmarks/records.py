@@ -102,6 +102,11 @@ class Record:
         """The instance's key."""
         return self.family, self.onnx, self.vnnlib
 
+    def stands(self, allowed: float) -> bool:
+        """Whether a run with ``allowed`` seconds would bring nothing new."""
+        decided = self.answer in {Answer.ROBUST, Answer.COUNTEREXAMPLE}
+        return self.seconds <= allowed if decided else self.allowed >= allowed
+
 
 _READERS: dict[str, Callable[[str], object]] = {
     "str": str,
@@ -169,7 +174,7 @@ class Summary:
         instances: how many were run.
         counts: how many were judged how.
         own: seconds of those solved.
-        published: the same for the published tools, on the same instances and within the seconds that the run had.
+        published: the same for other tools, on the same instances and within the seconds that the run had.
     """
 
     instances: int
@@ -178,8 +183,8 @@ class Summary:
     published: dict[str, Spread]
 
     @classmethod
-    def of(cls, pairs: Iterable[Pair]) -> Self:
-        """The summary of instances with their records."""
+    def of(cls, pairs: Iterable[Pair], tools: Iterable[str] = TOOLS) -> Self:
+        """The summary of instances with their records, beside ``tools``."""
         pairs = list(pairs)
         counts = dict.fromkeys(Judgement, 0)
         for _, record in pairs:
@@ -188,7 +193,7 @@ class Summary:
             len(pairs),
             counts,
             Spread.of(solved_seconds(pairs)),
-            {tool: Spread.of(published_seconds(pairs, tool)) for tool in TOOLS},
+            {tool: Spread.of(published_seconds(pairs, tool)) for tool in tools},
         )
 
 
@@ -198,6 +203,6 @@ def solved_seconds(pairs: Iterable[Pair]) -> list[float]:
 
 
 def published_seconds(pairs: Iterable[Pair], tool: str) -> list[float]:
-    """Seconds that a published tool took, where it decided within the seconds that our run had."""
+    """Seconds that another tool took, where it decided within the seconds that our run had."""
     seconds = [(i.published.get(tool), record.allowed) for i, record in pairs]
     return [taken for taken, allowed in seconds if taken is not None and taken <= allowed]

@@ -1,11 +1,12 @@
-"""Sets of instances with known answers: what is solved, how fast, beside the published tools, and whether it is right.
+"""Sets of instances with known answers: what is solved, how fast, beside other tools, and whether it is right.
 
-    python -m benchmarks.sets acasxu mnist_fc … | --all [--limit-seconds S] [--only-firm] [--jobs N] [--filter TEXT]
-                              [--resume FILE]
+    python -m benchmarks.sets acasxu mnist_fc … | --all [--only-firm] [--filter TEXT] [--jobs N] [--threads N]
+                              [--limit-seconds S] [--limit-scale F] [--peer NAME [--peer-python EXE]] [--resume FILE]
 
-Each instance runs in a process of its own, with its set's time limit or ``--limit-seconds`` if that is less. Results
-are appended to a CSV file as they come; with ``--resume``, what the file has already is not run again. At the end there
-are tables and a cactus plot. The exit code is 1 if any answer contradicts a firm truth.
+Each instance runs in a process of its own, with its set's time limit or what ``--limit-seconds`` and ``--limit-scale``
+leave of it. Results are appended to a CSV file as they come; with ``--resume``, what the file has already is not run
+again. At the end there are tables, a summary as CSV and a cactus plot. A peer, if any, runs on the same instances after
+netproof. The exit code is 1 if any answer of netproof contradicts a firm truth.
 """
 
 from __future__ import annotations
@@ -14,28 +15,21 @@ import argparse
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.cactus import cactus
-from benchmarks.children import Limits, run_all
+from benchmarks.children import Decide, Limits, decide, run_all
 from benchmarks.instances import TOOLS, Instance, UnknownSetError, read_instances, select
+from benchmarks.peers import PEERS, missing, peer
 from benchmarks.places import RESULTS, data_folder
-from benchmarks.records import Judgement, Pair, Record, Spread, Summary, append, read_records
+from benchmarks.records import Judgement, Pair, Record, append, read_records
+from benchmarks.tables import STYLES, main_table, others_table, print_details, write_summary
 
 __all__ = ["main"]
-
-_STYLES = {
-    Judgement.WRONG: "bold red",
-    Judgement.CRASHED: "red",
-    Judgement.DISPUTED: "magenta",
-    Judgement.REFUSED: "yellow",
-    Judgement.UNKNOWN: "yellow",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,34 +38,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Read by numerical libraries when they are imported, which is later.
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     folder = data_folder()
+    path = options.resume or RESULTS / f"sets-{time.strftime('%Y%m%d-%H%M%S')}.csv"
     try:
         known = read_instances(folder)
         chosen = select(
             known, None if options.all else options.sets, only_firm=options.only_firm, containing=options.filter
         )
-        path = options.resume or RESULTS / f"sets-{time.strftime('%Y%m%d-%H%M%S')}.csv"
-        done = {record.key: record for record in read_records(path)}
+        # What cannot run, or was written by something else, is found out before anything has run.
+        lacking = [why for name in options.peer if (why := missing(name, options.peer_python))]
+        for name in ("", *options.peer):
+            read_records(_results(path, name))
     except FileNotFoundError as error:
         return _refuse(f"there is no {error.filename}; name the data folder in NETPROOF_DATA")
     except (UnknownSetError, ValueError) as error:
         return _refuse(str(error))
+    if lacking:
+        return _refuse("; ".join(lacking))
+    if not chosen:
+        return _refuse("no instance is left after --only-firm and --filter")
     path.parent.mkdir(parents=True, exist_ok=True)
     console = Console() if sys.stdout.isatty() else Console(width=220)
-    limits = Limits(options.limit_seconds, threads=options.threads, megabytes=options.memory_mb)
-    todo = [instance for instance in chosen if instance.key not in done]
-    console.print(f"{len(chosen)} instances, {len(chosen) - len(todo)} of them done; results go to {path}")
-    _run(console, folder, path, todo, limits, options.jobs, done)
-    pairs = [(instance, done[instance.key]) for instance in chosen if instance.key in done]
+    limits = Limits(options.limit_seconds, options.limit_scale, threads=options.threads, megabytes=options.memory_mb)
+    found: dict[str, dict[tuple[str, str, str], Record]] = {name: {} for name in ("", *options.peer)}
+    try:
+        for name, records in found.items():
+            body = peer(name, options.peer_python) if name else decide
+            _run(console, folder, _results(path, name), chosen, limits, options.jobs, body, records)
+    except KeyboardInterrupt:
+        console.print(f"stopped; go on with --resume {path}")
+    tools = [*TOOLS, *(f"{name} here" for name in options.peer)]
+    for name, tool in zip(options.peer, tools[len(TOOLS) :], strict=True):
+        theirs = found[name]
+        chosen = [_beside(instance, tool, theirs.get(instance.key)) for instance in chosen]
+        wrong = sum(record.judgement is Judgement.WRONG for record in theirs.values())
+        console.print(f"{name}: {len(theirs)} instances run, {wrong} answers contradict what is known", markup=False)
+    pairs = [(instance, found[""][instance.key]) for instance in chosen if instance.key in found[""]]
     if not pairs:
-        return _refuse("no instance is left after --only-firm and --filter")
-    groups: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        groups.setdefault(pair[0].family, []).append(pair)
-    for family, members in groups.items():
-        _print_details(console, family, members)
-    console.print(_table(groups | ({"all": pairs} if len(groups) > 1 else {})))
-    cactus(path.with_suffix(".png"), ({"all": pairs} if len(groups) > 1 else {}) | groups)
-    console.print(f"plot: {path.with_suffix('.png')}")
+        return 0
+    _show(console, path, pairs, tools)
     return int(any(record.judgement is Judgement.WRONG for _, record in pairs))
 
 
@@ -80,12 +84,17 @@ def _parser() -> argparse.ArgumentParser:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("sets", nargs="*", default=[], metavar="SET", help="sets of the data folder")
     which.add_argument("--all", action="store_true", help="every set")
-    parser.add_argument("--limit-seconds", type=float, metavar="S", help="where the set's own time limit is longer")
     parser.add_argument("--only-firm", action="store_true", help="only instances whose answer can be relied on")
+    parser.add_argument("--filter", default="", metavar="TEXT", help="only instances whose name contains this")
+    parser.add_argument("--limit-seconds", type=float, metavar="S", help="where the set's own time limit is longer")
+    parser.add_argument("--limit-scale", type=float, default=1.0, metavar="F", help="share of the set's own time limit")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="instances at the same time (default 1)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads for each (default 1)")
     parser.add_argument("--memory-mb", type=int, default=6144, metavar="MB", help="memory for each (default 6144)")
-    parser.add_argument("--filter", default="", metavar="TEXT", help="only instances whose name contains this")
+    parser.add_argument(
+        "--peer", action="append", default=[], choices=PEERS, help="run this verifier on the same instances too"
+    )
+    parser.add_argument("--peer-python", default=sys.executable, metavar="EXE", help="the Python that has the peers")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="results to read and to append to")
     return parser
 
@@ -95,70 +104,58 @@ def _refuse(message: str) -> int:
     return 2
 
 
+def _results(path: Path, name: str) -> Path:
+    """Where the records of a peer are, "" for netproof itself."""
+    return path.with_suffix(f".{name}.csv") if name else path
+
+
 def _run(
     console: Console,
     folder: Path,
     path: Path,
-    todo: Sequence[Instance],
+    chosen: Sequence[Instance],
     limits: Limits,
     jobs: int,
+    body: Decide,
     done: dict[tuple[str, str, str], Record],
 ) -> None:
-    """Run what is left to do, print a line for each and write it down; Ctrl-C ends it and keeps what is done."""
+    """Fill ``done`` from the file, run what it lacks, print a line for each and write it down."""
+    allowed = {instance.key: limits.allowed(instance) for instance in chosen}
+    for record in read_records(path):
+        if record.key in allowed and record.stands(allowed[record.key]):
+            done[record.key] = replace(record, allowed=allowed[record.key])
+    todo = [instance for instance in chosen if instance.key not in done]
     names = {instance.key: instance.name for instance in todo}
-    try:
-        for count, record in enumerate(run_all(folder, todo, limits, jobs), start=1):
-            append(path, record)
-            done[record.key] = record
-            what = record.decided_by or record.reason or record.detail.strip().rpartition("\n")[2][:80]
-            place = f"{count}/{len(todo)} {record.family} {names[record.key]}"
-            line = f"{place}: {record.answer} {record.seconds:.2f} s {what}"
-            console.print(line, style=_STYLES.get(record.judgement), markup=False, highlight=False, soft_wrap=True)
-    except KeyboardInterrupt:
-        console.print(f"stopped; go on with --resume {path}")
+    console.print(f"{len(chosen)} instances, {len(chosen) - len(todo)} of them done; results go to {path}")
+    for count, record in enumerate(run_all(folder, todo, limits, jobs, body), start=1):
+        append(path, record)
+        done[record.key] = record
+        what = record.decided_by or record.reason or record.detail.strip().rpartition("\n")[2][:80]
+        place = f"{count}/{len(todo)} {record.family} {names[record.key]}"
+        line = f"{place}: {record.answer} {record.seconds:.2f} s {what}"
+        console.print(line, style=STYLES.get(record.judgement), markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_details(console: Console, family: str, pairs: Sequence[Pair]) -> None:
-    """What the final table only counts: names of what went wrong, reasons of refusals and of unknowns."""
-    for instance, record in pairs:
-        if record.judgement in {Judgement.WRONG, Judgement.DISPUTED, Judgement.CRASHED}:
-            why = f"{record.answer}, known: {record.truth or 'nothing'}; {record.detail.strip().rpartition(chr(10))[2]}"
-            text = f"{family} {record.judgement}: {instance.name}: {why}"
-            console.print(text, style=_STYLES[record.judgement], markup=False, soft_wrap=True)
-    for judgement in (Judgement.REFUSED, Judgement.UNKNOWN):
-        reasons = Counter(
-            (record.detail if judgement is Judgement.REFUSED else record.reason) or str(record.answer)
-            for _, record in pairs
-            if record.judgement is judgement
-        )
-        for reason, count in reasons.most_common(10):
-            text = f"{family} {judgement}, {count} times: {reason.strip()}"
-            console.print(text, style=_STYLES[judgement], markup=False, soft_wrap=True)
+def _beside(instance: Instance, tool: str, record: Record | None) -> Instance:
+    """The instance with the seconds of a peer that solved it."""
+    if record is None or record.judgement is not Judgement.SOLVED:
+        return instance
+    return replace(instance, published={**instance.published, tool: record.seconds})
 
 
-def _table(groups: Mapping[str, Sequence[Pair]]) -> Table:
-    """One row for each set; a tool's cell has how many it solved and the median of its seconds."""
-    verdicts = [str(judgement) for judgement in Judgement]
-    table = Table("set", "instances", *verdicts, "mean s", "median s", "max s", *TOOLS)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, pairs in groups.items():
-        summary = Summary.of(pairs)
-        if name == "all":
-            table.add_section()
-        table.add_row(
-            name,
-            str(summary.instances),
-            *(str(count) if count else "" for count in summary.counts.values()),
-            *(f"{seconds:.2f}" for seconds in (summary.own.mean, summary.own.median, summary.own.greatest)),
-            *(_published(spread) for spread in summary.published.values()),
-            style=_STYLES[Judgement.WRONG] if summary.counts[Judgement.WRONG] else None,
-        )
-    return table
-
-
-def _published(spread: Spread) -> str:
-    return f"{spread.solved} / {spread.median:.2f} s" if spread.solved else ""
+def _show(console: Console, path: Path, pairs: Sequence[Pair], tools: Sequence[str]) -> None:
+    """Prints the tables, and writes summary and plot beside the results."""
+    groups: dict[str, Sequence[Pair]] = {}
+    for family in dict.fromkeys(instance.family for instance, _ in pairs):
+        groups[family] = [pair for pair in pairs if pair[0].family == family]
+        print_details(console, family, groups[family])
+    whole: dict[str, Sequence[Pair]] = {"all": pairs} if len(groups) > 1 else {}
+    console.print(main_table(groups | whole, tools))
+    console.print("solved by others in the same time:")
+    console.print(others_table(groups | whole))
+    write_summary(path.with_suffix(".summary.csv"), groups | whole)
+    cactus(path.with_suffix(".png"), whole | groups, tools)
+    console.print(f"summary: {path.with_suffix('.summary.csv')}; plot: {path.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

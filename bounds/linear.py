@@ -20,17 +20,22 @@ convolutions are sums of products in some order, in IEEE float64.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from functools import cached_property
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
+from bounds.groups import Groups, group
 from bounds.program import Affine, Program
+from bounds.windows import Frame, plan
 
 __all__ = [
     "CHUNK_ENTRIES",
+    "Backward",
     "BoxBounds",
     "LinearBound",
     "ReluRows",
@@ -82,13 +87,24 @@ class BoxBounds:
         return self._relaxations[node]
 
 
+class Backward(Protocol):
+    """What a backward pass asks of one ReLU node."""
+
+    def back(self, A: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
+        """For coefficients A on the node's value, shape ``(*rows, entries)``: Λ of the same shape, what the bound
+        collects, and the sizes of what was summed up for it, both ``(*rows,)``.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class ReluRows:
     """One ReLU node as R rows of a backward pass see it; a leading 1 broadcasts over the rows.
 
     Attributes:
         active: 1 where l ≥ 0, else 0, shape ``(R or 1, features)``; what stands in ``columns`` does not matter.
-        columns: indices of the k neurons that may be unstable, or whose phase was chosen.
+        columns: the k entries that may be unstable, or whose phase was chosen: shape ``(k,)``, or ``(R, k)`` where each
+            row has its own.
         low, high: bounds of their pre-activations that contain 0, shape ``(R or 1, k)``: l and u where unstable, (0, u)
             or (l, 0) where the phase is chosen, (0, 0) where stable.
         multipliers: maps A at those columns, shape ``(R, k)``, to Λ there; must be A or 0 where (low, high) is (0, 0).
@@ -99,6 +115,49 @@ class ReluRows:
     low: Tensor
     high: Tensor
     multipliers: Callable[[Tensor], Tensor]
+
+    def back(self, A: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
+        """See `Backward`."""
+        # Stable neurons contribute exactly zero: Λ is A or 0 there. Only the other columns need a closer look.
+        L = A * self.active
+        if not self.columns.shape[-1]:
+            return L, 0.0, 0.0
+        shared = self.columns.dim() == 1
+        a = A[:, self.columns] if shared else A.gather(1, self.columns)
+        b = self.multipliers(a)
+        L = L.index_copy_(1, self.columns, b) if shared else L.scatter_(1, self.columns, b)
+        collected = torch.minimum(-b * self.low, (a - b) * self.high).clamp(max=0).sum(-1)
+        return L, collected, ((a.abs() + b.abs()) * torch.maximum(-self.low, self.high)).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class _DefaultRows:
+    """One ReLU node with default slopes, as m rows on each of G boxes see it.
+
+    Where A > 0 the slope is 0 or 1 and nothing is collected. Where A < 0, with Λ = s A for the upper slope s, it is
+    ``A · max(-s l, (1-s) u)``. `intercept` is that factor with enough added for its own rounding and that of Λ.
+
+    Attributes:
+        active: 1 where l ≥ 0, else 0, shape ``(G or 1, 1, features)``.
+        columns: indices of the k neurons that may be unstable; None for all, where these are not few.
+        lower_slope, upper_slope, intercept: shape ``(G or 1, 1, k)``.
+    """
+
+    active: Tensor
+    columns: Tensor | None
+    lower_slope: Tensor
+    upper_slope: Tensor
+    intercept: Tensor
+
+    def back(self, A: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
+        """See `Backward`; A has the shape ``(G, m, features)``."""
+        a = A if self.columns is None else A[..., self.columns]
+        negative = a.clamp(max=0)
+        collected = (negative @ self.intercept.transpose(1, 2))[..., 0]
+        # One of the two parts is zero everywhere, so neither the difference nor the sum is rounded.
+        b = (a - negative).mul_(self.lower_slope).add_(negative.mul_(self.upper_slope))
+        L = b if self.columns is None else (A * self.active).index_copy_(-1, self.columns, b)
+        return L, collected, -collected
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +170,7 @@ class Relaxation:
         unstable: mask, shape ``(B, k)``.
         low, high: l and u, zero where stable, shape ``(B, k)``.
         lower_slope, upper_slope: slopes for A > 0 and A < 0, shape ``(B, k)``.
+        dense: low, high, lower_slope and upper_slope of every neuron, shape ``(B, features)`` each.
     """
 
     active: Tensor
@@ -120,47 +180,65 @@ class Relaxation:
     high: Tensor
     lower_slope: Tensor
     upper_slope: Tensor
+    dense: tuple[Tensor, Tensor, Tensor, Tensor]
 
     @classmethod
     def of(cls, low: Tensor, high: Tensor) -> Relaxation:
         active = (low >= 0).to(low.dtype)
         unstable = (low < 0) & (high > 0)
         columns = torch.nonzero(unstable.any(0))[:, 0]
-        low, high, unstable, some = low[:, columns], high[:, columns], unstable[:, columns], active[:, columns]
-        return cls(
-            active,
-            columns,
-            unstable,
+        dense = (
             torch.where(unstable, low, 0.0),
             torch.where(unstable, high, 0.0),
-            torch.where(unstable, (high > -low).to(low.dtype), some),
-            torch.where(unstable, high / (high - low), some),
+            torch.where(unstable, (high > -low).to(low.dtype), active),
+            torch.where(unstable, high / (high - low), active),
         )
+        some = [values[:, columns] for values in dense]
+        return cls(active, columns, unstable[:, columns], some[0], some[1], some[2], some[3], dense)
 
-    def rows(self, box: Tensor, chosen: Tensor | None = None, alpha: Tensor | None = None) -> ReluRows:
-        """For rows that belong to the boxes ``box``; at unstable columns with Λ ``chosen``, shape ``(R, features)``, or
-        the lower slopes ``alpha``, shape ``(R, k)``, if given.
+    def rows(self, node: int, frame: Frame, chosen: Tensor | None = None, alpha: Tensor | None = None) -> ReluRows:
+        """For the rows of ``frame``, which read all of ``node`` where one of the others is given: at unstable columns
+        Λ ``chosen``, shape ``(R, features)``, or the lower slopes ``alpha``, shape ``(R, k)``.
         """
-
-        def of(values: Tensor) -> Tensor:
-            return values if len(values) == 1 else values[box]
-
-        lower_slope, upper_slope = of(self.lower_slope), of(self.upper_slope)
+        marked = frame.marked(node, self.dense[0] < 0)
+        if marked is not None:
+            columns, pick = marked
+            low, high, lower_slope, upper_slope = map(pick, self.dense)
+        else:
+            columns = self.columns
+            low, high, lower_slope, upper_slope = map(
+                frame.of_box, (self.low, self.high, self.lower_slope, self.upper_slope)
+            )
         if alpha is not None:
-            lower_slope = torch.where(of(self.unstable), alpha, lower_slope)
+            lower_slope = torch.where(frame.of_box(self.unstable), alpha, lower_slope)
 
         def multipliers(a: Tensor) -> Tensor:
             b = torch.where(a > 0, a * lower_slope, a * upper_slope)
-            return b if chosen is None else torch.where(of(self.unstable), chosen[:, self.columns], b)
+            return b if chosen is None else torch.where(frame.of_box(self.unstable), chosen[:, self.columns], b)
 
-        return ReluRows(of(self.active), self.columns, of(self.low), of(self.high), multipliers)
+        return ReluRows(frame.of(node, self.active), columns, low, high, multipliers)
+
+    def grouped(self, frame: Groups) -> _DefaultRows:
+        """With default slopes, for rows in groups."""
+        # To pick columns and to put them back takes as long as relaxing some that need not be.
+        few = 2 * len(self.columns) < self.active.shape[1]
+        slopes = [*self.dense[2:], self._intercept]
+        if few:
+            slopes = [values[:, self.columns] for values in slopes]
+        return _DefaultRows(frame.of_box(self.active), self.columns if few else None, *map(frame.of_box, slopes))
+
+    @cached_property
+    def _intercept(self) -> Tensor:
+        """max(-s l, (1-s) u), and more than it and s A round, with the upper slopes s; shape ``(B, features)``."""
+        low, high, _, slope = self.dense
+        return torch.maximum(-slope * low, (1 - slope) * high) + 8 * _UNIT * torch.maximum(-low, high)
 
 
 def _default(
-    bounds: BoxBounds, box: Tensor, multipliers: Mapping[int, Tensor] | None = None
-) -> Callable[[int], ReluRows]:
+    bounds: BoxBounds, frame: Frame, multipliers: Mapping[int, Tensor] | None = None
+) -> Callable[[int], Backward]:
     chosen = multipliers or {}
-    return lambda node: bounds.relaxation(node).rows(box, chosen.get(node))
+    return lambda node: bounds.relaxation(node).rows(node, frame, chosen.get(node))
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,24 +350,59 @@ def unit_bounds(
     Returns:
         Two tensors of shape ``(R,)``.
     """
-    width = max(program.features[: node + 1])
+    windows = plan(program, node)
+    if not windows:
+        return _grouped_bounds(program, bounds, node, box, neuron, stop)
+    width = max(windows[k].entries if k in windows else program.features[k] for k in range(node + 1))
     chunk = max(1, CHUNK_ENTRIES // width // 2)
-    least, most = [], []
+    # Neurons at the same position read the same entries.
+    space = math.prod(program.shapes[node][1:])
+    order = torch.argsort(box * space + neuron % space, stable=True)
+    most = torch.full((len(neuron),), torch.inf, dtype=program.dtype, device=program.device)
+    least = -most
     for begin in range(0, len(neuron), chunk):
         if stop is not None and stop():
-            nothing = torch.full((len(neuron) - begin,), torch.inf, dtype=program.dtype, device=program.device)
-            least.append(-nothing)
-            most.append(nothing)
             break
-        where, which = box[begin : begin + chunk], neuron[begin : begin + chunk]
-        ones = torch.ones(len(which), dtype=program.dtype, device=program.device)
-        signs = torch.cat([ones, -ones])
-        where, twice = where.repeat(2), which.repeat(2)
-        pending, total, charge = unit_rows(program, node, twice, signs, bounds.magnitude[node][where, twice])
-        value = backward_pass(program, bounds, pending, where, total, charge, node, _default(bounds, where)).value
-        least.append(value[: len(which)])
-        most.append(-value[len(which) :])
-    return torch.cat(least), torch.cat(most)
+        part = order[begin : begin + chunk]
+        ones = torch.ones(len(part), dtype=program.dtype, device=program.device)
+        signs, twice = torch.cat([ones, -ones]), part.repeat(2)
+        which, where = neuron[twice], box[twice]
+        frame = Frame(where, windows, which % space, program.shapes[node])
+        pending = {node: _unit(which // space, signs, program.shapes[node][0])}
+        value = backward_pass(program, bounds, pending, frame, node, _default(bounds, frame)).value
+        least[part], most[part] = value[: len(part)], -value[len(part) :]
+    return least, most
+
+
+def _grouped_bounds(
+    program: Program, bounds: BoxBounds, node: int, box: Tensor, neuron: Tensor, stop: Callable[[], bool] | None
+) -> tuple[Tensor, Tensor]:
+    """`unit_bounds` where rows read all of every value: the rows of one box side by side."""
+    most = torch.full((len(neuron),), torch.inf, dtype=program.dtype, device=program.device)
+    least = -most
+    # Two rows for each entry, and half the cache for what is made of them.
+    for entries in group(box, max(1, CHUNK_ENTRIES // max(program.features[: node + 1]) // 4)):
+        if stop is not None and stop():
+            break
+        where, which = box[entries[:, 0]], neuron[entries].repeat(1, 2)
+        shape, half = which.shape, entries.shape[1]
+        signs = torch.ones(shape, dtype=program.dtype, device=program.device)
+        signs[:, half:] = -1
+        size = bounds.magnitude[node][where[:, None], which]
+        pending, total, charge = unit_rows(program, node, which.flatten(), signs.flatten(), size.flatten())
+        frame = Groups(where, shape[1])
+        value = backward_pass(
+            program,
+            bounds,
+            {parent: A.reshape(*shape, -1) for parent, A in pending.items()},
+            frame,
+            node,
+            lambda relu, frame=frame: bounds.relaxation(relu).grouped(frame),  # type: ignore[misc]
+            total.reshape(shape),
+            charge.reshape(shape),
+        ).value
+        least[entries], most[entries] = value[:, :half], -value[:, half:]
+    return least, most
 
 
 def specification_bounds(
@@ -320,9 +433,8 @@ def specification_bounds(
     for begin in range(0, len(C), chunk):
         rows = slice(begin, begin + chunk)
         part = {k: v[rows] for k, v in multipliers.items()} if multipliers else {}
-        relus = _default(bounds, box[rows], part)
-        zero = torch.zeros(len(C[rows]), dtype=program.dtype, device=program.device)
-        parts.append(backward_pass(program, bounds, {last: C[rows]}, box[rows], zero, zero.clone(), last, relus))
+        frame = Frame(box[rows])
+        parts.append(backward_pass(program, bounds, {last: C[rows]}, frame, last, _default(bounds, frame, part)))
     return LinearBound.join(parts)
 
 
@@ -368,9 +480,7 @@ def unit_rows(
     """
     step = program.steps[node]
     if not isinstance(step, Affine):
-        C = torch.zeros((len(neuron), program.features[node]), dtype=program.dtype, device=program.device)
-        C[torch.arange(len(neuron), device=program.device), neuron] = signs
-        return {node: C}, torch.zeros_like(signs), torch.zeros_like(signs)
+        return {node: _unit(neuron, signs, program.features[node])}, torch.zeros_like(signs), torch.zeros_like(signs)
     pending: dict[int, Tensor] = {}
     for parent, op in zip(step.parents, step.operators, strict=True):
         rows = signs[:, None] * op.rows(neuron)
@@ -378,40 +488,47 @@ def unit_rows(
     return pending, signs * step.bias[neuron], _gamma(step.terms) * magnitude
 
 
+def _unit(column: Tensor, signs: Tensor, columns: int) -> Tensor:
+    """Rows that hold one sign each, shape ``(R, columns)``."""
+    return torch.zeros((len(column), columns), dtype=signs.dtype, device=signs.device).scatter_(
+        1, column[:, None], signs[:, None]
+    )
+
+
 def backward_pass(
     program: Program,
     bounds: BoxBounds,
     pending: dict[int, Tensor],
-    box: Tensor,
-    total: Tensor,
-    charge: Tensor,
+    frame: Frame,
     last: int,
-    relus: Callable[[int], ReluRows],
+    relus: Callable[[int], Backward],
+    total: Tensor | float = 0.0,
+    charge: Tensor | float = 0.0,
 ) -> LinearBound:
     """The formula of the module's docstring, from the coefficients ``pending`` on nodes up to ``last``.
 
-    ``total`` is what the bound has already collected and ``charge`` the rounding charged so far, both ``(R,)``;
-    ``relus`` gives what is known of each ReLU node, and the multipliers to use there.
+    Args:
+        program: the compiled network.
+        bounds: boxes with bounds for every ReLU up to ``last``.
+        pending: for some nodes, coefficients on what ``frame`` reads of them, shape ``(R, entries)``; with `Groups`,
+            as everything else that has one entry for each row, ``(G, m, entries)``.
+        frame: the rows.
+        last: no later node is pending.
+        relus: gives what is known of each ReLU node, and the multipliers to use there.
+        total, charge: what the bound has already collected and the rounding charged so far, ``(R,)``.
     """
     pending = dict(pending)
-    single = bounds.boxes == 1
+    magnitude = bounds.magnitude
     sums = len(program.steps) + 8
 
-    def of(values: Tensor) -> Tensor:
-        """The boxes' values for each row; a lone box broadcasts."""
-        return values if single else values[box]
-
-    def dot(magnitudes: Tensor, A: Tensor) -> Tensor:
-        return A @ magnitudes[0] if single else (A * magnitudes[box]).sum(-1)
-
-    def push(parent: int, A: Tensor) -> Tensor:
+    def push(parent: int, A: Tensor) -> Tensor | float:
         """Adds A to what is pending at ``parent``; returns the charge for that addition."""
         if parent not in pending:
             pending[parent] = A
-            return torch.zeros((), dtype=A.dtype, device=A.device)
+            return 0.0
         before = pending[parent]
         pending[parent] = before + A
-        return _UNIT * dot(bounds.magnitude[parent], before.abs() + A.abs())
+        return _UNIT * frame.dot_at_most(parent, magnitude[parent], before.abs() + A.abs())
 
     for node in range(last, 0, -1):
         A = pending.pop(node, None)
@@ -419,31 +536,25 @@ def backward_pass(
             continue
         step = program.steps[node]
         if isinstance(step, Affine):
-            total = total + A @ step.bias
+            total = total + frame.dot(node, step.bias[None], A)
             n = max(step.terms, program.features[node]) + sums
-            charge = charge + _gamma(n) * dot(bounds.magnitude[node], A.abs())
+            charge = charge + _gamma(n) * frame.dot_at_most(node, magnitude[node], A.abs())
             for parent, op in zip(step.parents, step.operators, strict=True):
-                charge = charge + push(parent, op.adjoint(A))
+                clean = not isinstance(program.steps[parent], int)  # a ReLU passes nothing on from outside
+                charge = charge + push(parent, frame.adjoint(node, parent, op, A, clean=clean))
         else:
             assert step is not None
-            relu = relus(node)
-            # Stable neurons contribute exactly zero: Λ is A or 0 there. Only the other columns need a closer look.
-            L = A * relu.active
-            if len(relu.columns):
-                a = A[:, relu.columns]
-                b = relu.multipliers(a)
-                L = L.index_copy(1, relu.columns, b)
-                total = total + torch.minimum(-b * relu.low, (a - b) * relu.high).clamp(max=0).sum(-1)
-                n = len(relu.columns) + sums
-                charge = charge + _gamma(n) * ((a.abs() + b.abs()) * torch.maximum(-relu.low, relu.high)).sum(-1)
+            L, collected, size = relus(node).back(A)
+            total = total + collected
+            charge = charge + _gamma(A.shape[-1] + sums) * size
             charge = charge + push(step, L)
     A = pending.pop(0, None)
     if A is None:
-        A = torch.zeros((len(total), program.features[0]), dtype=program.dtype, device=program.device)
+        A = bounds.lower.new_zeros((*frame.rows, program.features[0]))
     n = program.features[0] + sums
-    charge = charge + _gamma(n) * dot(bounds.magnitude[0], A.abs())
-    charge = charge * (1 + 2.0**-20) + _UNDERFLOW * (1 + sum(m.sum() for m in bounds.magnitude[: last + 1]))
+    charge = charge + _gamma(n) * frame.dot_at_most(0, magnitude[0], A.abs())
+    charge = charge * (1 + 2.0**-20) + _UNDERFLOW * (1 + sum(m.sum() for m in magnitude[: last + 1]))
     constant = total - charge
-    low, high = of(bounds.lower), of(bounds.upper)
+    low, high = frame.of(0, bounds.lower), frame.of(0, bounds.upper)
     value = constant + torch.minimum(A * low, A * high).sum(-1)
     return LinearBound(torch.nan_to_num(value, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf), A, constant)

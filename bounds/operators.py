@@ -5,7 +5,10 @@ Every operator acts on the last axis of flat row-major vectors, in float64:
 * ``forward(h)``: ``L h`` for each row of ``h``, shape ``(R, in) → (R, out)``;
 * ``adjoint(A)``: ``A L`` for each row of ``A``, shape ``(R, out) → (R, in)``;
 * ``abs_forward(h)``: ``|L| h``, with the entries of L replaced by their absolute values;
-* ``rows(indices)``: the rows ``e_i L``, shape ``(len(indices), in)``.
+* ``rows(indices)``: the rows ``e_i L``, shape ``(len(indices), in)``;
+* ``reach(window)``: what rows that read a window of the output read of the input (`bounds.windows`), None for all;
+* ``adjoint_within(A, window, of)``: ``A L`` from coefficients on that window of the output to those on what it reaches;
+  ``of`` picks what the rows read of values of the output.
 
 ``forward_terms`` and ``adjoint_terms`` bound the number of products that are summed into one entry: with the unit
 roundoff they bound the rounding error of each method (Higham, *Accuracy and Stability of Numerical Algorithms*,
@@ -16,6 +19,7 @@ variants for float64 on the CPU.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import Protocol
 
@@ -23,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bounds.windows import Window
 from networks.graph import Conv, ConvTranspose, Dense, Gather, Identity, LinearMap, Scale
 
 __all__ = ["Operator", "operator"]
@@ -38,6 +43,18 @@ class Operator(Protocol):
     def adjoint(self, A: Tensor) -> Tensor: ...
     def abs_forward(self, h: Tensor) -> Tensor: ...
     def rows(self, indices: Tensor) -> Tensor: ...
+    def reach(self, window: Window, /) -> Window | None: ...
+    def adjoint_within(self, A: Tensor, window: Window, of: Callable[[Tensor], Tensor], /) -> Tensor: ...
+
+
+class _Global:
+    """A map whose outputs may read any input."""
+
+    def reach(self, _window: Window) -> Window | None:
+        return None
+
+    def adjoint_within(self, _A: Tensor, _window: Window, _of: Callable[[Tensor], Tensor]) -> Tensor:
+        raise NotImplementedError
 
 
 def operator(linear: LinearMap, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> Operator:
@@ -81,8 +98,14 @@ class _Identity:
     def rows(self, indices: Tensor) -> Tensor:
         return _unit_rows(indices, self._features, self._dtype)
 
+    def reach(self, window: Window) -> Window:
+        return window
 
-class _Dense:
+    def adjoint_within(self, A: Tensor, _window: Window, _of: Callable[[Tensor], Tensor]) -> Tensor:
+        return A
+
+
+class _Dense(_Global):
     def __init__(self, linear: Dense, device: torch.device | str, dtype: torch.dtype) -> None:
         self._weight = torch.tensor(linear.weight, dtype=dtype, device=device)
         self._magnitude = self._weight.abs()
@@ -121,8 +144,14 @@ class _Scale:
     def rows(self, indices: Tensor) -> Tensor:
         return self.adjoint(_unit_rows(indices, len(self._factors), self._factors.dtype))
 
+    def reach(self, window: Window) -> Window:
+        return window
 
-class _Gather:
+    def adjoint_within(self, A: Tensor, _window: Window, of: Callable[[Tensor], Tensor]) -> Tensor:
+        return A * of(self._factors[None])
+
+
+class _Gather(_Global):
     def __init__(self, linear: Gather, device: torch.device | str, dtype: torch.dtype) -> None:
         indices = torch.tensor(linear.indices, dtype=torch.int64, device=device)
         self._features = linear.in_features
@@ -150,6 +179,11 @@ _CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _CONV_TRANSPOSE = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
 
+# The adjoint on a window is one matrix product where the matrix has at most so many entries: torch's transposed
+# convolution takes several microseconds for each row, however small.
+_MATRIX_ENTRIES = 2**19
+
+
 def _pad(h: Tensor, padding: tuple[tuple[int, int], ...]) -> Tensor:
     """Zeros around the spatial axes; negative amounts crop."""
     flat = [amount for pair in reversed(padding) for amount in pair]
@@ -175,6 +209,8 @@ class _Conv:
         # Where the stride leaves input entries unread, the adjoint owes them zeros.
         self._unread = tuple((0, p - r) for p, r in zip(padded, reached, strict=True))
         self._crop = tuple((-before, -after) for before, after in linear.padding)
+        #: The adjoint on small windows, by their sizes, as matrices.
+        self._matrices: dict[tuple[int, ...], Tensor] = {}
 
     def _apply(self, h: Tensor, weight: Tensor) -> Tensor:
         c = self._map
@@ -208,6 +244,37 @@ class _Conv:
         out = torch.zeros((len(indices), c.in_features + 1), dtype=self._weight.dtype, device=indices.device)
         return out.scatter_(1, columns.flatten(1), self._weight[channel].flatten(1))[:, :-1]
 
+    def reach(self, window: Window) -> Window | None:
+        c = self._map
+        if window.shape != c.output_shape:
+            return None
+        kernel = c.weight.shape[2:]
+        size = tuple(
+            (n - 1) * stride + dilation * (k - 1) + 1
+            for n, stride, dilation, k in zip(window.size, c.stride, c.dilation, kernel, strict=True)
+        )
+        scale = tuple(n * stride for n, stride in zip(window.scale, c.stride, strict=True))
+        offset = tuple(
+            n * stride - before for n, stride, (before, _) in zip(window.offset, c.stride, c.padding, strict=True)
+        )
+        return Window(c.input_shape, size, scale, offset)
+
+    def adjoint_within(self, A: Tensor, window: Window, _of: Callable[[Tensor], Tensor]) -> Tensor:
+        reached = self.reach(window)
+        assert reached is not None
+        if window.entries * reached.entries > _MATRIX_ENTRIES:
+            return self._within(A, window)
+        if window.size not in self._matrices:
+            self._matrices[window.size] = self._within(
+                torch.eye(window.entries, dtype=A.dtype, device=A.device), window
+            )
+        return A @ self._matrices[window.size]
+
+    def _within(self, A: Tensor, window: Window) -> Tensor:
+        c = self._map
+        y = A.reshape(-1, window.shape[0], *window.size)
+        return _CONV_TRANSPOSE[len(c.stride)](y, self._weight, None, c.stride, 0, 0, c.groups, c.dilation).flatten(1)
+
     @cached_property
     def _patches(self) -> Tensor:
         """Flat spatial index that each output position reads for each kernel entry; -1 in the padding. ``(P, K)``."""
@@ -225,7 +292,7 @@ class _Conv:
         return torch.where(inside, index, -1).to(self._weight.device)
 
 
-class _ConvTranspose:
+class _ConvTranspose(_Global):
     def __init__(self, linear: ConvTranspose, device: torch.device | str, dtype: torch.dtype) -> None:
         self._map = linear
         self._weight = torch.tensor(linear.weight, dtype=dtype, device=device)

@@ -25,6 +25,7 @@ from bounds.ascent import Ascent
 from bounds.columns import Columns, Layout
 from bounds.linear import BoxBounds, LinearBound, backward_pass, enclose, unit_rows
 from bounds.program import Affine, Program
+from bounds.windows import Frame
 
 __all__ = ["Climb", "NeuronSlopes", "SlopeSearch", "optimised_bounds", "optimised_rows"]
 
@@ -90,9 +91,8 @@ def optimised_rows(
     parts, found = [], []
     for rows in _chunks(program, len(C), last, search.entries):
         alpha = climb.run(search, {last: C[rows]}, offsets[rows], box[rows], target[rows])
-        nothing = torch.zeros_like(offsets[rows])
         relus = columns.relus(box[rows], alpha)
-        parts.append(backward_pass(program, bounds, {last: C[rows]}, box[rows], nothing, nothing, last, relus))
+        parts.append(backward_pass(program, bounds, {last: C[rows]}, Frame(box[rows]), last, relus))
         found.append(alpha)
     return LinearBound.join(parts), torch.cat(found)
 
@@ -149,7 +149,7 @@ def optimised_bounds(
             magnitude = now.magnitude[parent][where, which]
             pending, total, charge = unit_rows(program, parent, which, signs, magnitude)
             relus = columns.relus(where, alpha)
-            value = backward_pass(program, now, pending, where, total, charge, parent, relus).value
+            value = backward_pass(program, now, pending, Frame(where), parent, relus, total, charge).value
             least[some], most[some] = value[: len(ones)], -value[len(ones) :]
         if found:
             alpha = torch.cat(found, 1)

@@ -31,12 +31,14 @@ class Program:
     Attributes:
         steps: None for the input, an int (the parent) for a ReLU, or an `Affine`.
         features: entries of each node's value.
+        shapes: shape of each node's value, without a batch dimension.
         boxed: whether interval arithmetic is already exact at the node, because no two paths meet and no ReLU lies
             between the input and it.
     """
 
     steps: tuple[int | Affine | None, ...]
     features: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...]
     boxed: tuple[bool, ...]
     dtype: torch.dtype
     device: torch.device
@@ -102,4 +104,5 @@ def _compile(network: Network, device: torch.device, dtype: torch.dtype) -> Prog
             boxed.append(len(node.terms) == 1 and elementwise[node.parents[0]])
             elementwise.append(boxed[-1] and isinstance(node.terms[0][1], Identity | Scale))
     features = tuple(node.features for node in network.nodes)
-    return Program(tuple(steps), features, tuple(boxed), dtype, device)
+    shapes = tuple(node.shape for node in network.nodes)
+    return Program(tuple(steps), features, shapes, tuple(boxed), dtype, device)

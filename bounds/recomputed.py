@@ -22,6 +22,7 @@ from bounds.columns import Columns, Layout
 from bounds.linear import CHUNK_ENTRIES, BoxBounds, backward_pass, unit_rows
 from bounds.optimised import Climb, NeuronSlopes, SlopeSearch
 from bounds.program import Program
+from bounds.windows import Frame
 
 __all__ = ["Recomputed", "RowBounds", "Traces"]
 
@@ -122,9 +123,9 @@ class Recomputed:
         magnitude = bounds.magnitude[parent][0, neuron]
         pending, total, charge = unit_rows(program, parent, neuron, signs, magnitude)
         seen: dict[int, Tensor] = {}
-        zero = torch.zeros_like(owner)
+        frame = Frame(torch.zeros_like(owner))
         relus = cells.relus(owner, theta, seen)
-        value = backward_pass(program, bounds, pending, zero, total, charge, parent, relus).value
+        value = backward_pass(program, bounds, pending, frame, parent, relus, total, charge).value
         low, high = value[: len(cell)], -value[len(cell) :]
         at = cell, j + place.start
         cells.low[at] = torch.maximum(cells.low[at], low)
@@ -142,10 +143,9 @@ class Recomputed:
         climb = Climb(search.program, self._bounds, cells)
         each = torch.arange(len(C), device=C.device)
         theta = climb.run(search, {last: C}, offsets, cell, each, start)
-        zero = torch.zeros(len(C), dtype=C.dtype, device=C.device)
         seen: dict[int, Tensor] = {}
         relus = cells.relus(cell, theta, seen)
-        linear = backward_pass(program, self._bounds, {last: C}, torch.zeros_like(cell), zero, zero, last, relus)
+        linear = backward_pass(program, self._bounds, {last: C}, Frame(torch.zeros_like(cell)), last, relus)
         total = linear.value + offsets - 2.0**-52 * (linear.value.abs() + offsets.abs())
         return RowBounds(
             torch.nan_to_num(total, nan=-torch.inf),

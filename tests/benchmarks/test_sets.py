@@ -6,7 +6,9 @@ import csv
 import math
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -63,7 +65,8 @@ def test_a_row_becomes_an_instance():
     assert found.name == "digits_robust digits"
     assert (found.truth, found.firm) == ("robust", True)
     assert found.published == {"alpha_beta_crown": 6.5, "marabou": 0.5}
-    assert (found.allowed(None), found.allowed(20), found.allowed(100)) == (60, 20, 60)
+    for limits, seconds in ((Limits(), 60), (Limits(20), 20), (Limits(100), 60), (Limits(20, scale=0.25), 15)):
+        assert limits.allowed(found) == seconds
 
 
 @pytest.mark.parametrize(
@@ -207,9 +210,61 @@ def test_the_command_resumes_and_says_whether_all_is_right(folder, tmp_path, mon
     assert sets.main(["digits", "--resume", str(path)]) == 0
     assert path.read_bytes() == before
     assert "1 instances, 1 of them done" in capsys.readouterr().out
+    with path.with_suffix(".summary.csv").open() as file:
+        solved = {row["tool"]: row["solved"] for row in csv.DictReader(file) if row["set"] == "digits"}
+    assert solved == {"netproof": "1", "alpha_beta_crown": "1", "marabou": "1"}
     append(path, record(instance(), Answer.COUNTEREXAMPLE))
     assert sets.main(["digits", "--resume", str(path)]) == 1
     assert "digits wrong: digits_robust digits: counterexample, known: robust" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "seconds", "allowed", "stands"),
+    [
+        (Answer.ROBUST, 3, 5, True),
+        (Answer.ROBUST, 3, 2, False),
+        (Answer.UNKNOWN, 60, 60, True),
+        (Answer.UNKNOWN, 60, 5, True),
+        (Answer.OVERTIME, 60, 61, False),
+        (Answer.CRASHED, 1, 61, False),
+    ],
+)
+def test_a_record_stands_until_more_time_could_change_it(answer, seconds, allowed, stands):
+    assert record(instance(), answer, seconds=seconds).stands(allowed) is stands
+
+
+@pytest.fixture
+def peer(tmp_path):
+    """Stands in for a Python with Marabou: says that everything is unsat."""
+    path = tmp_path / "python"
+    path.write_text(
+        f"#!{sys.executable}\n"
+        "import sys\n"
+        "if '--summary-file' in sys.argv:\n"
+        "    open(sys.argv[sys.argv.index('--summary-file') + 1], 'w').write('unsat 6 56 165')\n"
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_peer_runs_on_the_same_instances(folder, tmp_path, monkeypatch, capsys, peer):
+    monkeypatch.setenv("NETPROOF_DATA", str(folder))
+    path = tmp_path / "results.csv"
+    arguments = ["digits", "--limit-seconds", "30", "--peer", "marabou", "--peer-python", peer]
+    assert sets.main([*arguments, "--resume", str(path)]) == 0
+    (theirs,) = read_records(path.with_suffix(".marabou.csv"))
+    assert (theirs.answer, theirs.judgement) == (Answer.ROBUST, Judgement.SOLVED)
+    out = capsys.readouterr().out
+    assert "marabou: 1 instances run, 0 answers contradict" in out
+    assert "marabou here" in out
+
+
+def test_a_peer_that_is_not_installed_is_named(folder, monkeypatch, capsys, peer):
+    monkeypatch.setenv("NETPROOF_DATA", str(folder))
+    Path(peer).write_text("#!/bin/sh\nexit 1\n")
+    for python, words in ((peer, "needs the package maraboupy"), ("/nowhere/python", "does not start")):
+        assert sets.main(["digits", "--peer", "marabou", "--peer-python", python]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_the_command_says_what_is_missing(folder, tmp_path, monkeypatch, capsys):

@@ -75,3 +75,74 @@ def residual_network(rng: np.random.Generator) -> Network:
         AffineNode(((7, Dense(rng.normal(size=(3, 32)) * 0.3)),), rng.normal(size=3), (3,)),
     ]
     return Network(tuple(nodes), b"", "")
+
+
+def windowed_network(rng: np.random.Generator, kind: str) -> Network:
+    """Convolutions on images large enough that a neuron reads a small part of them; two outputs.
+
+    ``plain`` has strides, uneven padding, a dilation and groups; ``skip`` adds a strided skip connection, a scale
+    between convolutions and a convolution right after another; ``line`` has one spatial axis.
+    """
+
+    def conv(
+        before: tuple[int, ...], channels: int, kernel: int, stride: int, pads: tuple[int, int], **more: int
+    ) -> Conv:
+        groups, dilation = more.get("groups", 1), more.get("dilation", 1)
+        axes = len(before) - 1
+        reach = dilation * (kernel - 1) + 1
+        space = tuple((n + sum(pads) - reach) // stride + 1 for n in before[1:])
+        weight = rng.normal(size=(channels, before[0] // groups, *(kernel,) * axes)) * 0.5
+        return Conv(weight, before, (channels, *space), (stride,) * axes, (pads,) * axes, (dilation,) * axes, groups)
+
+    nodes: list[Node] = []
+
+    def affine(*terms: tuple[int, LinearMap], shape: tuple[int, ...]) -> int:
+        features = int(np.prod(shape))
+        nodes.append(AffineNode(terms, rng.normal(size=features) * 0.1, shape))
+        return len(nodes) - 1
+
+    def relu() -> int:
+        nodes.append(ReluNode(len(nodes) - 1, nodes[-1].shape))
+        return len(nodes) - 1
+
+    if kind == "line":
+        nodes.append(InputNode((1, 24)))
+        first = conv((1, 24), 2, 3, 1, (1, 1))
+        affine((0, first), shape=first.output_shape)
+        second = conv(first.output_shape, 3, 4, 2, (1, 1))
+        affine((relu(), second), shape=second.output_shape)
+    elif kind == "plain":
+        nodes.append(InputNode((2, 11, 11)))
+        first = conv((2, 11, 11), 4, 3, 1, (1, 0), groups=2)
+        affine((0, first), shape=first.output_shape)
+        middle = conv(first.output_shape, 4, 2, 2, (0, 1), dilation=2)
+        affine((relu(), middle), shape=middle.output_shape)
+        second = conv(middle.output_shape, 2, 3, 1, (1, 1), groups=2)
+        affine((relu(), second), shape=second.output_shape)
+    else:
+        nodes.append(InputNode((1, 12, 12)))
+        first = conv((1, 12, 12), 2, 3, 1, (1, 1))
+        scaled = affine((affine((0, first), shape=first.output_shape), Scale(rng.normal(size=288))), shape=(2, 12, 12))
+        top = relu()
+        assert top == scaled + 1
+        down = conv(first.output_shape, 3, 3, 2, (1, 1))
+        affine((top, down), shape=down.output_shape)
+        second = conv(down.output_shape, 3, 3, 1, (1, 1))
+        along = affine((relu(), second), shape=second.output_shape)
+        skip = conv(first.output_shape, 3, 1, 2, (0, 0))
+        past = affine((top, skip), shape=skip.output_shape)
+        affine((along, Identity(108)), (past, Identity(108)), shape=second.output_shape)
+        second = conv(second.output_shape, 2, 3, 1, (1, 1))
+        relu()
+        # Nothing lies between these two, so what laps over the edge must be left out.
+        affine(
+            (
+                affine((len(nodes) - 1, second), shape=second.output_shape),
+                again := conv(second.output_shape, 2, 2, 1, (1, 0)),
+            ),
+            shape=again.output_shape,
+        )
+    last = relu()
+    features = nodes[last].features
+    affine((last, Dense(rng.normal(size=(2, features)) / np.sqrt(features))), shape=(2,))
+    return Network(tuple(nodes), b"", "")

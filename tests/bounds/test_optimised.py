@@ -10,6 +10,7 @@ from bounds.columns import Columns, Layout
 from bounds.linear import BoxBounds, backward_pass, enclose, specification_bounds
 from bounds.optimised import Climb, SlopeSearch, _Rows, optimised_bounds, optimised_rows
 from bounds.program import Program, program
+from bounds.windows import Frame
 from networks.graph import Network
 from networks.region import Region
 from tests.bounds.graphs import dense_network, residual_network
@@ -85,8 +86,8 @@ def test_the_estimate_is_the_rigorous_bound_and_the_gradient_its_slope(kind: str
     value, gradient, _ = climb._pass(theta, one, rows)
 
     relus = columns.relus(box, theta)
-    zero = torch.zeros(3, dtype=torch.float64)
-    torch.testing.assert_close(value, backward_pass(compiled, bounds, {last: C}, box, zero, zero, last, relus).value)
+    rigorous = backward_pass(compiled, bounds, {last: C}, Frame(box), last, relus)
+    torch.testing.assert_close(value, rigorous.value)
     for column in range(columns.layout.count):
         step = torch.zeros_like(theta)
         step[:, column] = 1e-6 * free[:, column]
