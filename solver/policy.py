@@ -32,8 +32,10 @@ __all__ = [
     "DEEP_BATCH",
     "DEEP_COLUMNS",
     "DEEP_ENTRIES",
+    "DEEP_NEURON_STEPS",
     "DEEP_SHARE",
     "DEEP_STEPS",
+    "DEEP_TURN",
     "LINEAR_SHARE",
     "LP_SECONDS",
     "MILP_RELUS",
@@ -140,6 +142,11 @@ DEEP_SHARE = 0.6
 DEEP_STEPS = 10
 DEEP_BATCH = 8
 DEEP_ENTRIES = 2**25
+
+#: Cells that are bounded below one root before those that are open become roots, with that many steps on the slopes of
+#: their neurons.
+DEEP_TURN = 16
+DEEP_NEURON_STEPS = 10
 
 #: They are tried where at most this many ReLUs are unstable at the root: each bound has slopes of its own, so memory
 #: grows with the square (8 bytes).

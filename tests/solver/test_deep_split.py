@@ -32,7 +32,7 @@ def search(
     attacker = Attack(compiled, Replayer(network), region, Property(tuple(clauses)), lambda: False) if attack else None
     left = iter([None] * turns)
     return decide_by_deep_split(
-        cells, clauses, attacker, steps, stop=lambda: next(left, Reason.TIMEOUT), progress=lambda *_: None
+        cells, clauses, attacker, steps, steps, stop=lambda: next(left, Reason.TIMEOUT), progress=lambda *_: None
     )
 
 
@@ -109,7 +109,7 @@ def test_stopping_and_small_batches_and_full_memory_keep_what_is_claimed(monkeyp
         assert found.lower[0] <= 1e-3 + 1e-6
         assert found.proven[0] == (found.reason is None)
     monkeypatch.setattr(policy, "DEEP_ENTRIES", 1)
-    monkeypatch.setattr(policy, "BAB_MEMORY", 1)
+    monkeypatch.setattr(policy, "DEEP_TURN", 1)
     found = search(network, region, [clause], attack=False)
     assert found.lower[0] <= 1e-3 + 1e-6
     assert found.reason in {None, Reason.NUMERICS}
