@@ -155,7 +155,7 @@ class _Search:
             if reason is not None:
                 return self._result(reason, None)
             tree = self._trees[-1]
-            if tree.nodes < policy.DEEP_TURN:
+            if tree.nodes <= policy.DEEP_TURN:
                 found = self._split(tree, push=turn % _PUSH == 0)
                 continue
             cell = heapq.heappop(tree.heap)[2]
