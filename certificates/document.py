@@ -39,7 +39,7 @@ __all__ = [
     "write",
 ]
 
-VERSION = 1
+VERSION = 2
 FORMAT = "netproof-certificate"
 KINDS = ("slopes", "rows")
 
@@ -66,10 +66,14 @@ class BoxSplit:
 
 @dataclass(frozen=True, slots=True)
 class PhaseSplit:
-    """Two children: pre-activation ``neuron`` of ReLU node ``node`` at least 0, and at most 0."""
+    """Two children: pre-activation ``neuron`` of ReLU node ``node`` at least 0, and at most 0.
+
+    With ``keep`` the children's neuron bounds are those of the cell that is split, not recomputed on each child.
+    """
 
     node: int
     neuron: int
+    keep: bool = True
 
 
 Split: TypeAlias = BoxSplit | PhaseSplit
@@ -161,8 +165,11 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 def _case(region: Region, prop: Property) -> dict[str, Any]:
     return {
-        "lower": [_text(value) for value in region.exact_lower],
-        "upper": [_text(value) for value in region.exact_upper],
+        "region": {
+            "kind": "box",
+            "lower": [_text(value) for value in region.exact_lower],
+            "upper": [_text(value) for value in region.exact_upper],
+        },
         "outputs": prop.clauses[0].outputs,
         "clauses": [
             {
@@ -182,8 +189,8 @@ def _node(node: Node) -> list[Any]:
     match node.split:
         case BoxSplit(entry, at, keep):
             return [claims, ["cut" if keep else "box", entry, at.hex()]]
-        case PhaseSplit(relu, neuron):
-            return [claims, ["relu", relu, neuron]]
+        case PhaseSplit(relu, neuron, keep):
+            return [claims, ["relu" if keep else "anew", relu, neuron]]
     return [claims]
 
 
@@ -323,7 +330,9 @@ class _Reader:
 
     @staticmethod
     def _case(case: Any) -> tuple[Region, Property]:
-        region = Region(tuple(map(_exact, case["lower"])), tuple(map(_exact, case["upper"])))
+        ends = case["region"]
+        _require(ends["kind"] == "box", "a region of kind 'box'", ends["kind"])
+        region = Region(tuple(map(_exact, ends["lower"])), tuple(map(_exact, ends["upper"])))
         outputs = _integer(case["outputs"], "the number of outputs")
         clauses = []
         for clause in case["clauses"]:
@@ -370,7 +379,9 @@ class _Reader:
         if len(node) == 1:
             return Node(tuple(claims))
         kind, first, second = node[1]
-        _require(len(node) == 2 and kind in ("box", "cut", "relu"), "at most one split: box, cut or relu", node[1:])
-        if kind == "relu":
-            return Node(tuple(claims), PhaseSplit(_integer(first, "a node"), _integer(second, "a neuron")))
+        kinds = ("box", "cut", "relu", "anew")
+        _require(len(node) == 2 and kind in kinds, "at most one split: box, cut, relu or anew", node[1:])
+        if kind in ("relu", "anew"):
+            neuron = _integer(first, "a node"), _integer(second, "a neuron")
+            return Node(tuple(claims), PhaseSplit(*neuron, kind == "relu"))
         return Node(tuple(claims), BoxSplit(_integer(first, "an input's index"), _float(second), kind == "cut"))

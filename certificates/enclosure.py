@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +30,19 @@ from certificates.maps import Rows, adjoint, terms
 from networks.evaluation import apply
 from networks.graph import AffineNode, Dense, Identity, Network, ReluNode, Scale
 
-__all__ = ["Boxes", "Cell", "boxed", "enclose", "lower_bounds"]
+__all__ = ["Boxes", "Cell", "Phases", "batch", "boxed", "enclose", "lower_bounds"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
+#: Signs that are chosen: (ReLU node, neuron, sign), z ≥ 0 for sign +1 and z ≤ 0 for −1.
+Phases: TypeAlias = tuple[tuple[int, int, int], ...]
 
 _UNIT = 2.0**-52
 _UNDERFLOW = 2.0**-1000
 _FLOAT32_MAX = 2.0**127
 # Entries of one matrix that are held at a time: what fits in the cache.
 _ENTRIES = 2**16
+_BOXES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,7 @@ class Boxes:
 
     Attributes:
         lower, upper: end points, shape ``(B, inputs)``.
+        phases: for each box, the signs under which its neurons are bounded; () for none at all.
         float32: whether all of it holds for float32 inference.
         unit: twice the unit of rounding that is charged; 0 to see what charging costs, which proves nothing.
         pre_lower, pre_upper: for each ReLU node, bounds of its pre-activations, shape ``(B, features)``.
@@ -82,6 +87,7 @@ class Boxes:
 
     lower: Array
     upper: Array
+    phases: Sequence[Phases] = ()
     float32: bool = False
     unit: float = _UNIT
     pre_lower: dict[int, Array] = field(default_factory=dict)
@@ -96,7 +102,9 @@ class Boxes:
         low, high = ({k: z[box] for k, z in known.items()} for known in (self.pre_lower, self.pre_upper))
         slopes = {k: Slopes.of(low[k], high[k]) for k in self.slopes}
         magnitude = [M[box] for M in self.magnitude]
-        return Boxes(self.lower[box], self.upper[box], self.float32, self.unit, low, high, slopes, magnitude)
+        phases = [self.phases[b] for b in box.tolist()] if self.phases else ()
+        ends = self.lower[box], self.upper[box]
+        return Boxes(*ends, phases, self.float32, self.unit, low, high, slopes, magnitude)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +113,7 @@ class Cell:
 
     Attributes:
         lower, upper: end points of the part, shape ``(inputs,)``, inside its box.
-        phases: (ReLU node, neuron, sign): z ≥ 0 for sign +1, z ≤ 0 for −1.
+        phases: the signs that are chosen on it.
         columns: for each ReLU node, the neurons that ``kind`` gives something for.
         kind: "none", "slopes" (``first`` α, ``second`` β) or "rows" (``first`` Λ).
         first, second: for each ReLU node, values at ``columns``.
@@ -113,7 +121,7 @@ class Cell:
 
     lower: Array
     upper: Array
-    phases: Sequence[tuple[int, int, int]] = ()
+    phases: Phases = ()
     columns: Mapping[int, Indices] = field(default_factory=dict)
     kind: str = "none"
     first: Mapping[int, Array] = field(default_factory=dict)
@@ -121,12 +129,20 @@ class Cell:
 
 
 @np.errstate(all="ignore")
-def enclose(network: Network, lower: Array, upper: Array, *, float32: bool = False, unit: float = _UNIT) -> Boxes:
+def enclose(
+    network: Network,
+    lower: Array,
+    upper: Array,
+    phases: Sequence[Phases] = (),
+    *,
+    float32: bool = False,
+    unit: float = _UNIT,
+) -> Boxes:
     """Pre-activation bounds on each of B boxes: intervals, then the formula for each neuron of open sign.
 
-    Where intervals are exact, nothing is repeated.
+    Where intervals are exact, nothing is repeated. With ``phases`` they hold where the box's signs are as chosen.
     """
-    bounds = Boxes(lower, upper, float32, unit, magnitude=[np.maximum(np.abs(lower), np.abs(upper))])
+    bounds = Boxes(lower, upper, phases, float32, unit, magnitude=[np.maximum(np.abs(lower), np.abs(upper))])
     values = [(lower, upper)]
     known = boxed(network)
     for index, node in enumerate(network.nodes[1:], 1):
@@ -144,6 +160,8 @@ def enclose(network: Network, lower: Array, upper: Array, *, float32: bool = Fal
                     np.put_along_axis(ends, neuron, found, 1)
                 np.maximum(low, least, out=low, where=still_open)
                 np.minimum(high, most, out=high, where=still_open)
+            for box, chosen in enumerate(phases):
+                choose(low[box], high[box], chosen, index)
             bounds.slopes[index] = Slopes.of(low, high)
             values.append((np.maximum(low, 0), np.maximum(high, 0)))
             bounds.magnitude.append(values[-1][1])
@@ -151,6 +169,11 @@ def enclose(network: Network, lower: Array, upper: Array, *, float32: bool = Fal
             assert isinstance(node, AffineNode)
             values.append(_interval(node, values, bounds))
     return bounds
+
+
+def batch(network: Network) -> int:
+    """How many boxes are best enclosed together: as many as fit in the cache."""
+    return max(1, min(_BOXES, _ENTRIES // max(node.features for node in network.nodes) ** 2))
 
 
 def boxed(network: Network) -> list[bool]:
@@ -314,7 +337,7 @@ def _relax_cells(A: Rows, bounds: Boxes, index: int, cells: Sequence[Cell]) -> t
     low, high = (np.broadcast_to(z[:, None], a.shape).copy().reshape(len(cells), -1) for z in (low, high))
     flat = a.reshape(len(cells), -1)
     for r, cell in enumerate(cells):
-        choose(low[r], high[r], cell, index)
+        choose(low[r], high[r], cell.phases, index)
     L = default(flat, low, high)
     for r, cell in enumerate(cells):
         supplied(L[r], flat[r], low[r], high[r], cell, index)
@@ -327,9 +350,9 @@ def _relax_cells(A: Rows, bounds: Boxes, index: int, cells: Sequence[Cell]) -> t
     return Rows(L.reshape(a.shape)), minimum, size
 
 
-def choose(low: Array, high: Array, cell: Cell, index: int) -> None:
-    """Replaces l or u by 0 where the cell chooses a sign."""
-    for node, neuron, sign in cell.phases:
+def choose(low: Array, high: Array, phases: Phases, index: int) -> None:
+    """Replaces l or u by 0 where a sign is chosen."""
+    for node, neuron, sign in phases:
         if node == index:
             if sign > 0:
                 low[neuron] = max(low[neuron], 0.0)

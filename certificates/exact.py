@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certificates.enclosure import Cell, boxed
+from certificates.enclosure import Cell, Phases, boxed
 from certificates.integers import integers as integers_of
 from certificates.integers import power
 from certificates.maps import Rows, adjoint
@@ -136,8 +136,8 @@ class _Integers:
         return linear, 0
 
 
-def enclose(network: Network, lower: Sequence[Fraction], upper: Sequence[Fraction]) -> ExactBox:
-    """Pre-activation bounds on one box, as `certificates.enclosure.enclose` finds them."""
+def enclose(network: Network, lower: Sequence[Fraction], upper: Sequence[Fraction], phases: Phases = ()) -> ExactBox:
+    """Pre-activation bounds on one box under phases, as `certificates.enclosure.enclose` finds them."""
     scale = math.lcm(*(value.denominator // (value.denominator & -value.denominator) for value in (*lower, *upper)))
     integers = _Integers(network, scale)
     box = ExactBox(integers, scale, [Ends.of_fractions(lower, upper, scale)])
@@ -148,7 +148,7 @@ def enclose(network: Network, lower: Sequence[Fraction], upper: Sequence[Fractio
             continue
         assert isinstance(node, ReluNode)
         z = box.ends[node.parent] if known[node.parent] else _refined(box, node.parent)
-        box.before[index] = z
+        z = box.before[index] = _chosen(z, phases, index)
         box.ends.append(Ends(np.maximum(z.low, 0), np.maximum(z.high, 0), z.shift))
         unstable = (z.low < 0) & (z.high > 0)
         box.above[index] = np.where(unstable, z.high * power(_SLOPE_BITS) // np.where(unstable, z.high - z.low, 1), 0)
@@ -267,7 +267,7 @@ def _relax(box: ExactBox, index: int, A: Rows, shift: int, cell: Cell | None) ->
     """Λ, its shift, and the sum of the inner minima."""
     z, above = box.before[index], A.at(box.above[index])
     if cell is not None:
-        A, z = A.whole(z.low.shape[1]), _chosen(z, cell, index)
+        A, z = A.whole(z.low.shape[1]), _chosen(z, cell.phases, index)
     low, high, a = A.at(z.low), A.at(z.high), A.values
     one = power(_SLOPE_BITS)
     sloped = np.where(a < 0, a * above, np.where(high > -low, a * one, 0))
@@ -281,10 +281,10 @@ def _relax(box: ExactBox, index: int, A: Rows, shift: int, cell: Cell | None) ->
     return replace(A, values=L.integers), L.shift, Numbers(least.sum(-1), L.shift + z.shift)
 
 
-def _chosen(z: Ends, cell: Cell, index: int) -> Ends:
-    """Ends with 0 in place of those that the cell's phases exclude."""
+def _chosen(z: Ends, phases: Phases, index: int) -> Ends:
+    """Ends with 0 in place of those that phases exclude."""
     low, high = z.low.copy(), z.high.copy()
-    for node, neuron, sign in cell.phases:
+    for node, neuron, sign in phases:
         if node == index and sign > 0:
             low[0, neuron] = max(low[0, neuron], 0)
         elif node == index:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certificates.document import BoxSplit, Claim, PhaseSplit, Tree
-from certificates.enclosure import Cell
+from certificates.enclosure import Cell, Phases
 from certificates.errors import CertificateError
 from networks.graph import Network, ReluNode
 from networks.region import Region
@@ -25,10 +25,18 @@ Array = NDArray[np.float64]
 
 @dataclass(eq=False)
 class Frame:
-    """A box on which neurons are bounded, the claims that rest on those bounds, and how many cells may add more."""
+    """What neurons are bounded on: a box, and the signs that phases choose.
+
+    Attributes:
+        lower, upper: the box, shape ``(inputs,)``.
+        phases: (ReLU node, neuron, sign), as in `Cell`.
+        tasks: the claims that rest on those bounds, each with the number of its node and its cell.
+        open: how many cells may still add claims.
+    """
 
     lower: Array
     upper: Array
+    phases: Phases = ()
     tasks: list[tuple[int, Claim, Cell]] = field(default_factory=list)
     open: int = 0
 
@@ -38,8 +46,7 @@ def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[
     supplied = _Supplied(tree, network, name)
     root = Frame(region.lower, region.upper, open=1)
     # Cells still to come, the next one last: box, frame and the signs chosen on the way.
-    pending: list[tuple[Array, Array, Frame, tuple[tuple[int, int, int], ...]]] = []
-    pending.append((root.lower, root.upper, root, ()))
+    pending: list[tuple[Array, Array, Frame, Phases]] = [(root.lower, root.upper, root, ())]
     for i, node in enumerate(tree.nodes):
         if not pending:
             msg = f"{name} has nodes after its last leaf"
@@ -53,9 +60,11 @@ def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[
             if not isinstance(relu, ReluNode) or split.neuron >= relu.features:
                 msg = f"{name} splits neuron {split.neuron} of node {split.node}, which is no ReLU of the network"
                 raise CertificateError(msg)
-            frame.open += 2
-            signs = [(*phases, (split.node, split.neuron, sign)) for sign in (-1, 1)]
-            pending.extend((lower, upper, frame, chosen) for chosen in signs)
+            for sign in (-1, 1):
+                chosen = (*phases, (split.node, split.neuron, sign))
+                child = frame if split.keep else Frame(lower, upper, chosen)
+                child.open += 1
+                pending.append((lower, upper, child, chosen))
         elif isinstance(split, BoxSplit):
             j = split.entry
             if j >= network.inputs or not lower[j] <= split.at <= upper[j]:
@@ -64,7 +73,7 @@ def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[
             below, above = upper.copy(), lower.copy()
             below[j] = above[j] = split.at
             for low, high in ((above, upper), (lower, below)):
-                child = frame if split.keep else Frame(low, high)
+                child = frame if split.keep else Frame(low, high, phases)
                 child.open += 1
                 pending.append((low, high, child, phases))
         if not frame.open and frame.tasks:
@@ -90,7 +99,7 @@ class _Supplied:
                 raise CertificateError(msg)
             self._places[index], self._neurons[index] = places, neurons
 
-    def cell(self, lower: Array, upper: Array, phases: tuple[tuple[int, int, int], ...], claim: Claim) -> Cell:
+    def cell(self, lower: Array, upper: Array, phases: Phases, claim: Claim) -> Cell:
         """The cell of a claim, with the multipliers that the claim names."""
         if claim.multipliers is None:
             return Cell(lower, upper, phases)
