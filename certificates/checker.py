@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certificates.clips import Clipper
 from certificates.document import Certificate, Claim, read
-from certificates.enclosure import Boxes, Cell, batch, enclose, lower_bounds
+from certificates.enclosure import Boxes, Cell, batch, enclose, linear_bounds, lower_bounds
 from certificates.errors import CertificateError
-from certificates.walk import Frame, covered, frames
+from certificates.walk import Clip, Frame, covered, frames
 from networks.exact import enclose as enclose_exactly
 from networks.graph import Network
 from networks.onnx_model import parse
@@ -191,7 +192,11 @@ class _Judge:
             for number, claim, cell in f.tasks
         ]
         self.claims += len(tasks)
-        values = np.zeros(len(tasks)) if self._all_exact else self._values(self._enclosed(frames), tasks)
+        if any(frame.clips for frame in frames) or not self._all_exact:
+            bounds = self._enclosed(frames)
+            for number, frame in enumerate(frames):
+                self._clip(bounds.take(np.array([number])), frame.clips, clauses)
+        values = np.zeros(len(tasks)) if self._all_exact else self._values(bounds, tasks)
         boxes: dict[int, exact.ExactBox] = {}
         for task, value in zip(tasks, values.tolist(), strict=True):
             bound, holds = value, value > 0
@@ -201,13 +206,27 @@ class _Judge:
                     ends = _ends(region, frame.lower, frame.upper)
                     boxes[task.box] = exact.enclose(self._network, *ends, frame.phases)
                 ends = _ends(region, task.cell.lower, task.cell.upper)
-                found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends) + task.form.constant
-                bound, holds = _rounded_down(found), found > 0
+                found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends)
+                bound, holds = np.inf, True
+                if found is not None:
+                    bound, holds = _rounded_down(found + task.form.constant), found + task.form.constant > 0
                 self.exact += 1
             self.weakest = min(self.weakest, bound)
             if not holds:
                 return f"{name}, node {task.number}: {task.form.label!r} is only bounded by {bound:.6g} there"
         return ""
+
+    def _clip(self, bounds: Boxes, clips: list[Clip], clauses: tuple[Clause, ...]) -> None:
+        """Evaluates the clips of a frame, parents before children."""
+        clipper = Clipper(self._network, bounds) if clips else None
+        for clip in clips:
+            assert clipper is not None
+            form = self._form(clip.claim, clauses)
+            clip.known.update(clip.cell.known or clipper.unclipped)
+            if not form.error.any():
+                C, box = form.C[None], np.zeros(1, np.intp)
+                ((bound, _),) = linear_bounds(self._network, bounds, C, box, [replace(clip.cell, known=clip.known)])
+                clipper.clip(clip.known, bound, 0, form.offset)
 
     def _worth(self, frame: Frame, task: _Task, value: float) -> bool:
         """Whether exact arithmetic may decide otherwise: it gains about twice what is charged for rounding."""

@@ -93,10 +93,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A cell: what is claimed on it, and how it is split; a leaf is not."""
+    """A cell: what is claimed on it, and how it is split; a leaf is not.
+
+    ``clips`` name linear bounds as claims do, but these need not be positive: they tighten neuron bounds, one after the
+    other, for the claims of the same clause on the cell and below.
+    """
 
     claims: tuple[Claim, ...] = ()
     split: Split | None = None
+    clips: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,13 +190,17 @@ def _case(region: Region, prop: Property) -> dict[str, Any]:
 
 
 def _node(node: Node) -> list[Any]:
-    claims = [[c.clause, [w.hex() for w in c.weights], list(c.multipliers or ())] for c in node.claims]
+    claims, clips = (
+        [[c.clause, [w.hex() for w in c.weights], list(c.multipliers or ())] for c in some]
+        for some in (node.claims, node.clips)
+    )
+    split: list[Any] = []
     match node.split:
         case BoxSplit(entry, at, keep):
-            return [claims, ["cut" if keep else "box", entry, at.hex()]]
+            split = ["cut" if keep else "box", entry, at.hex()]
         case PhaseSplit(relu, neuron, keep):
-            return [claims, ["relu" if keep else "anew", relu, neuron]]
-    return [claims]
+            split = ["relu" if keep else "anew", relu, neuron]
+    return [claims, split, clips] if clips else [claims, split] if split else [claims]
 
 
 def _text(value: Fraction) -> str:
@@ -362,26 +371,34 @@ class _Reader:
 
     @staticmethod
     def _node(node: Any, sizes: list[int], lines: dict[str, int]) -> Node:
-        claims = []
-        for number, texts, supplied in node[0]:
-            clause = _integer(number, "the index of a clause")
-            weights = tuple(map(_float, texts))
-            _require(clause < len(sizes), "the index of a clause", clause)
-            _require(len(weights) == sizes[clause], f"{sizes[clause]} weights", len(weights))
-            _require(min(weights) >= 0, "nonnegative weights", texts)
-            multipliers = None
-            if supplied:
-                kind, line = supplied
-                stored = kind in KINDS and _integer(line, "a line of multipliers") < lines[kind]
-                _require(stored, "a kind and a line of the multipliers that are stored", supplied)
-                multipliers = (kind, line)
-            claims.append(Claim(clause, weights, multipliers))
-        if len(node) == 1:
-            return Node(tuple(claims))
-        kind, first, second = node[1]
-        kinds = ("box", "cut", "relu", "anew")
-        _require(len(node) == 2 and kind in kinds, "at most one split: box, cut, relu or anew", node[1:])
-        if kind in ("relu", "anew"):
-            neuron = _integer(first, "a node"), _integer(second, "a neuron")
-            return Node(tuple(claims), PhaseSplit(*neuron, kind == "relu"))
-        return Node(tuple(claims), BoxSplit(_integer(first, "an input's index"), _float(second), kind == "cut"))
+        _require(isinstance(node, list) and 1 <= len(node) <= 3, "a node: claims, split, clips", node)
+        claims, split, clips = [*node, [], []][:3]
+        return Node(_claims(claims, sizes, lines), _split(split), _claims(clips, sizes, lines))
+
+
+def _split(split: Any) -> Split | None:
+    if split == []:
+        return None
+    kind, first, second = split
+    _require(kind in ("box", "cut", "relu", "anew"), "a split: box, cut, relu or anew", kind)
+    if kind in ("relu", "anew"):
+        return PhaseSplit(_integer(first, "a node"), _integer(second, "a neuron"), kind == "relu")
+    return BoxSplit(_integer(first, "an input's index"), _float(second), kind == "cut")
+
+
+def _claims(some: Any, sizes: list[int], lines: dict[str, int]) -> tuple[Claim, ...]:
+    claims = []
+    for number, texts, supplied in some:
+        clause = _integer(number, "the index of a clause")
+        weights = tuple(map(_float, texts))
+        _require(clause < len(sizes), "the index of a clause", clause)
+        _require(len(weights) == sizes[clause], f"{sizes[clause]} weights", len(weights))
+        _require(min(weights) >= 0, "nonnegative weights", texts)
+        multipliers = None
+        if supplied:
+            kind, line = supplied
+            stored = kind in KINDS and _integer(line, "a line of multipliers") < lines[kind]
+            _require(stored, "a kind and a line of the multipliers that are stored", supplied)
+            multipliers = (kind, line)
+        claims.append(Claim(clause, weights, multipliers))
+    return tuple(claims)
