@@ -2,7 +2,7 @@
 
 Where the input is small, ``auto`` splits inputs, and lets the MILP follow where the ReLUs are few; otherwise it splits
 ReLUs, tightens bounds by LPs, and ends with the MILP. With several hidden layers, slopes are optimised for the neurons
-before the ReLU splits, and these have a second turn after the LPs.
+before the ReLU splits, and these have a second turn after the LPs; where very many ReLUs are open, they have all of it.
 
 A rung takes what is open of a case and a number of seconds, and leaves what it found in the case and the climb.
 """
@@ -38,14 +38,14 @@ def search(climb: Climb) -> None:
     open_cases = [case for case in climb.cases if case.open]
     for done, case in enumerate(open_cases):
         end = time.monotonic() + (climb.deadline - time.monotonic()) / (len(open_cases) - done)
-        for rung, share in _rungs(climb):
+        for rung, share in _rungs(climb, case):
             if not climb.undecided:
                 return
             if case.open:
                 rung(climb, case, share * (end - time.monotonic()))
 
 
-def _rungs(climb: Climb) -> list[tuple[Rung, float]]:
+def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
     """The exact engines to run one after the other, each with its share of the time that is left then."""
     branch = split_inputs if climb.network.inputs <= policy.SPLIT_INPUTS else split_relus
     by_milp: list[tuple[Rung, float]] = [(tighten, policy.TIGHTEN_SHARE), (milp, 1.0)]
@@ -59,6 +59,11 @@ def _rungs(climb: Climb) -> list[tuple[Rung, float]]:
         few = climb.network.relus <= policy.MILP_RELUS
         return [(branch, policy.BOX_SHARE), *by_milp] if few else [(branch, 1.0)]
     if len(climb.network.relu_nodes) > 1:
+        assert case.enclosure is not None
+        if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
+            # LPs and MILPs of that size only take the time that the search could use.
+            early = [(branch, policy.BAB_SHARE)] if climb.options.certificate else []
+            return [*early, (optimise, policy.ALPHA_SHARE), (branch, 1.0)]
         # Most queries that bounds leave open end soon; what does not, profits from LPs for the deeper layers.
         again: list[tuple[Rung, float]] = [by_milp[0], (branch, policy.BAB_SHARE), by_milp[1]]
         if climb.options.certificate:
