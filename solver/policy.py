@@ -29,6 +29,9 @@ __all__ = [
     "BOX_TRIED",
     "BOX_TRY_ONE_IN",
     "CASES_PER_BATCH",
+    "CUT_PATIENCE",
+    "CUT_ROUNDS",
+    "CUT_SHARE",
     "DEEP_BATCH",
     "DEEP_COLUMNS",
     "DEEP_ENTRIES",
@@ -159,6 +162,13 @@ TIGHTEN_MIP_SHARE = 0.0
 #: Seconds for one neuron's LP, and for one neuron's MIP.
 LP_SECONDS = 2.0
 MIP_SECONDS = 2.0
+
+#: Share of a clause's time that the MILP engine spends on its LP relaxation with ideal cuts, before it branches; and
+#: the most rounds of cuts. The rounds end earlier where this many more, each as good as the better of the last two,
+#: would leave the sign open.
+CUT_SHARE = 0.5
+CUT_ROUNDS = 40
+CUT_PATIENCE = 10
 
 #: Seconds between two progress reports of one search.
 REPORT_SECONDS = 0.2
