@@ -21,7 +21,13 @@ __all__ = [
     "BAB_SHARE",
     "BAB_STEPS",
     "BAB_TURN",
+    "BOX_BATCH",
+    "BOX_CANDIDATES",
+    "BOX_POOL",
+    "BOX_SECONDS",
     "BOX_SHARE",
+    "BOX_TRIED",
+    "BOX_TRY_ONE_IN",
     "CASES_PER_BATCH",
     "LINEAR_SHARE",
     "LP_SECONDS",
@@ -68,6 +74,18 @@ BOX_SHARE = 0.3
 #: With several hidden layers and more open ReLUs than this, neither tightening by LPs nor the MILP is tried. On oval21
 #: (447 to 1,157 open) 1,000 LPs closed 10 neurons, and HiGHS did not finish its root node; the search ends in seconds.
 MILP_UNSTABLE = 400
+
+#: Boxes that input splits bound together, and the seconds that this may take where a box is dear.
+BOX_BATCH = 256
+BOX_SECONDS = 0.5
+
+#: Inputs that are tried on a box to learn which to cut; on how many boxes at first; and then on one in how many.
+BOX_CANDIDATES = 8
+BOX_TRIED = 64
+BOX_TRY_ONE_IN = 10
+
+#: Above this many open boxes the search goes depth first, so memory stays bounded.
+BOX_POOL = 200_000
 
 #: Share of a query's remaining time that ReLU splits may take before tightening and the MILP.
 BAB_SHARE = 0.4
