@@ -39,6 +39,7 @@ class Child:
     Args:
         function: what the child runs, as ``module:function``; called with a descriptor and the parent's process id,
             which it passes on to `serve_parent`.
+        threads: that its numerical libraries may use.
 
     Attributes:
         link: the parent's end of the socket; pickled objects travel both ways.
@@ -48,7 +49,7 @@ class Child:
         OSError: the process could not be started.
     """
 
-    def __init__(self, function: str) -> None:
+    def __init__(self, function: str, *, threads: int = 1) -> None:
         module, name = function.split(":")
         ours, theirs = socket.socketpair()
         code = f"from {module} import {name}; {name}({theirs.fileno()}, {os.getpid()})"
@@ -56,7 +57,7 @@ class Child:
             **_KEEP_MEMORY,
             **os.environ,
             "PYTHONPATH": os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path),  # noqa: PTH109
-            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
         }
         with theirs:
             try:
@@ -91,10 +92,23 @@ class Child:
                 self.alive = False
         return self.alive
 
+    def send_bytes(self, message: bytes) -> None:
+        """Sends bytes, not pickled; a child that is gone shows when its answer is received."""
+        with contextlib.suppress(OSError):
+            self.link.send_bytes(message)
+
     def receive(self) -> Any:
         """The next message; None, and not `alive` from then on, when the child is gone."""
         try:
             return self.link.recv()
+        except (EOFError, OSError):
+            self.alive = False
+            return None
+
+    def receive_bytes(self) -> bytes | None:
+        """The next message of bytes; None, and not `alive` from then on, when the child is gone."""
+        try:
+            return self.link.recv_bytes()
         except (EOFError, OSError):
             self.alive = False
             return None

@@ -22,8 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--float32", action="store_true", help="prove float32 inference too, in any summation order")
     parser.add_argument("--exact", action="store_true", help="decide every claim in exact arithmetic")
     options = parser.parse_args(arguments)
+    semantics = "float32" if options.float32 else "real"
     try:
-        report = check_files(options.certificate, options.network, float32=options.float32, exact=options.exact)
+        report = check_files(options.certificate, options.network, semantics=semantics, exact=options.exact)
     except (InputError, OSError) as error:
         print(f"bad input: {error}", file=sys.stderr)
         return 2

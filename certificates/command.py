@@ -6,18 +6,20 @@ from pathlib import Path
 
 from certificates.checker import Report, check
 from certificates.document import MAX_FILE
-from networks.onnx_model import read_bytes
+from networks.onnx_model import read_bytes, read_most
 from networks.onnx_reader import load_bytes
 
 __all__ = ["check_files"]
 
 
-def check_files(certificate: str | Path, network: str | Path, *, float32: bool = False, exact: bool = False) -> Report:
+def check_files(
+    certificate: str | Path, network: str | Path, *, semantics: str = "real", exact: bool = False
+) -> Report:
     """Checks the certificate in one file against the network in another; see `certificates.check`.
 
     The network is not compared with ONNX Runtime, which the checker does without: that belongs to verifying.
     """
     with Path(certificate).open("rb") as file:
-        data = file.read(MAX_FILE + 1)
+        data = read_most(file, MAX_FILE)
     model = load_bytes(read_bytes(network), Path(network).name, compare=False)
-    return check(data, model, semantics="float32" if float32 else "real", exact=exact)
+    return check(data, model, semantics=semantics, exact=exact)

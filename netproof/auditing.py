@@ -70,6 +70,7 @@ def audit(
     indices: Sequence[int] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    certificates: str | Path | None = None,
     time_limit: float = 60.0,
     workers: int | None = None,
     engine: Engine | str = Engine.AUTO,
@@ -96,7 +97,10 @@ def audit(
         indices: which inputs; by default all.
         out: a file of JSON lines that gets each record as it comes.
         resume: continue ``out``: inputs that have a record there are not decided again, except those that ended
-            ``unknown`` on another engine or within less time.
+            ``unknown`` on another engine or within less time, and robust ones that nobody tried to certify where
+            ``certificates`` are wanted.
+        certificates: a folder that gets the certificate of each robust input, as ``INDEX.zip``; the checker's time is
+            part of the input's.
         time_limit: seconds for each input.
         workers: processes, each with one thread; by default one for each core.
         engine: ``auto``, or ``bounds``, ``milp`` or ``bab`` to force one.
@@ -119,6 +123,7 @@ def audit(
     if domain is None and dataset.stored.dtype == "uint8":
         domain = (0, 1)
     ball = Ball(epsilon, norm, domain)
+    folder = None if certificates is None else Path(certificates)
     options = Options(Engine(engine), Backend(backend), seed)
     solver.audit.check(loaded, dataset, chosen, ball)
 
@@ -129,7 +134,9 @@ def audit(
         if out is not None:
             head = heading(loaded, dataset, ball)
             file = stack.enter_context(
-                RecordFile.open(Path(out), head, resume=resume, engine=str(options.engine), limit=time_limit)
+                RecordFile.open(
+                    Path(out), head, resume=resume, engine=str(options.engine), limit=time_limit, certificates=folder
+                )
             )
             records = {index: file.known[index] for index in chosen if index in file.known}
             for record in records.values():
@@ -142,6 +149,7 @@ def audit(
             options=options,
             seconds=time_limit,
             processes=workers or os.cpu_count() or 1,
+            certificates=folder,
             progress=None if progress is None else lambda outlook: progress(AuditProgress(tally, outlook)),
             cancel=cancel,
         )

@@ -270,6 +270,28 @@ class Client:
         """
         return self._request("GET", f"/v1/jobs/{job_id}/certificate").content
 
+    def check(self, certificate: str | Path | bytes, network: str | Path | bytes, *, exact: bool = False) -> Document:
+        """What the service's independent checker finds in a certificate; ``accepted`` says whether it proves its query.
+
+        Args:
+            certificate: path or bytes of the certificate.
+            network: path or bytes of the ONNX file that it is about, or the sha256 of one that the service knows.
+            exact: decide every claim in exact arithmetic; about the reals alone, and slow.
+
+        Raises:
+            RefusedError: the file is no certificate, or one about another network, or the check takes too long.
+        """
+        data = certificate if isinstance(certificate, bytes) else Path(certificate).read_bytes()
+        known = isinstance(network, str) and _SHA256.fullmatch(network)
+        parameters = {"network": network if known else self.upload(network)["sha256"]}
+        if exact:
+            parameters["exact"] = "true"
+        headers = {"Content-Type": "application/zip"}
+        timeout = httpx.Timeout(self._timeout, read=None)  # the service ends a check that takes too long
+        return document_of(
+            self._request("POST", "/v1/check", content=data, headers=headers, params=parameters, timeout=timeout)
+        )
+
     def solvers(self) -> Document:
         """Solvers, their versions and licences, and the workers that have them."""
         return document_of(self._request("GET", "/v1/solvers"))

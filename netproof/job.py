@@ -83,6 +83,11 @@ class Job:
         return self.result["trust"] if self.result else None
 
     @property
+    def semantics(self) -> str | None:
+        """Which arithmetic a ``robust`` is about: ``real``, or ``float32`` as well."""
+        return self.result.get("semantics") if self.result else None
+
+    @property
     def reason(self) -> str | None:
         """Why the verdict is ``unknown``."""
         return self.result["reason"] if self.result else None

@@ -14,6 +14,11 @@ TRUST = {
     "solver": "netproof's prover says so; no certificate was checked",
     "replayed": "ONNX Runtime reproduces the violation in float32",
 }
+CLAIM = {
+    "real": "no input of the region breaks the property, over the reals",
+    "float32": "no input of the region breaks the property, over the reals and in float32 inference in any order of "
+    "summation",
+}
 REASON = {
     "timeout": "the time limit came first",
     "memory": "memory ran out",
@@ -35,6 +40,8 @@ def report(verdict: Mapping[str, Any], *, center: Sequence[float] | None = None)
     lines = [click.style(outcome, fg=COLOUR.get(outcome), bold=True) + _decided(verdict)]
     if verdict.get("trust"):
         lines.append(f"  trust    {verdict['trust']}: {TRUST.get(verdict['trust'], '')}".rstrip(": "))
+    if verdict.get("semantics"):
+        lines.append(f"  claim    {verdict['semantics']}: {CLAIM.get(verdict['semantics'], '')}".rstrip(": "))
     if verdict.get("reason"):
         lines.append(f"  reason   {verdict['reason']}: {REASON.get(verdict['reason'], '')}".rstrip(": "))
     lines.append(f"  margin   {_margin(verdict['margin'])}")
@@ -62,7 +69,9 @@ def _margin(margin: Sequence[float | None]) -> str:
 
 def _counterexample(found: Mapping[str, Any], center: Sequence[float] | None) -> list[str]:
     output = found["output"]
-    lines = [f"  violates {found['clause']}, margin {found['margin']:.6g}"]
+    exact = found.get("exact_margin")
+    arithmetic = "" if exact is None else f" in float32 (ONNX Runtime), {exact:.6g} exactly"
+    lines = [f"  violates {found['clause']}, margin {found['margin']:.6g}{arithmetic}"]
     if len(output) > 1:
         best = max(range(len(output)), key=output.__getitem__)
         lines.append(f"  output   highest is {best} ({output[best]:.6g}): {_abridged([f'{v:.4g}' for v in output])}")
@@ -71,9 +80,11 @@ def _counterexample(found: Mapping[str, Any], center: Sequence[float] | None) ->
     if center is not None and len(center) == len(found["input"]):
         changes = [abs(a - b) for a, b in zip(found["input"], center, strict=True)]
         changed = sum(change > 0 for change in changes)
-        lines.append(f"  input    {changed} of {len(changes)} entries changed, by at most {max(changes):.6g}")
+        lines.append(
+            f"  input    in the region; {changed} of {len(changes)} entries changed, by at most {max(changes):.6g}"
+        )
     elif len(found["input"]) <= 10:
-        lines.append(f"  input    {', '.join(f'{v:.6g}' for v in found['input'])}")
+        lines.append(f"  input    in the region: {', '.join(f'{v:.6g}' for v in found['input'])}")
     return lines
 
 

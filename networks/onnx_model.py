@@ -9,7 +9,7 @@ import gzip
 import io
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,13 @@ __all__ = [
     "opset",
     "parse",
     "read_bytes",
+    "read_most",
 ]
 
 MAX_BYTES = 512 * 2**20
 """Default limit on a network file's size, after decompression."""
+
+_PIECE = 2**20
 
 OLDEST_OPSET = 7
 """The first operator set in which arithmetic broadcasts as NumPy does."""
@@ -42,13 +45,22 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
     """
     try:
         with Path(path).open("rb") as file:
-            return file.read(max_bytes + 1)
+            return read_most(file, max_bytes)
     except FileNotFoundError as error:
         msg = f"there is no network file {path}; give the path of an .onnx or .onnx.gz file"
         raise NetworkFormatError(msg) from error
     except OSError as error:
         msg = f"the network file {path} cannot be read: {error.strerror or error}"
         raise NetworkFormatError(msg) from error
+
+
+def read_most(file: BinaryIO, max_bytes: int) -> bytes:
+    """What is left of ``file``, at most ``max_bytes`` and one more; unlike ``read(n)``, it takes only what there is."""
+    pieces, left = [], max_bytes + 1
+    while left and (piece := file.read(min(left, _PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def decompressed(data: bytes, max_bytes: int = MAX_BYTES) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from networks.exact import enclose
 from networks.region import Region
 
 __all__ = ["Clause", "Property", "Query", "Row"]
+
+Output: TypeAlias = NDArray[np.floating] | Sequence[Fraction]
+"""An output as floats or as rationals; both are taken exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,9 @@ class Row:
         """Whether the form is a multiple of ``y_i - y_j``, whose sign any increasing function of the outputs keeps."""
         return self.offset == 0 and len(self.coefficients) == 2 and sum(c for _, c in self.coefficients) == 0
 
-    def value(self, y: NDArray[np.floating]) -> Fraction:
+    def value(self, y: Output) -> Fraction:
         """The form's exact value at the finite output ``y``, shape ``(outputs,)``."""
-        return sum((c * Fraction(float(y[i])) for i, c in self.coefficients), self.offset)
+        return sum((c * _rational(y[i]) for i, c in self.coefficients), self.offset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,7 @@ class Clause:
         """The rows' offsets rounded down, shape ``(rows,)``: a positive lower bound stays a proof."""
         return enclose(row.offset for row in self.rows)[0]
 
-    def margin(self, y: NDArray[np.floating]) -> Fraction:
+    def margin(self, y: Output) -> Fraction:
         """The largest row at ``y``; the clause is violated where it is at most 0."""
         return max(row.value(y) for row in self.rows)
 
@@ -133,7 +136,7 @@ class Property:
             statement["targets"] = chosen
         return cls(tuple(clauses), statement)
 
-    def margin(self, y: NDArray[np.floating]) -> Fraction:
+    def margin(self, y: Output) -> Fraction:
         """The smallest clause margin at ``y``; the property is violated where it is at most 0."""
         return min(clause.margin(y) for clause in self.clauses)
 
@@ -162,6 +165,10 @@ class Query:
     @property
     def clauses(self) -> int:
         return sum(len(prop.clauses) for _, prop in self.cases)
+
+
+def _rational(value: np.floating | Fraction) -> Fraction:
+    return value if isinstance(value, Fraction) else Fraction(float(value))
 
 
 def _binary(c: Fraction) -> bool:

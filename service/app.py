@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    for router in (api.verify, api.networks, api.jobs, api.system):
+    for router in (api.verify, api.check, api.networks, api.jobs, api.system):
         app.include_router(router, prefix="/v1")
     app.include_router(api.probes)
     app.include_router(api.promised)

@@ -8,16 +8,14 @@ child, which prints one JSON object: the summary, or the refusal with the name o
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from networks import errors
 from networks.errors import NetproofError, NetworkError, NetworkFormatError
+from service.child import ChildError, ask
 from service.limits import die_with_parent, is_memory_error, limit_memory
 
 __all__ = ["inspect", "inspect_network", "main"]
@@ -38,39 +36,27 @@ async def inspect(path: Path, *, name: str, seconds: float, memory_mb: int, max_
     Raises:
         NetworkError: the network cannot be verified, or not be read within the limits.
     """
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __name__, str(path), "--name", name),
-        *("--memory-mb", str(memory_mb), "--max-bytes", str(max_bytes), "--parent", str(os.getpid())),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
     try:
-        out, log = await asyncio.wait_for(child.communicate(), seconds)
+        reply = await ask(
+            __name__,
+            *(str(path), "--name", name, "--memory-mb", str(memory_mb), "--max-bytes", str(max_bytes)),
+            seconds=seconds,
+        )
     except TimeoutError as error:
         msg = (
             f"{name or 'the network'} could not be read within {seconds:g} seconds; simplify the model, or ask the "
             "operator to raise NETPROOF_INSPECT_SECONDS"
         )
         raise NetworkFormatError(msg) from error
-    finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
-    try:
-        reply = json.loads(out)
-    except ValueError as error:
-        # a parser that was killed or crashed says nothing itself; what it wrote on the way is for the log
-        sys.stderr.buffer.write(log)
+    except ChildError as error:
         msg = (
-            f"{name or 'the network'} could not be read: the ONNX parser ended with status {child.returncode}; "
+            f"{name or 'the network'} could not be read: the ONNX parser ended with {error}; "
             "check the file with onnx.checker.check_model"
         )
         raise NetworkFormatError(msg) from error
     if "refused" in reply:
         raise _rebuilt(reply["refused"])
-    return dict(reply)
+    return reply
 
 
 def _rebuilt(refusal: dict[str, Any]) -> NetproofError:

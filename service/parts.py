@@ -17,9 +17,17 @@ from service.uploads import Intake
 __all__ = ["Parts", "open_parts"]
 
 
+#: Certificates that are checked at the same time, each by a process on one core.
+_CHECKERS = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts that requests are answered with; ``closing`` is set when the process is about to end."""
+    """The parts that requests are answered with.
+
+    ``checks`` is how many certificates may be checked at the same time; ``closing`` is set when the process is about to
+    end.
+    """
 
     settings: Settings
     ledger: Ledger
@@ -28,6 +36,7 @@ class Parts:
     publisher: Events
     events: AsyncEvents
     intake: Intake
+    checks: asyncio.Semaphore
     closing: asyncio.Event
 
 
@@ -42,7 +51,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     try:
         ledger.create()
         intake = Intake(settings, ledger, artifacts)
-        yield Parts(settings, ledger, artifacts, dispatcher, publisher, events, intake, asyncio.Event())
+        checks = asyncio.Semaphore(_CHECKERS)
+        yield Parts(settings, ledger, artifacts, dispatcher, publisher, events, intake, checks, asyncio.Event())
     finally:
         await events.close()
         publisher.close()

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
+from certificates.errors import CertificateError
 from networks.errors import (
     DatasetError,
     InputError,
@@ -83,6 +84,7 @@ KINDS: dict[type[Exception], Kind] = {
     RegionError: Kind("invalid-region", "The input region is invalid", 422),
     PropertyError: Kind("invalid-property", "The property does not fit the network", 422),
     VnnlibError: Kind("invalid-vnnlib", "The VNNLIB specification cannot be read", 422),
+    CertificateError: Kind("invalid-certificate", "The certificate cannot be checked", 422),
     DatasetError: Kind("invalid-dataset", "The data set cannot be used", 422),
     InputError: Kind("invalid-request", "The request is invalid", 422),
     BackendUnavailableError: Kind("backend-unavailable", "The solver is not available", 503),
@@ -104,6 +106,7 @@ MALFORMED_JSON = Kind("malformed-json", "The body is not JSON", 400)
 UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", "The body's media type is not supported", 415)
 NOT_ACCEPTABLE = Kind("not-acceptable", "The representation is not offered", 406)
 NO_COUNTEREXAMPLE = Kind("no-counterexample", "The job ended without a counterexample", 404)
+CHECK_UNFINISHED = Kind("check-unfinished", "The check did not end within the limits", 422)
 NO_CERTIFICATE = Kind("no-certificate", "The job ended without a certificate", 404)
 JOB_NOT_ENDED = Kind("job-not-ended", "The job has not ended", 409)
 JOB_ENDED = Kind("job-ended", "The job has ended", 409)

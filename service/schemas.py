@@ -18,13 +18,15 @@ from pydantic_core import PydanticCustomError
 from service.queue import Priority
 from service.states import JobState
 from solver.options import Backend, Engine
-from solver.verdict import Outcome, Reason, Trust
+from solver.verdict import Outcome, Reason, Semantics, Trust
 
 __all__ = [
     "UNION_TAGS",
     "AttemptDocument",
     "BallQuery",
+    "CertificateDocument",
     "Check",
+    "CheckDocument",
     "CounterexampleDocument",
     "FailureDocument",
     "Health",
@@ -220,6 +222,25 @@ class CounterexampleDocument(_Answer):
     output: list[float] = Field(description="what ONNX Runtime answers, float32")
     clause: str = Field(description="the violated part of the property", examples=["class 3"])
     margin: float = Field(description="of the clause at this output, at most 0")
+    exact_margin: float | None = Field(
+        default=None,
+        description=(
+            "of the property at this input for the network over the reals, computed in rational arithmetic; where it "
+            "is positive, only float32 rounding makes the violation"
+        ),
+    )
+    in_region: Literal[True] = Field(default=True, description="the input lies in the region, without tolerance")
+
+
+class CertificateDocument(_Answer):
+    """A certificate, and, where the independent checker accepted it, what it found."""
+
+    bytes: int
+    sha256: str
+    leaves: int | None = Field(default=None, description="claims that were checked: one for each clause and leaf")
+    exact: int | None = Field(default=None, description="how many of them in exact arithmetic")
+    weakest: float | None = Field(default=None, description="the smallest lower bound among the claims")
+    seconds: float | None = Field(default=None, description="what checking took")
 
 
 class VerdictDocument(_Answer):
@@ -229,12 +250,34 @@ class VerdictDocument(_Answer):
 
     verdict: Outcome
     trust: Trust | None = Field(description="whose word it rests on")
+    semantics: Semantics | None = Field(
+        default=None, description="which arithmetic a `robust` is about; `float32` includes `real`"
+    )
     margin: tuple[float | None, float | None] = Field(description="proven lower and replayed upper bound")
     counterexample: CounterexampleDocument | None = Field(default=None, description="left out in lists")
+    certificate: CertificateDocument | None = Field(default=None, description="if the checker accepted one")
     seconds: float
     stages: list[dict[str, Any]] = Field(default_factory=list, description="what each rung did; left out in lists")
     reason: Reason | None = Field(default=None, description="why the verdict is `unknown`")
     hint: str = Field(default="", description="what would help an `unknown`")
+
+
+class CheckDocument(_Answer):
+    """What the independent checker found in a certificate."""
+
+    accepted: bool = Field(description="whether the certificate proves its query about this network")
+    reason: str = Field(description="why not, else empty")
+    semantics: Semantics = Field(description="the strongest claim that is proven; `float32` includes `real`")
+    summary: str = Field(description="the result and what it is about, in words")
+    leaves: int = Field(description="claims that were checked: one for each clause and leaf of the proof")
+    exact: int = Field(description="how many of them in exact arithmetic")
+    weakest: float | None = Field(description="the smallest lower bound among the claims; null: none")
+    clauses: int = Field(description="violations that the query names")
+    regions: int = Field(description="regions that the query is about")
+    inputs: int = Field(description="input entries of the network")
+    seconds: float = Field(description="what checking took")
+    network: Sha256
+    certificate: CertificateDocument
 
 
 class ProblemFault(_Answer):

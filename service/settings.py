@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     max_model_bytes: int = Field(default=512 * 2**20, ge=1)
     inspect_seconds: float = Field(default=60.0, gt=0, description="time that reading an uploaded network may take")
 
+    check_seconds: float = Field(default=60.0, gt=0, description="time that checking a certificate may take")
+
     heartbeat_seconds: float = Field(default=0.5, gt=0, description="a running job renews its lease this often")
     lease_seconds: float = Field(default=15.0, gt=0, description="a job whose lease is older has lost its worker")
     grace_seconds: float = Field(default=10.0, ge=0, description="past its time limit a job is killed after this")

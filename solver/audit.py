@@ -15,6 +15,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -132,6 +133,7 @@ def audit(
     options: Options | None = None,
     seconds: float = 60.0,
     processes: int = 1,
+    certificates: Path | None = None,
     progress: Callable[[Outlook], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Generator[Record, None, None]:
@@ -147,34 +149,38 @@ def audit(
         options: engine, back end and seed.
         seconds: for each input, in the sweep and again in the search.
         processes: workers, each with one thread.
+        certificates: a folder that gets the certificate of each robust input, as ``INDEX.zip``, before the record
+            comes that names it; None asks for no certificates.
         progress: called a few times a second with what is left.
         cancel: polled; once it returns True, what is at work is dropped and the iterator ends.
 
     Raises:
         InputError: the data set or an input does not fit the network or the ball.
         BackendError: the back end that was asked for cannot serve.
+        OSError: a certificate cannot be written.
     """
-    options = options or Options()
+    options = dataclasses.replace(options or Options(), certificate=certificates is not None)
     check(network, dataset, indices, ball)
-    return _decide(network, dataset, indices, ball, options, seconds, processes, progress, cancel or (lambda: False))
+    if certificates is not None:
+        certificates.mkdir(parents=True, exist_ok=True)
+    setup = Setup(network, ball, options, seconds)
+    return _decide(setup, dataset, indices, processes, certificates, progress, cancel or (lambda: False))
 
 
 def _decide(
-    network: Network,
+    setup: Setup,
     dataset: Dataset,
     indices: Sequence[int],
-    ball: Ball,
-    options: Options,
-    seconds: float,
     processes: int,
+    certificates: Path | None,
     progress: Callable[[Outlook], None] | None,
     cancel: Callable[[], bool],
 ) -> Generator[Record, None, None]:
     if not indices:
         return
-    outlook = Outlook(min(processes, len(indices)), seconds)
-    plan = _Plan.of(indices, options.engine, outlook)
-    with Crew(Setup(network, ball, options, seconds), outlook.processes) as crew:
+    outlook = Outlook(min(processes, len(indices)), setup.seconds)
+    plan = _Plan.of(indices, setup.options.engine, outlook)
+    with Crew(setup, outlook.processes) as crew:
         left = len(indices)
         while left and not cancel():
             while crew.free and (chosen := plan.next()) is not None:
@@ -184,19 +190,25 @@ def _decide(
                 final = plan.done(task, verdict)
                 if final is not None:
                     left -= 1
-                    yield _record(task.item, final, options.engine, seconds)
+                    yield _record(task.item, final, setup, certificates)
             outlook.at_work = sum(elapsed for task, elapsed in crew.running if task.engine is not Engine.BOUNDS)
             if progress is not None:
                 progress(outlook)
 
 
-def _record(item: Item, verdict: Verdict, engine: Engine, seconds: float) -> Record:
+def _record(item: Item, verdict: Verdict, setup: Setup, certificates: Path | None) -> Record:
+    """The record of a verdict; its certificate goes to a file first."""
+    found = verdict.to_json()
+    if verdict.certificate is not None and certificates is not None:
+        path = certificates / f"{item.index}.zip"
+        path.write_bytes(verdict.certificate)
+        found["certificate"]["file"] = path.name
     return {
         "index": item.index,
         "label": item.label,
-        **verdict.to_json(),
-        "engine": str(engine),
-        "limit": seconds,
+        **found,
+        "engine": str(setup.options.engine),
+        "limit": setup.seconds,
     }
 
 

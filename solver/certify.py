@@ -1,20 +1,16 @@
-"""Certificates from what the engines found: trees that grow with a search, and the check in a process of its own.
+"""Certificates from what the engines found: trees that grow with a search.
 
 Recording costs memory and a little time, so engines record only when asked. A search that outgrows `LIMIT` stops
 recording: its verdict then rests on the prover's word, as it does where a MIP solver decided.
 
-Soundness. Nothing here is trusted: a verdict is ``certified`` only after ``python -m certificates`` accepted the bytes.
+Soundness. Nothing here is trusted: a verdict is ``certified`` only after the checker (`solver.checking`) accepted the
+file.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +20,7 @@ from certificates import BoxSplit, Certificate, Claim, Node, PhaseSplit, Tree
 from networks.graph import Network
 from networks.property import Query
 
-__all__ = ["Branch", "Record", "accepted", "certificate"]
+__all__ = ["Branch", "Record", "certificate"]
 
 #: Bytes that one search may record.
 LIMIT = 256 * 2**20
@@ -113,28 +109,3 @@ class Record:
 def certificate(network: Network, query: Query, trees: Sequence[Tree]) -> bytes:
     """The certificate file."""
     return certificates.write(Certificate(network.sha256, query, tuple(trees)))
-
-
-def accepted(data: bytes, network: Network, *, seconds: float, threads: int) -> tuple[bool, str]:
-    """Whether the checker, in a process of its own, accepts a certificate within ``seconds``; and what it said."""
-    home = str(Path(certificates.__file__).resolve().parent.parent)
-    path = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    with tempfile.TemporaryDirectory(prefix="netproof-check-") as folder:
-        proof, model = Path(folder, "certificate.zip"), Path(folder, "network.onnx")
-        proof.write_bytes(data)
-        model.write_bytes(network.model)
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "certificates", str(proof), str(model)],
-                capture_output=True,
-                text=True,
-                timeout=max(seconds, 0.1),
-                env={**os.environ, "PYTHONPATH": path, **limits},
-                cwd=folder,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return False, "the check did not end within the budget"
-    said = (done.stdout.strip() or done.stderr.strip()).splitlines()
-    return done.returncode == 0, said[-1] if said else f"the checker ended with code {done.returncode}"

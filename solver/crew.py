@@ -7,6 +7,7 @@ limit costs the input that it was deciding, never the audit.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import pickle
 import queue
@@ -214,8 +215,12 @@ def serve(descriptor: int, parent: int) -> None:
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     link = serve_parent(descriptor, parent, inbox.put)
     setup: Setup = inbox.get()
+    from solver.checking import Checker
     from solver.ladder import verify  # torch and ONNX Runtime load before the first task's clock starts
 
+    checker = Checker(setup.network)  # ends with this process, whose end of its socket closes then
+    if setup.options.certificate:
+        checker.start()
     _say(link, None)
     while True:
         task: Task = inbox.get()
@@ -226,8 +231,9 @@ def serve(descriptor: int, parent: int) -> None:
             answer = verify(
                 setup.network,
                 query,
-                options=Options(task.engine, setup.options.backend, setup.options.seed),
+                options=dataclasses.replace(setup.options, engine=task.engine),
                 budget=Budget(setup.seconds, threads=1),
+                checker=checker,
             )
         except MemoryError:
             seconds = time.monotonic() - begin

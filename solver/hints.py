@@ -28,16 +28,15 @@ def unknown_hint(reason: Reason, cases: Sequence[Case]) -> str:
     return (_unreplayable(cases) if reason is Reason.NUMERICS else "") or _HINTS[reason]
 
 
-def float32_hint(counterexample: Counterexample, cases: Sequence[Case]) -> str:
-    """Says so where a clause that holds over the reals is violated by float32 inference."""
-    for case in cases:
-        for clause, proven in zip(case.prop.clauses, case.proven, strict=True):
-            if proven and clause.label == counterexample.clause and case.region.contains(counterexample.input):
-                return (
-                    "the clause is proven for real arithmetic, but ONNX Runtime's float32 arithmetic violates it: "
-                    "rounding alone changes the decision here"
-                )
-    return ""
+def float32_hint(counterexample: Counterexample) -> str:
+    """Says so where the network over the reals keeps the property at a point that float32 inference violates it at."""
+    if counterexample.exact_margin is None or counterexample.exact_margin <= 0:
+        return ""
+    return (
+        "over the reals the network keeps the property at this input (exact margin "
+        f"{counterexample.exact_margin:.6g}), but ONNX Runtime's float32 arithmetic violates it: rounding alone "
+        "changes the decision here"
+    )
 
 
 def _unreplayable(cases: Sequence[Case]) -> str:

@@ -20,14 +20,17 @@ from typing import Any
 
 import torch
 
+from certificates import Report
 from networks.graph import Network
 from networks.property import Query
 from solver import policy, root, rungs
 from solver.case import check_fit
-from solver.certify import accepted, certificate
+from solver.checking import Checker
 from solver.climb import Climb
+from solver.facts import examined
 from solver.hints import float32_hint, unknown_hint
 from solver.options import Budget, Engine, Options
+from solver.proof import certify
 from solver.verdict import Outcome, Progress, Reason, Trust, Verdict
 
 __all__ = ["verify"]
@@ -41,6 +44,7 @@ def verify(
     budget: Budget | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancel: Callable[[], bool] | None = None,
+    checker: Checker | None = None,
 ) -> Verdict:
     """Decides a query, or proves as much as the budget allows.
 
@@ -51,6 +55,8 @@ def verify(
         budget: wall-clock seconds and threads.
         progress: called from this thread or a solver's, at most a few times a second.
         cancel: polled; when it returns True the verdict is ``unknown`` with the bounds so far.
+        checker: checks certificates about this network, for callers with several queries; by default a process is
+            started for this one.
 
     Returns:
         A verdict; ``robust`` and ``counterexample`` are claims as DESIGN §1 words them.
@@ -58,15 +64,16 @@ def verify(
     Raises:
         RegionError, PropertyError: the query does not fit the network.
         BackendError: the back end that was asked for cannot serve the query.
+        SoundnessError: two facts that were proven contradict each other.
     """
     options = options or Options()
     budget = budget or Budget()
     check_fit(network, query)
     torch.set_num_threads(min(budget.threads, policy.TORCH_THREADS))
-    return _climb(Climb(network, query, options, budget, progress, cancel))
+    return _climb(Climb(network, query, options, budget, progress, cancel), checker)
 
 
-def _climb(climb: Climb) -> Verdict:
+def _climb(climb: Climb, checker: Checker | None) -> Verdict:
     engine = climb.options.engine
     with climb.stage("replay"):
         root.replay_centers(climb)
@@ -80,29 +87,12 @@ def _climb(climb: Climb) -> Verdict:
         climb.reason = climb.reason or Reason.INCOMPLETE
     elif climb.undecided:
         rungs.search(climb)
-    return _verdict(climb, _certify(climb))
+    if climb.counterexample is not None:
+        climb.counterexample = examined(climb.counterexample, climb.network, climb.cases)
+    return _verdict(climb, certify(climb, checker))
 
 
-def _certify(climb: Climb) -> bytes | None:
-    """The certificate of a robust verdict, if the engines left one and the checker accepts it."""
-    if not climb.options.certificate or climb.counterexample is not None or climb.open_count:
-        return None
-    with climb.stage("certificate") as detail:
-        trees = []
-        for number, case in enumerate(climb.cases):
-            if len(case.evidence) < len(case.prop.clauses):
-                detail["missing"] = f"the engine {climb.decided_by!r} left no proof that can be checked"
-                return None
-            records = dict.fromkeys(case.evidence.values())
-            trees += [tree for record in records if (tree := record.tree(number)) is not None]
-        data = certificate(climb.network, climb.query, trees)
-        seconds = climb.deadline - time.monotonic()
-        accepts, detail["checker"] = accepted(data, climb.network, seconds=seconds, threads=climb.budget.threads)
-        detail["bytes"] = len(data)
-    return data if accepts else None
-
-
-def _verdict(climb: Climb, proof: bytes | None) -> Verdict:
+def _verdict(climb: Climb, proof: tuple[bytes, Report] | None) -> Verdict:
     seconds = time.monotonic() - climb.started
     margin = (climb.lower, climb.upper)
     common: dict[str, Any] = {"margin": margin, "seconds": seconds, "stages": tuple(climb.stages)}
@@ -113,16 +103,18 @@ def _verdict(climb: Climb, proof: bytes | None) -> Verdict:
             counterexample=climb.counterexample,
             decided_by=climb.decided_by,
             statistics=climb.statistics,
-            hint=float32_hint(climb.counterexample, climb.cases),
+            hint=float32_hint(climb.counterexample),
             **common,
         )
     if climb.open_count == 0:
+        data, report = proof or (None, None)
         return Verdict(
             Outcome.ROBUST,
             Trust.SOLVER if proof is None else Trust.CERTIFIED,
             decided_by=climb.decided_by,
             statistics=climb.statistics,
-            certificate=proof,
+            certificate=data,
+            checked=report,
             **common,
         )
     reason = climb.reason or Reason.NUMERICS

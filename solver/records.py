@@ -56,11 +56,21 @@ class RecordFile:
     _stream: TextIO = field(repr=False)
 
     @classmethod
-    def open(cls, path: Path, head: dict[str, Any], *, resume: bool, engine: str, limit: float) -> Self:
+    def open(
+        cls,
+        path: Path,
+        head: dict[str, Any],
+        *,
+        resume: bool,
+        engine: str,
+        limit: float,
+        certificates: Path | None = None,
+    ) -> Self:
         """Opens ``path``, new or, with ``resume``, to be continued.
 
         A line that a killed run left unfinished is removed. An input that ended ``unknown`` on another engine or
-        within less time than ``limit`` will be decided again, so its record is removed too.
+        within less time than ``limit`` will be decided again, so its record is removed too; and so is that of a robust
+        input that nobody has tried to certify, where ``certificates`` are wanted.
 
         Args:
             path: the file.
@@ -68,6 +78,7 @@ class RecordFile:
             resume: whether the file may hold records already.
             engine: the engine of this run.
             limit: its time limit for each input, in seconds.
+            certificates: the folder of its certificates, None if it asks for none.
 
         Raises:
             RecordsError: the file belongs to another question, or to a run that is still at work, or is not a file of
@@ -87,7 +98,7 @@ class RecordFile:
             if whole or not json.dumps(head).startswith(text):
                 _compare(path, _parse(path, 1, first or text), head)
             known = dict(_records(path, rest))
-            kept = {i: r for i, r in known.items() if not _again(r, engine, limit)}
+            kept = {i: r for i, r in known.items() if not _again(r, engine, limit, certificates)}
             if not first or len(kept) < len(known) or len(text) > len(whole) + 1:
                 stream = _rewritten(stream, path, [head, *kept.values()])
         except BaseException:
@@ -170,11 +181,17 @@ def _records(path: Path, lines: list[str]) -> Iterator[tuple[int, Record]]:
         yield index, record
 
 
-def _again(record: Record, engine: str, limit: float) -> bool:
+def _again(record: Record, engine: str, limit: float, certificates: Path | None) -> bool:
     """Whether an earlier record is worth another try."""
-    if record["verdict"] != "unknown":
+    more = record.get("engine") != engine or float(record.get("limit") or 0) < limit
+    if record["verdict"] == "unknown":
+        return more
+    if record["verdict"] != "robust" or certificates is None:
         return False
-    return record.get("engine") != engine or float(record.get("limit") or 0) < limit
+    if record.get("trust") == "certified":
+        return not (certificates / str((record.get("certificate") or {}).get("file"))).exists()
+    tried = any(stage.get("name") == "certificate" for stage in record.get("stages", []))
+    return more or not tried
 
 
 def _compare(path: Path, given: dict[str, Any], expected: dict[str, Any]) -> None:

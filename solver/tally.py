@@ -22,18 +22,28 @@ class Tally:
         total: inputs of the audit.
         counts: records by verdict.
         misclassified: inputs that the network gets wrong as they are; among the counterexamples.
+        certified: robust records whose certificate the checker accepted, by the arithmetic that it covers.
+        sizes: bytes of each certificate.
+        checking: seconds that the checker took for them, summed.
         costs: (seconds, index, verdict) of each record.
     """
 
     total: int
     counts: Counter[str] = field(default_factory=Counter)
     misclassified: int = 0
+    certified: Counter[str] = field(default_factory=Counter)
+    sizes: list[int] = field(default_factory=list)
+    checking: float = 0.0
     costs: list[tuple[float, int, str]] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
         verdict = str(record["verdict"])
         self.counts[verdict] += 1
         self.misclassified += verdict == "counterexample" and record.get("decided_by") == "replay"
+        if record.get("trust") == "certified":
+            self.certified[str(record["semantics"])] += 1
+            self.sizes.append(int(record["certificate"]["bytes"]))
+            self.checking += float(record["certificate"]["seconds"])
         self.costs.append((float(record["seconds"]), int(record["index"]), verdict))
 
     @property
@@ -67,6 +77,13 @@ class Tally:
             "done": self.done,
             **{verdict: self.counts[verdict] for verdict in ("robust", "counterexample", "unknown")},
             "misclassified": self.misclassified,
+            "certified": self.certified.total(),
+            "certificates": {
+                "float32": self.certified["float32"],
+                "bytes": sum(self.sizes),
+                "median_bytes": int(statistics.median(self.sizes)) if self.sizes else None,
+                "check_seconds": round(self.checking, 6),
+            },
             "robust_accuracy": [round(end, 9) for end in self.robust_accuracy],
             "adversarial_error": [round(end, 9) for end in self.adversarial_error],
             "seconds": {

@@ -11,7 +11,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Counterexample", "Outcome", "Progress", "Reason", "Stage", "Trust", "Verdict"]
+from certificates.checker import Report
+
+__all__ = ["Counterexample", "Outcome", "Progress", "Reason", "Semantics", "Stage", "Trust", "Verdict"]
 
 
 class Outcome(enum.StrEnum):
@@ -28,6 +30,13 @@ class Trust(enum.StrEnum):
     CERTIFIED = "certified"  #: the independent checker accepted a certificate
     SOLVER = "solver"  #: the prover says so: its own bounds, or a MIP solver
     REPLAYED = "replayed"  #: ONNX Runtime reproduces the violation
+
+
+class Semantics(enum.StrEnum):
+    """Which arithmetic of the network a ``robust`` verdict is about."""
+
+    REAL = "real"  #: the network over the reals, with its stored weights taken exactly
+    FLOAT32 = "float32"  #: that, and float32 inference in any order of summation
 
 
 class Reason(enum.StrEnum):
@@ -49,12 +58,18 @@ class Counterexample:
         output: what ONNX Runtime returned for it, float32, shape ``(outputs,)``.
         clause: label of the violated clause.
         margin: the clause's exact margin at ``output``, at most 0 (rounded to float for display).
+        exact_margin: the property's margin at ``input`` for the network over the reals with its stored weights,
+            computed in rational arithmetic (rounded to float for display, its sign kept). Where it is positive, only
+            float32 rounding makes the violation. None where nobody has computed it.
+
+    That ``input`` lies in the region, without tolerance, is what makes the point one of these.
     """
 
     input: NDArray[np.float32]
     output: NDArray[np.float32]
     clause: str
     margin: float
+    exact_margin: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -63,6 +78,8 @@ class Counterexample:
             "output": self.output.astype(float).tolist(),
             "clause": self.clause,
             "margin": self.margin,
+            "exact_margin": None if self.exact_margin is None else finite(self.exact_margin),
+            "in_region": True,
         }
 
     @classmethod
@@ -73,6 +90,7 @@ class Counterexample:
             output=np.asarray(document["output"], dtype=np.float32),
             clause=document["clause"],
             margin=document["margin"],
+            exact_margin=document.get("exact_margin"),
         )
 
 
@@ -130,6 +148,7 @@ class Verdict:
         hint: what would help, for ``unknown``.
         statistics: facts about the query (ReLUs, unstable ReLUs, …).
         certificate: the file that the independent checker accepted; only with trust ``certified``.
+        checked: what the checker found in it.
     """
 
     outcome: Outcome
@@ -144,16 +163,25 @@ class Verdict:
     hint: str = ""
     statistics: dict[str, Any] = field(default_factory=dict)
     certificate: bytes | None = field(default=None, repr=False)
+    checked: Report | None = None
+
+    @property
+    def semantics(self) -> Semantics | None:
+        """Which arithmetic the verdict is about, for ``robust``."""
+        if self.outcome is not Outcome.ROBUST:
+            return None
+        return Semantics(self.checked.semantics) if self.checked is not None else Semantics.REAL
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as DESIGN §7's JSON object; infinite bounds become null."""
         return {
             "verdict": str(self.outcome),
             "trust": str(self.trust) if self.trust else None,
+            "semantics": str(self.semantics) if self.semantics else None,
             "margin": [finite(self.margin[0]), finite(self.margin[1])],
             "distance": [None, None],
             "counterexample": self.counterexample.to_json() if self.counterexample else None,
-            "certificate": _described(self.certificate) if self.certificate else None,
+            "certificate": self._described() if self.certificate else None,
             "seconds": round(self.seconds, 6),
             "stages": [stage.to_json() for stage in self.stages],
             "reason": str(self.reason) if self.reason else None,
@@ -163,9 +191,19 @@ class Verdict:
             "statistics": self.statistics,
         }
 
-
-def _described(certificate: bytes) -> dict[str, Any]:
-    return {"bytes": len(certificate), "sha256": hashlib.sha256(certificate).hexdigest()}
+    def _described(self) -> dict[str, Any]:
+        assert self.certificate is not None
+        known = {"bytes": len(self.certificate), "sha256": hashlib.sha256(self.certificate).hexdigest()}
+        if self.checked is None:
+            return known
+        report = self.checked
+        weakest = finite(report.weakest)
+        return known | {
+            "leaves": report.claims,
+            "exact": report.exact,
+            "weakest": weakest,
+            "seconds": round(report.seconds, 6),
+        }
 
 
 def finite(value: float) -> float | None:

@@ -68,6 +68,12 @@ Examples:
 )
 @click.option("--resume", is_flag=True, help="Continue the file of --out: what has a record is not decided again.")
 @click.option(
+    "--certificates",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Prove each robust verdict to the independent checker, and write the certificates to this folder.",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=60.0,
@@ -91,6 +97,7 @@ def audit(
     indices: slice | None,
     out: Path | None,
     resume: bool,
+    certificates: Path | None,
     timeout: float,
     workers: int | None,
     engine: str,
@@ -129,6 +136,7 @@ def audit(
             indices=_selected(len(dataset), first, indices),
             out=out,
             resume=resume,
+            certificates=certificates,
             time_limit=timeout,
             workers=workers,
             engine=engine,
@@ -150,7 +158,7 @@ def audit(
         }
         click.echo(json.dumps(result.summary | identity))
     else:
-        click.echo(_report(result, out))
+        click.echo(_report(result, out, certificates))
     return 0 if result.complete else UNDECIDED
 
 
@@ -163,7 +171,7 @@ def _selected(size: int, first: int | None, indices: slice | None) -> range:
     return range(size)
 
 
-def _report(result: Audit, out: Path | None) -> str:
+def _report(result: Audit, out: Path | None, certificates: Path | None) -> str:
     """The summary in words."""
     tally, summary = result.tally, result.summary
     seconds: dict[str, Any] = summary["seconds"]
@@ -179,6 +187,8 @@ def _report(result: Audit, out: Path | None) -> str:
     lines = [f"{tally.total} inputs: {', '.join(counts)}  in {result.wall:.1f} s"]
     lines.append(f"  adversarial error  {_share(tally.adversarial_error)}")
     lines.append(f"  robust accuracy    {_share(tally.robust_accuracy)}")
+    if certificates is not None:
+        lines.append(f"  certified          {_certified(result)}")
     if tally.done:
         lines.append(
             f"  seconds per input  median {seconds['median']:.3g}, mean {seconds['mean']:.3g}, "
@@ -188,7 +198,19 @@ def _report(result: Audit, out: Path | None) -> str:
         lines.append(f"  slowest            {', '.join(slowest)}")
     if out is not None:
         lines.append(f"  records            {out}")
+    if certificates is not None:
+        lines.append(f"  certificates       {certificates}")
     return "\n".join(lines)
+
+
+def _certified(result: Audit) -> str:
+    """How much of the result somebody else can check, and what that takes."""
+    tally, facts = result.tally, result.summary["certificates"]
+    text = f"{tally.certified.total()} of {tally.counts['robust']} robust, {facts['float32']} of them for float32 too"
+    if tally.sizes:
+        sizes = f"median {facts['median_bytes']:,} bytes, sum {facts['bytes']:,}"
+        text += f"; {sizes}, checked in {facts['check_seconds']:.1f} s"
+    return text
 
 
 def _share(interval: tuple[float, float]) -> str:

@@ -31,6 +31,6 @@ def check(*, certificate: Path, network: Path, float32: bool, exact: bool) -> in
 
     from certificates.command import check_files
 
-    report = check_files(certificate, network, float32=float32, exact=exact)
+    report = check_files(certificate, network, semantics="float32" if float32 else "real", exact=exact)
     click.echo(str(report))
     return 0 if report.proven else 1

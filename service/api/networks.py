@@ -16,7 +16,7 @@ from service.problems import INVALID_REQUEST, UNSUPPORTED_MEDIA_TYPE, Fault, Pro
 from service.schemas import NetworkDocument, NetworkPage
 from service.views import network_document
 
-__all__ = ["router", "take_file"]
+__all__ = ["pieces_of", "router", "take_file"]
 
 router = APIRouter(tags=["networks"])
 
@@ -93,12 +93,13 @@ async def take_file(part: object, parts: Parts, *, name: str = "") -> tuple[Netw
     if not isinstance(part, UploadFile):
         detail = "the form needs a file named network; with curl: -F network=@net.onnx"
         raise ProblemError(INVALID_REQUEST, detail, errors=[Fault("/network", detail)])
+    return await parts.intake.take(pieces_of(part), name=name or part.filename or "")
 
-    async def pieces() -> AsyncIterator[bytes]:
-        while piece := await part.read(_PIECE):
-            yield piece
 
-    return await parts.intake.take(pieces(), name=name or part.filename or "")
+async def pieces_of(part: UploadFile) -> AsyncIterator[bytes]:
+    """The content of a form's file, piece by piece."""
+    while piece := await part.read(_PIECE):
+        yield piece
 
 
 @router.get(

@@ -27,6 +27,7 @@ from netproof.client import (
 from networks.errors import InputError
 from service.states import JobState
 from tests.faults.deployment import obstinate_model
+from tests.random_networks import dense_model
 from tests.service.serving import NETWORK, Service, ball
 
 SHA256 = hashlib.sha256(NETWORK).hexdigest()
@@ -66,10 +67,25 @@ def test_a_certificate_is_issued_on_request_and_checks_elsewhere(client: Client)
     proven = client.verify(NETWORK, vnnlib=NEVER_LARGE, certificate=True)
     assert proven.result["trust"] == "certified"
     data = client.certificate(proven.id)
-    assert proven.result["certificate"] == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    described = proven.result["certificate"]
+    assert (described["bytes"], described["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert (described["leaves"], proven.semantics) == (1, "float32")
     assert proven.document["links"]["certificate"] == f"/v1/jobs/{proven.id}/certificate"
     report = certificates.check(data, networks.load_bytes(NETWORK))
     assert report.proven
+
+
+def test_the_service_checks_certificates(client: Client, tmp_path: Path) -> None:
+    job = client.verify(NETWORK, vnnlib=NEVER_LARGE, certificate=True)
+    path = tmp_path / "proof.zip"
+    path.write_bytes(client.certificate(job.id))
+    found = client.check(path, NETWORK)
+    assert (found["accepted"], found["reason"], found["semantics"]) == (True, "", "float32")
+    assert found["certificate"]["bytes"] == path.stat().st_size
+    exact = client.check(path.read_bytes(), SHA256, exact=True)
+    assert (exact["accepted"], exact["semantics"], exact["exact"]) == (True, "real", 1)
+    with pytest.raises(RefusedError, match="about the network with sha256"):
+        client.check(path, dense_model(8))
 
 
 def test_verify_returns_the_verdict_and_its_evidence(

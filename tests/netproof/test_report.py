@@ -25,7 +25,8 @@ def test_robust_says_what_it_rests_on():
     lines = text(verdict).splitlines()
     assert lines[0] == "robust  in 1.50 s, decided by interval"
     assert lines[1] == "  trust    solver: netproof's prover says so; no certificate was checked"
-    assert lines[2] == "  margin   ≥ 0.123457 proven, nothing replayed above"
+    assert lines[2] == "  claim    real: no input of the region breaks the property, over the reals"
+    assert lines[3] == "  margin   ≥ 0.123457 proven, nothing replayed above"
     assert lines[-1].split() == ["interval", "0.250", "unstable", "7", "ratio", "0.1235"]
 
 
@@ -34,12 +35,12 @@ def test_counterexample_says_what_changed():
     moved = center.copy()
     moved[0, 1] += np.float32(0.25)
     moved[2, 2] -= np.float32(0.125)
-    found = Counterexample(moved, np.array([1, 3, 2], np.float32), "class 1", -2.0)
+    found = Counterexample(moved, np.array([1, 3, 2], np.float32), "class 1", -2.0, -1.999)
     verdict = Verdict(Outcome.COUNTEREXAMPLE, Trust.REPLAYED, (-float("inf"), -2.0), 0.1, counterexample=found)
     said = text(verdict, center=center.reshape(-1).astype(float).tolist())
-    assert "violates class 1, margin -2" in said
+    assert "violates class 1, margin -2 in float32 (ONNX Runtime), -1.999 exactly" in said
     assert "highest is 1 (3): 1, 3, 2" in said
-    assert "2 of 16 entries changed, by at most 0.25" in said
+    assert "in the region; 2 of 16 entries changed, by at most 0.25" in said
     assert "nothing proven below, ≤ -2 replayed" in said
 
 
@@ -47,7 +48,7 @@ def test_small_inputs_are_shown_and_one_output_has_no_class():
     found = Counterexample(np.array([0.5, -1], np.float32), np.array([4], np.float32), "clause 1", 0.0)
     said = text(Verdict(Outcome.COUNTEREXAMPLE, Trust.REPLAYED, (-1.0, 0.0), 0.1, counterexample=found))
     assert "output   4" in said
-    assert "input    0.5, -1" in said
+    assert "input    in the region: 0.5, -1" in said
 
 
 def test_unknown_says_why_and_what_would_help():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 
 import numpy as np
+import psutil
 import pytest
 
 import solver
@@ -187,3 +189,39 @@ def test_tally_closes_its_interval():
     assert document["seconds"] == {"sum": 12.5, "mean": 3.125, "median": 1.5, "max": 9.0}
     assert document["slowest"][0] == {"index": 2, "seconds": 9.0, "verdict": "unknown"}
     assert math.isclose(sum(document[v] for v in ("robust", "counterexample", "unknown")), 4)
+
+
+def test_certificates_come_with_the_robust_records_and_prove_them(network, dataset, tmp_path):
+    from certificates import check as check_certificate
+    from certificates import read
+
+    folder = tmp_path / "new" / "proofs"
+    tally = Tally(len(dataset))
+    for record in audit(network, dataset, range(len(dataset)), BALL, processes=2, certificates=folder):
+        tally.add(record)
+        if record["verdict"] != "robust":
+            assert record["certificate"] is None
+            continue
+        assert record["trust"] == "certified"
+        data = (folder / record["certificate"]["file"]).read_bytes()
+        assert len(data) == record["certificate"]["bytes"]
+        assert check_certificate(data, network).proven
+        ((region, _),) = read(data).query.cases
+        asked = BALL.query(dataset.input(record["index"]), record["label"], network.outputs).cases[0][0]
+        assert region.exact_lower == asked.exact_lower
+    summary = tally.to_json()
+    assert summary["certified"] == summary["robust"] == len(list(folder.iterdir())) > 0
+    assert summary["certificates"]["bytes"] == sum(path.stat().st_size for path in folder.iterdir())
+    assert summary["certificates"]["check_seconds"] > 0
+
+
+def test_checkers_end_with_the_audit(network, dataset, tmp_path):
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    records = audit(network, dataset, range(len(dataset)), BALL, processes=2, certificates=tmp_path)
+    next(records)
+    assert len({child.pid for child in psutil.Process().children(recursive=True)} - before) == 4
+    records.close()
+    deadline = time.monotonic() + 20
+    while {child.pid for child in psutil.Process().children(recursive=True)} - before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

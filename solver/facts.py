@@ -1,0 +1,50 @@
+"""What exact arithmetic says of a counterexample."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from networks.errors import SoundnessError
+from networks.exact_evaluation import evaluate_exactly
+from networks.graph import Network
+from solver.case import Case
+from solver.verdict import Counterexample
+
+__all__ = ["examined"]
+
+
+def examined(counterexample: Counterexample, network: Network, cases: Sequence[Case]) -> Counterexample:
+    """The counterexample with its exact margin.
+
+    The output is that of the network's stored weights in rational arithmetic; where a final Softmax was left out, its
+    logits. The margin is the least over the cases that contain the input.
+
+    Raises:
+        SoundnessError: a clause that was proven on a region is violated, over the reals, at this point of it.
+    """
+    output = evaluate_exactly(network, counterexample.input)
+    margins = []
+    for case in cases:
+        if not case.region.contains(counterexample.input):
+            continue
+        for clause, proven in zip(case.prop.clauses, case.proven, strict=True):
+            margins.append(clause.margin(output))
+            if proven and margins[-1] <= 0:
+                msg = (
+                    f"clause {clause.label!r} was proven, but its exact margin at the counterexample is "
+                    f"{_shown(margins[-1])}; please report this with the network and the query"
+                )
+                raise SoundnessError(msg)
+    return dataclasses.replace(counterexample, exact_margin=_shown(min(margins)))
+
+
+def _shown(value: Fraction) -> float:
+    """The nearest float, except that what is not zero stays so, and what is beyond all floats becomes infinite."""
+    sign = 1.0 if value > 0 else -1.0
+    try:
+        return float(value) or (sign * math.ulp(0.0) if value else 0.0)
+    except OverflowError:
+        return sign * math.inf
