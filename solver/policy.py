@@ -42,6 +42,11 @@ __all__ = [
     "MILP_RELUS",
     "MILP_UNSTABLE",
     "MIP_SECONDS",
+    "POPULATION_BEST",
+    "POPULATION_CHILDREN",
+    "POPULATION_FIRST",
+    "POPULATION_GENERATIONS",
+    "POPULATION_SHARE",
     "REPORT_SECONDS",
     "SPLIT_INPUTS",
     "TIGHTEN_MIP_SHARE",
@@ -91,6 +96,14 @@ BOX_SECONDS = 0.5
 BOX_CANDIDATES = 8
 BOX_TRIED = 64
 BOX_TRY_ONE_IN = 10
+
+#: Input splits also look for violations with a population of points: new points for each box that is bounded, points at
+#: random in the first generation, how many of the best stay, children of each, and generations until the next start.
+POPULATION_SHARE = 16
+POPULATION_FIRST = 4096
+POPULATION_BEST = 64
+POPULATION_CHILDREN = 16
+POPULATION_GENERATIONS = 15
 
 #: Above this many open boxes the search goes depth first, so memory stays bounded.
 BOX_POOL = 200_000
