@@ -23,6 +23,7 @@ __all__ = [
     "LP_SECONDS",
     "MILP_RELUS",
     "MIP_SECONDS",
+    "PROOF_SHARE",
     "REPORT_SECONDS",
     "SPLIT_INPUTS",
     "TIGHTEN_MIP_SHARE",
@@ -103,6 +104,10 @@ TIGHTEN_MIP_SHARE = 0.0
 #: Seconds for one neuron's LP, and for one neuron's MIP.
 LP_SECONDS = 2.0
 MIP_SECONDS = 2.0
+
+#: Share of a query's remaining time that proving again may take, where a certificate is asked for and what was proven
+#: left no evidence that a checker could check; the rest is for the check.
+PROOF_SHARE = 0.5
 
 #: Seconds between two progress reports of one search.
 REPORT_SECONDS = 0.2

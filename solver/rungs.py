@@ -136,6 +136,7 @@ def tighten(climb: Climb, case: Case, seconds: float) -> None:
     import bounds.tighten as tightening
 
     assert case.enclosure is not None
+    before = case.enclosure
     with climb.stage("tighten") as detail:
         case.enclosure, report = tightening.tighten(
             climb.network,
@@ -160,8 +161,8 @@ def tighten(climb: Climb, case: Case, seconds: float) -> None:
         if report.skipped:
             detail["skipped"] = [reason for _, reason in report.skipped]
         climb.statistics["unstable"] = report.unstable_after
-        case.tightened |= report.lp_solved > 0
         if report.lp_solved:
+            case.default = case.default or before
             bound_cases(climb, [case], backward=False, prove=climb.options.engine is Engine.AUTO)
 
 
@@ -199,6 +200,8 @@ def milp(climb: Climb, case: Case, seconds: float) -> None:
         climb.found(result.counterexample)
         for clause, outcome in zip(clauses, result.clauses, strict=True):
             case.prove(clause, outcome.lower, proven=outcome.status is ClauseStatus.PROVEN)
+            if outcome.status is ClauseStatus.PROVEN:
+                case.trusted.add(case.prop.clauses.index(clause))
         climb.reason = result.reason
         climb.statistics["backend"] = result.backend
         if result.choice:
