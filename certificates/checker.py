@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certificates.document import BoxSplit, Certificate, Claim, PhaseSplit, Tree, read
+from certificates.document import Certificate, Claim, read
 from certificates.enclosure import Boxes, Cell, enclose, lower_bounds
 from certificates.errors import CertificateError
-from certificates.exact import exact_lower_bound
+from certificates.walk import Frame, covered, frames
 from networks.exact import enclose as enclose_exactly
-from networks.graph import Network, ReluNode
+from networks.graph import Network
 from networks.onnx_model import parse
 from networks.property import Clause
 from networks.region import Region
@@ -37,7 +36,7 @@ _PLAIN = {"Add", "Concat", "Constant", "Conv", "Flatten", "Gemm", "Identity", "M
 _PLAIN |= {"Squeeze", "Sub", "Transpose", "Unsqueeze"}
 
 # Boxes that are enclosed together; more would leave the cache.
-_BATCH = 32
+_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -108,16 +107,17 @@ def check(data: bytes, network: Network, *, semantics: str = "real", exact: bool
         _check_plain(network)
         exact = False
     cases = certificate.query.cases
-    tally = _Tally()
-    enclosures = _Enclosures(network, float32=semantics == "float32")
+    judge = _Judge(network, float32=semantics == "float32", exact=exact)
     proven: list[set[int]] = [set() for _ in cases]
     reason = ""
     for number, tree in enumerate(certificate.trees):
         region, prop = cases[tree.case]
-        reason = _check_tree(tree, f"tree {number}", network, region, prop.clauses, tally, enclosures, exact=exact)
+        pending = frames(tree, f"tree {number}", network, region)
+        while not reason and (batch := list(itertools.islice(pending, _BATCH))):
+            reason = judge.fault(f"tree {number}", batch, region, prop.clauses)
         if reason:
             break
-        proven[tree.case] |= _covered(tree)
+        proven[tree.case] |= covered(tree)
     for number, (_, prop) in enumerate(cases):
         missing = [clause.label for i, clause in enumerate(prop.clauses) if i not in proven[number]]
         if missing:
@@ -126,9 +126,9 @@ def check(data: bytes, network: Network, *, semantics: str = "real", exact: bool
         not reason,
         reason,
         semantics,
-        tally.weakest,
-        tally.claims,
-        tally.exact,
+        judge.weakest,
+        judge.claims,
+        judge.exact,
         certificate.query.clauses,
         len(cases),
         network.inputs,
@@ -146,28 +146,6 @@ def _check_strongest(data: bytes, network: Network, *, exact: bool) -> Report:
         if report is not None and report.proven:
             return report
     return replace(check(data, network, exact=exact), seconds=time.monotonic() - started)
-
-
-@dataclass
-class _Tally:
-    claims: int = 0
-    weakest: float = np.inf
-    exact: int = 0
-
-
-class _Enclosures:
-    """Bounds of batches of boxes; the last ones are remembered, for trees that split no box share their only one."""
-
-    def __init__(self, network: Network, *, float32: bool) -> None:
-        self._network = network
-        self._float32 = float32
-        self._last: Boxes | None = None
-
-    def of(self, lower: Array, upper: Array) -> Boxes:
-        last = self._last
-        if last is None or not (np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)):
-            last = self._last = enclose(self._network, lower, upper, float32=self._float32)
-        return last
 
 
 def _check_fit(certificate: Certificate, network: Network) -> None:
@@ -193,171 +171,134 @@ def _check_plain(network: Network) -> None:
         raise CertificateError(msg)
 
 
-@dataclass(eq=False)
-class _Frame:
-    """A box on which neurons are bounded, the claims that rest on those bounds, and how many cells may add more."""
+class _Judge:
+    """Decides claims, and counts what it decided."""
 
-    lower: Array
-    upper: Array
-    tasks: list[tuple[int, Claim, Cell]] = field(default_factory=list)
-    open: int = 0
+    def __init__(self, network: Network, *, float32: bool, exact: bool) -> None:
+        self.claims = 0
+        self.exact = 0
+        self.weakest = np.inf
+        self._network = network
+        self._float32 = float32
+        self._all_exact = exact
+        self._bounds: Boxes | None = None
+        self._forms: dict[tuple[Clause, tuple[float, ...]], _Form] = {}
 
+    def fault(self, name: str, frames: list[Frame], region: Region, clauses: tuple[Clause, ...]) -> str:
+        """Why a claim on some of these frames fails, else ""."""
+        from certificates import exact  # rarely needed
 
-def _check_tree(
-    tree: Tree,
-    name: str,
-    network: Network,
-    region: Region,
-    clauses: tuple[Clause, ...],
-    tally: _Tally,
-    enclosures: _Enclosures,
-    *,
-    exact: bool,
-) -> str:
-    """Checks every claim of a tree; returns why one fails, else ""."""
-    frames = _frames(tree, name, network, region)
-    while batch := list(itertools.islice(frames, _BATCH)):
-        reason = _check_frames(batch, name, network, clauses, tally, enclosures, exact=exact)
-        if reason:
-            return reason
-    return ""
-
-
-def _frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[_Frame]:
-    """Walks the tree in preorder; yields each frame that has claims once all of them are known."""
-    supplied = _Supplied(tree, network, name)
-    root = _Frame(region.lower, region.upper, open=1)
-    # Cells still to come, the next one last: box, frame and the signs chosen on the way.
-    pending: list[tuple[Array, Array, _Frame, tuple[tuple[int, int, int], ...]]] = []
-    pending.append((root.lower, root.upper, root, ()))
-    for i, node in enumerate(tree.nodes):
-        if not pending:
-            msg = f"{name} has nodes after its last leaf"
-            raise CertificateError(msg)
-        lower, upper, frame, phases = pending.pop()
-        frame.open -= 1
-        frame.tasks.extend((i, claim, supplied.cell(lower, upper, phases, claim)) for claim in node.claims)
-        split = node.split
-        if isinstance(split, PhaseSplit):
-            relu = network.nodes[split.node] if split.node < len(network.nodes) else None
-            if not isinstance(relu, ReluNode) or split.neuron >= relu.features:
-                msg = f"{name} splits neuron {split.neuron} of node {split.node}, which is no ReLU of the network"
-                raise CertificateError(msg)
-            frame.open += 2
-            signs = [(*phases, (split.node, split.neuron, sign)) for sign in (-1, 1)]
-            pending.extend((lower, upper, frame, chosen) for chosen in signs)
-        elif isinstance(split, BoxSplit):
-            j = split.entry
-            if j >= network.inputs or not lower[j] <= split.at <= upper[j]:
-                msg = f"{name} splits input {j} at {split.at!r}, outside the box that is split"
-                raise CertificateError(msg)
-            below, above = upper.copy(), lower.copy()
-            below[j] = above[j] = split.at
-            for low, high in ((above, upper), (lower, below)):
-                child = frame if split.keep else _Frame(low, high)
-                child.open += 1
-                pending.append((low, high, child, phases))
-        if not frame.open and frame.tasks:
-            yield frame
-    if pending:
-        msg = f"{name} ends before its last leaf"
-        raise CertificateError(msg)
-
-
-class _Supplied:
-    """A tree's multipliers by ReLU node."""
-
-    def __init__(self, tree: Tree, network: Network, name: str) -> None:
-        self._tree = tree
-        self._places: dict[int, NDArray[np.intp]] = {}
-        self._neurons: dict[int, NDArray[np.intp]] = {}
-        for index in np.unique(tree.columns[:, 0]).tolist():
-            node = network.nodes[index] if 0 <= index < len(network.nodes) else None
-            places = np.flatnonzero(tree.columns[:, 0] == index)
-            neurons = tree.columns[places, 1].astype(np.intp)
-            if not isinstance(node, ReluNode) or neurons.min() < 0 or neurons.max() >= node.features:
-                msg = f"{name} has multipliers for neurons of node {index} that the network does not have"
-                raise CertificateError(msg)
-            self._places[index], self._neurons[index] = places, neurons
-
-    def cell(self, lower: Array, upper: Array, phases: tuple[tuple[int, int, int], ...], claim: Claim) -> Cell:
-        """The cell of a claim, with the multipliers that the claim names."""
-        if claim.multipliers is None:
-            return Cell(lower, upper, phases)
-        kind, line = claim.multipliers
-        if kind == "rows":
-            return Cell(lower, upper, phases, self._neurons, kind, self._by_node(self._tree.rows[line]))
-        alpha, beta = self._tree.slopes[line]
-        return Cell(lower, upper, phases, self._neurons, kind, self._by_node(alpha), self._by_node(beta))
-
-    def _by_node(self, values: NDArray[np.floating]) -> dict[int, Array]:
-        return {index: values[places].astype(np.float64) for index, places in self._places.items()}
-
-
-def _check_frames(
-    frames: list[_Frame],
-    name: str,
-    network: Network,
-    clauses: tuple[Clause, ...],
-    tally: _Tally,
-    enclosures: _Enclosures,
-    *,
-    exact: bool,
-) -> str:
-    lower, upper = np.stack([f.lower for f in frames]), np.stack([f.upper for f in frames])
-    bounds = enclosures.of(lower, upper)
-    tasks = [(b, *task) for b, frame in enumerate(frames) for task in frame.tasks]
-    forms = [_form(claim, clauses[claim.clause], network.outputs) for _, _, claim, _ in tasks]
-    box = np.array([b for b, _, _, _ in tasks])
-    cells = [cell for _, _, _, cell in tasks]
-    value, given_up = lower_bounds(network, bounds, np.stack([c for c, _, _ in forms]), box, cells)
-    offset = np.array([d for _, d, _ in forms])
-    error = np.stack([e for _, _, e in forms])
-    with np.errstate(invalid="ignore"):
-        charge = np.where(error > 0, error * bounds.magnitude[-1][box], 0).sum(-1) * (1 + 2.0**-20)
-        value = value + offset - charge - 2.0**-50 * (np.abs(value) + np.abs(offset) + charge)
-    value = np.where(np.isnan(value), -np.inf, value)
-    if exact or not bounds.float32:
-        for r in np.flatnonzero(exact | ((value <= 0) & (value + 2 * given_up > 0))).tolist():
-            C, d, e = forms[r]
-            found = exact_lower_bound(network, bounds, C, int(box[r]), cells[r]) if not e.any() else None
-            if found is not None:
-                value[r] = enclose_exactly([found + Fraction(d)])[0][0]
-                tally.exact += 1
-    tally.claims += len(tasks)
-    tally.weakest = min(tally.weakest, float(value.min()))
-    worst = int(value.argmin())
-    if value[worst] > 0:
+        tasks = [
+            _Task(b, number, cell, self._form(claim, clauses))
+            for b, f in enumerate(frames)
+            for number, claim, cell in f.tasks
+        ]
+        lower, upper = np.stack([f.lower for f in frames]), np.stack([f.upper for f in frames])
+        self.claims += len(tasks)
+        values = np.zeros(len(tasks)) if self._all_exact else self._values(self._enclosed(lower, upper), tasks)
+        boxes: dict[int, exact.ExactBox] = {}
+        for task, value in zip(tasks, values.tolist(), strict=True):
+            bound, holds = value, value > 0
+            if not holds and self._worth(lower, upper, task, value):
+                if task.box not in boxes:
+                    boxes[task.box] = exact.enclose(self._network, *_ends(region, lower[task.box], upper[task.box]))
+                ends = _ends(region, task.cell.lower, task.cell.upper)
+                found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends) + task.form.constant
+                bound, holds = _rounded_down(found), found > 0
+                self.exact += 1
+            self.weakest = min(self.weakest, bound)
+            if not holds:
+                return f"{name}, node {task.number}: {task.form.label!r} is only bounded by {bound:.6g} there"
         return ""
-    _, node, claim, _ = tasks[worst]
-    return f"{name}, node {node}: {clauses[claim.clause].label!r} is only bounded by {value[worst]:.6g} there"
+
+    def _worth(self, lower: Array, upper: Array, task: _Task, value: float) -> bool:
+        """Whether exact arithmetic may decide otherwise: it gains about twice what is charged for rounding."""
+        if self._all_exact or self._float32:
+            return self._all_exact
+        part = slice(task.box, task.box + 1)
+        uncharged = enclose(self._network, lower[part], upper[part], unit=0.0)
+        (best,) = self._values(uncharged, [replace(task, box=0)]).tolist()
+        return not 2 * best - value <= 0
+
+    def _enclosed(self, lower: Array, upper: Array) -> Boxes:
+        """Bounds of the boxes; the last ones are remembered, for trees that split no box share their only one."""
+        last = self._bounds
+        if last is None or not (np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)):
+            last = self._bounds = enclose(self._network, lower, upper, float32=self._float32)
+        return last
+
+    def _values(self, bounds: Boxes, tasks: list[_Task]) -> Array:
+        """Lower bounds of the tasks' forms; −∞ claims nothing."""
+        box = np.array([task.box for task in tasks])
+        C = np.stack([task.form.C for task in tasks])
+        error = np.stack([task.form.error for task in tasks])
+        offset = np.array([task.form.offset for task in tasks])
+        value = lower_bounds(self._network, bounds, C, box, [task.cell for task in tasks])
+        with np.errstate(invalid="ignore", over="ignore"):
+            charge = np.where(error > 0, error * bounds.magnitude[-1][box], 0).sum(-1) * (1 + 2.0**-20)
+            value = value + offset - charge - 2.0**-50 * (np.abs(value) + np.abs(offset) + charge)
+        return np.where(np.isnan(value), -np.inf, value)
+
+    def _form(self, claim: Claim, clauses: tuple[Clause, ...]) -> _Form:
+        key = clauses[claim.clause], claim.weights
+        if key not in self._forms:
+            self._forms[key] = _form(*key)
+        return self._forms[key]
 
 
-def _form(claim: Claim, clause: Clause, outputs: int) -> tuple[Array, float, Array]:
-    """The combined row of a claim: coefficients, offset rounded down, and how far each coefficient may be rounded."""
-    exact: dict[int, Fraction] = {}
-    constant = Fraction(0)
-    scale = [Fraction(w) for w in claim.weights]
+@dataclass(frozen=True, eq=False)
+class _Form:
+    """A nonnegative combination of a clause's rows, to be shown positive.
+
+    Attributes:
+        exact, constant: coefficients and offset.
+        C: the coefficients rounded down, shape ``(outputs,)``; ``error``: by how much at most.
+        offset: the constant rounded down.
+    """
+
+    label: str
+    exact: list[Fraction]
+    constant: Fraction
+    C: Array
+    error: Array
+    offset: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A claim: the box and the cell that it is about, the number of its node, and its form."""
+
+    box: int
+    number: int
+    cell: Cell
+    form: _Form
+
+
+def _form(clause: Clause, weights: tuple[float, ...]) -> _Form:
+    scale = [Fraction(w) for w in weights]
     if sum(w > 0 for w in scale) == 1:
         scale = [Fraction(int(w > 0)) for w in scale]  # a positive factor changes no sign
+    constant = sum((w * row.offset for w, row in zip(scale, clause.rows, strict=True)), Fraction(0))
+    coefficients = [Fraction(0)] * clause.outputs
     for w, row in zip(scale, clause.rows, strict=True):
-        constant += w * row.offset
         for i, c in row.coefficients:
-            exact[i] = exact.get(i, Fraction(0)) + w * c
-    C, error = np.zeros(outputs), np.zeros(outputs)
-    for i, c in exact.items():
-        (low,), (high,) = enclose_exactly([c])
-        C[i], error[i] = low, high - low
-    return C, float(enclose_exactly([constant])[0][0]), error
+            coefficients[i] += w * c
+    try:
+        low, high = enclose_exactly(coefficients)
+    except ValueError:  # beyond float64, which then claims nothing
+        low, high = np.zeros(clause.outputs), np.full(clause.outputs, np.inf)
+    return _Form(clause.label, coefficients, constant, low, high - low, _rounded_down(constant))
 
 
-def _covered(tree: Tree) -> set[int]:
-    """The clauses that every cell of the tree claims, or is split into two cells that prove."""
-    stack: list[frozenset[int]] = []
-    for node in reversed(tree.nodes):
-        claimed = frozenset(claim.clause for claim in node.claims)
-        if node.split is not None:
-            first, second = stack.pop(), stack.pop()
-            claimed |= first & second
-        stack.append(claimed)
-    return set(stack.pop()) if stack else set()
+def _ends(region: Region, lower: Array, upper: Array) -> tuple[list[Fraction], list[Fraction]]:
+    """The exact ends of the region's part between ``lower`` and ``upper``."""
+    low = [max(e, Fraction(v)) for e, v in zip(region.exact_lower, lower.tolist(), strict=True)]
+    high = [min(e, Fraction(v)) for e, v in zip(region.exact_upper, upper.tolist(), strict=True)]
+    return low, high
+
+
+def _rounded_down(value: Fraction) -> float:
+    try:
+        return float(enclose_exactly([value])[0][0])
+    except ValueError:
+        return -np.inf if value < 0 else float(np.finfo(np.float64).max)

@@ -20,24 +20,51 @@ there z = W h + b + e with |e| ≤ γ³²_n (|W||h| + |b|) + n·2⁻¹²⁵, and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certificates.maps import adjoint, rows, terms
+from certificates.maps import Rows, adjoint, terms
 from networks.evaluation import apply
-from networks.graph import AffineNode, Identity, Network, ReluNode, Scale
+from networks.graph import AffineNode, Dense, Identity, Network, ReluNode, Scale
 
-__all__ = ["Boxes", "Cell", "choose", "default", "enclose", "lower_bounds", "supplied"]
+__all__ = ["Boxes", "Cell", "boxed", "enclose", "lower_bounds"]
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 _UNIT = 2.0**-52
 _UNDERFLOW = 2.0**-1000
 _FLOAT32_MAX = 2.0**127
-# Entries of one matrix that are held at a time: 8 MiB.
-_ENTRIES = 2**20
+# Entries of one matrix that are held at a time: what fits in the cache.
+_ENTRIES = 2**16
+
+
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """The default Λ at a ReLU node, each of shape ``(B, features)``.
+
+    Attributes:
+        above: Λ/A where A < 0.
+        below: Λ/A where A > 0; 0 or 1.
+        height: the inner minimum is A·height where A < 0, and 0 where A > 0.
+        width: bounds what was rounded for that: the larger of −l and u, 0 where the sign is known.
+    """
+
+    above: Array
+    below: Array
+    height: Array
+    width: Array
+
+    @classmethod
+    def of(cls, low: Array, high: Array) -> Slopes:
+        unstable = (low < 0) & (high > 0)
+        known = (low >= 0).astype(np.float64)
+        above = np.where(unstable, np.where(np.isfinite(high - low), high / (high - low), 0.0), known)
+        below = np.where(unstable, high > -low, known)
+        height = np.where(unstable, np.maximum(-low * above, high * (1 - above)), 0)
+        return cls(above, below, height, np.where(unstable, np.maximum(-low, high), 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +73,30 @@ class Boxes:
 
     Attributes:
         lower, upper: end points, shape ``(B, inputs)``.
-        pre_lower, pre_upper: for each ReLU node, bounds of its pre-activations, shape ``(B, features)``.
-        magnitude: for each node, bounds of ``|h|`` (for affine nodes of ``Σ|L||h| + |b|``), shape ``(B, features)``.
         float32: whether all of it holds for float32 inference.
+        unit: twice the unit of rounding that is charged; 0 to see what charging costs, which proves nothing.
+        pre_lower, pre_upper: for each ReLU node, bounds of its pre-activations, shape ``(B, features)``.
+        slopes: for each ReLU node, the default Λ that they give.
+        magnitude: for each node, bounds of ``|h|`` (for affine nodes of ``Σ|L||h| + |b|``), shape ``(B, features)``.
     """
 
     lower: Array
     upper: Array
     float32: bool = False
+    unit: float = _UNIT
     pre_lower: dict[int, Array] = field(default_factory=dict)
     pre_upper: dict[int, Array] = field(default_factory=dict)
+    slopes: dict[int, Slopes] = field(default_factory=dict)
     magnitude: list[Array] = field(default_factory=list)
+
+    def take(self, box: Indices) -> Boxes:
+        """The boxes with these numbers, which may repeat."""
+        if len(self.lower) == 1:
+            return self
+        low, high = ({k: z[box] for k, z in known.items()} for known in (self.pre_lower, self.pre_upper))
+        slopes = {k: Slopes.of(low[k], high[k]) for k in self.slopes}
+        magnitude = [M[box] for M in self.magnitude]
+        return Boxes(self.lower[box], self.upper[box], self.float32, self.unit, low, high, slopes, magnitude)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,41 +114,53 @@ class Cell:
     lower: Array
     upper: Array
     phases: Sequence[tuple[int, int, int]] = ()
-    columns: Mapping[int, NDArray[np.intp]] = field(default_factory=dict)
+    columns: Mapping[int, Indices] = field(default_factory=dict)
     kind: str = "none"
     first: Mapping[int, Array] = field(default_factory=dict)
     second: Mapping[int, Array] = field(default_factory=dict)
 
 
 @np.errstate(all="ignore")
-def enclose(network: Network, lower: Array, upper: Array, *, float32: bool = False) -> Boxes:
+def enclose(network: Network, lower: Array, upper: Array, *, float32: bool = False, unit: float = _UNIT) -> Boxes:
     """Pre-activation bounds on each of B boxes: intervals, then the formula for each neuron of open sign.
 
     Where intervals are exact, nothing is repeated.
     """
-    bounds = Boxes(lower, upper, float32, {}, {}, [np.maximum(np.abs(lower), np.abs(upper))])
+    bounds = Boxes(lower, upper, float32, unit, magnitude=[np.maximum(np.abs(lower), np.abs(upper))])
     values = [(lower, upper)]
-    boxed = [True]  # intervals are exact there
-    single = [True]  # each entry depends on one entry of the input
+    known = boxed(network)
     for index, node in enumerate(network.nodes[1:], 1):
         if isinstance(node, ReluNode):
             low, high = values[node.parent]
             bounds.pre_lower[index], bounds.pre_upper[index] = low, high = low.copy(), high.copy()
-            if not boxed[node.parent]:
-                box, neuron = np.nonzero((low < 0) & (high > 0))
-                least, most = _neuron_bounds(network, bounds, node.parent, box, neuron)
-                low[box, neuron] = np.maximum(low[box, neuron], least)
-                high[box, neuron] = np.minimum(high[box, neuron], most)
+            still_open = (low < 0) & (high > 0)
+            if still_open.any() and not known[node.parent]:
+                # The same number of neurons in every box: where fewer are open, some are bounded for nothing.
+                neuron = np.argsort(~still_open, axis=1, kind="stable")[:, : still_open.sum(1).max()]
+                least, most = np.full_like(low, -np.inf), np.full_like(high, np.inf)
+                for ends, found in zip(
+                    (least, most), _neuron_bounds(network, bounds, node.parent, neuron), strict=True
+                ):
+                    np.put_along_axis(ends, neuron, found, 1)
+                np.maximum(low, least, out=low, where=still_open)
+                np.minimum(high, most, out=high, where=still_open)
+            bounds.slopes[index] = Slopes.of(low, high)
             values.append((np.maximum(low, 0), np.maximum(high, 0)))
             bounds.magnitude.append(values[-1][1])
-            boxed.append(False)
-            single.append(False)
         else:
             assert isinstance(node, AffineNode)
             values.append(_interval(node, values, bounds))
-            boxed.append(len(node.terms) == 1 and single[node.parents[0]])
-            single.append(boxed[-1] and isinstance(node.terms[0][1], Identity | Scale))
     return bounds
+
+
+def boxed(network: Network) -> list[bool]:
+    """For each node, whether intervals are exact there: affine maps of independent entries of the input."""
+    exact, single = [True], [True]  # single: each entry depends on one entry of the input
+    for node in network.nodes[1:]:
+        affine = isinstance(node, AffineNode) and len(node.terms) == 1 and single[node.parents[0]]
+        exact.append(affine)
+        single.append(affine and isinstance(node, AffineNode) and isinstance(node.terms[0][1], Identity | Scale))
+    return exact
 
 
 def _interval(node: AffineNode, values: list[tuple[Array, Array]], bounds: Boxes) -> tuple[Array, Array]:
@@ -121,8 +173,8 @@ def _interval(node: AffineNode, values: list[tuple[Array, Array]], bounds: Boxes
         magnitude = magnitude + apply(linear, bounds.magnitude[parent], absolute=True)
     n = _summands(node)
     magnitude = magnitude * (1 + 1e-9) + _UNDERFLOW
-    gamma, tiny = _gamma(n) + _float32(n, bounds)[0], _UNDERFLOW + _float32(n, bounds)[1]
-    radius = radius * (1 + _gamma(n)) + gamma * magnitude + tiny
+    gamma, tiny = _gamma(n, bounds) + _float32(n, bounds)[0], _UNDERFLOW + _float32(n, bounds)[1]
+    radius = radius * (1 + _gamma(n, bounds)) + gamma * magnitude + tiny
     if bounds.float32:
         magnitude = magnitude * (1 + gamma) + tiny
         magnitude = np.where(magnitude < _FLOAT32_MAX, magnitude, np.inf)
@@ -132,82 +184,79 @@ def _interval(node: AffineNode, values: list[tuple[Array, Array]], bounds: Boxes
     return np.where(np.isfinite(low), low, -np.inf), np.where(np.isfinite(high), high, np.inf)
 
 
-def _neuron_bounds(
-    network: Network, bounds: Boxes, index: int, box: NDArray[np.intp], neuron: NDArray[np.intp]
-) -> tuple[Array, Array]:
-    """The formula's lower and upper bounds of entry ``neuron[r]`` of node ``index`` on box ``box[r]``."""
+def _neuron_bounds(network: Network, bounds: Boxes, index: int, neuron: Indices) -> tuple[Array, Array]:
+    """The formula's lower and upper bounds of entries ``neuron``, shape ``(B, R)``, of node ``index`` on each box."""
     node = network.nodes[index]
-    widest = max(n.features for n in network.nodes[: index + 1])
-    step = max(1, _ENTRIES // widest // 2)
-    least, most = np.empty(len(neuron)), np.empty(len(neuron))
-    for begin in range(0, len(neuron), step):
-        part = slice(begin, begin + step)
-        which, where = np.tile(neuron[part], 2), np.tile(box[part], 2)
-        signs = np.repeat([1.0, -1.0], len(neuron[part]))
-        total, charge = np.zeros(len(which)), np.zeros(len(which))
-        pending: dict[int, Array] = {}
-        if isinstance(node, AffineNode):
-            n = _summands(node)
-            gamma32, tiny32 = _float32(n, bounds)
-            total = signs * node.bias[which]
-            charge = (_gamma(n) + gamma32) * bounds.magnitude[index][where, which] + tiny32
-            for parent, linear in node.terms:
-                A = signs[:, None] * rows(linear, which)
-                pending[parent] = pending[parent] + A if parent in pending else A
-        else:
-            unit = np.zeros((len(which), node.features))
-            unit[np.arange(len(which)), which] = signs
-            pending[index] = unit
-        value, _ = _backward(network, bounds, pending, where, total, charge)
-        half = len(neuron[part])
-        least[part], most[part] = value[:half], -value[half:]
-    return least, most
+    assert isinstance(node, AffineNode)
+    n = _summands(node)
+    gamma32, tiny32 = _float32(n, bounds)
+    magnitude, value = bounds.magnitude[index], []
+    for part in _parts(network, neuron):
+        start = Rows.unit(node, part)
+        pending: dict[int, Rows] = {}
+        for parent, linear in node.terms:
+            A = Rows(linear.weight[part]) if isinstance(linear, Dense) else adjoint(linear, start)
+            pending[parent] = A if parent not in pending else pending[parent].plus(A, linear.in_features)
+        pending = {parent: A.both_signs() for parent, A in pending.items()}
+        charge = (_gamma(n, bounds) + gamma32) * np.take_along_axis(magnitude, part, 1) + tiny32
+        total = np.concatenate([node.bias[part], -node.bias[part]], 1)
+        found = _backward(network, bounds, pending, total, np.tile(charge, 2), bounds.lower, bounds.upper)
+        value.append(found.reshape(len(part), 2, -1))
+    both = np.concatenate(value, -1)
+    return both[:, 0], -both[:, 1]
 
 
 @np.errstate(all="ignore")
-def lower_bounds(
-    network: Network, bounds: Boxes, C: Array, box: NDArray[np.intp], cells: Sequence[Cell]
-) -> tuple[Array, Array]:
-    """Rigorous lower bounds of ``C[r] · output`` on ``cells[r]``, which lies in box ``box[r]``; −∞ claims nothing.
+def lower_bounds(network: Network, bounds: Boxes, C: Array, box: Indices, cells: Sequence[Cell]) -> Array:
+    """Rigorous lower bounds of ``C[r] · output`` on ``cells[r]``, which lies in box ``box[r]``; −∞ claims nothing."""
+    out = [np.empty(0)]
+    for (part,) in (p for p in _parts(network, np.arange(len(C))[None])):
+        there, zero = bounds.take(box[part]), np.zeros(len(part))
+        A = C[part][None] if there is bounds else C[part][:, None]
+        some = [cells[r] for r in part.tolist()]
+        low, high = (
+            np.stack([getattr(cell, end) for cell in some]).reshape(*A.shape[:2], -1) for end in ("lower", "upper")
+        )
+        shape = zero.reshape(A.shape[:2])
+        out.append(
+            _backward(network, there, {len(network.nodes) - 1: Rows(A)}, shape, shape, low, high, some).reshape(-1)
+        )
+    return np.concatenate(out)
 
-    The second array says how much of each was given up to rounding: exact arithmetic gains at most twice that.
-    """
-    step = max(1, _ENTRIES // max(node.features for node in network.nodes))
-    out = [(np.empty(0), np.empty(0))]
-    for begin in range(0, len(C), step):
-        part = slice(begin, begin + step)
-        zero = np.zeros(len(C[part]))
-        pending = {len(network.nodes) - 1: C[part]}
-        out.append(_backward(network, bounds, pending, box[part], zero, zero, cells[part]))
-    return np.concatenate([value for value, _ in out]), np.concatenate([charge for _, charge in out])
+
+def _parts(network: Network, rows: Indices) -> list[Indices]:
+    """``rows`` of shape ``(B, R)`` in parts whose matrices fit in the cache."""
+    step = max(1, _ENTRIES // len(rows) // max(node.features for node in network.nodes))
+    return np.split(rows, range(step, rows.shape[1], step), 1)
 
 
 def _backward(
     network: Network,
     bounds: Boxes,
-    pending: dict[int, Array],
-    box: NDArray[np.intp],
+    pending: dict[int, Rows],
     total: Array,
     charge: Array,
+    lower: Array,
+    upper: Array,
     cells: Sequence[Cell] = (),
-) -> tuple[Array, Array]:
-    """The formula from the coefficients ``pending``; ``total`` and ``charge`` are what has been collected so far."""
+) -> Array:
+    """The formula from the coefficients ``pending``, shape ``(B, R)``.
+
+    ``total`` and ``charge`` are what has been collected so far, ``lower`` and ``upper`` the ends of the input's region,
+    ``cells`` the B·R cells if they have phases or multipliers of their own.
+    """
     sums = len(network.nodes) + 8
     last = max(pending, default=0)
+    chosen = any(cell.phases or cell.kind != "none" for cell in cells)
 
-    def dot(node: int, A: Array) -> Array:
-        M = bounds.magnitude[node]
-        total: Array = np.abs(A) @ M[0] if len(M) == 1 else (np.abs(A) * M[box]).sum(-1)
-        return total
-
-    def push(parent: int, A: Array) -> Array | float:
+    def push(parent: int, A: Rows) -> Array | float:
         """Adds A to what is pending at ``parent``; returns the charge for that addition."""
         if parent not in pending:
             pending[parent] = A
             return 0.0
         before = pending[parent]
-        pending[parent] = before + A
-        return _UNIT * (dot(parent, before) + dot(parent, A))
+        pending[parent] = before.plus(A, network.nodes[parent].features)
+        return bounds.unit * (abs(before).dot(bounds.magnitude[parent]) + abs(A).dot(bounds.magnitude[parent]))
 
     for index in range(last, 0, -1):
         A = pending.pop(index, None)
@@ -217,34 +266,65 @@ def _backward(
         if isinstance(node, AffineNode):
             n = max(_summands(node), node.features) + sums
             gamma32, tiny32 = _float32(_summands(node), bounds)
-            total = total + A @ node.bias
-            charge = charge + (_gamma(n) + gamma32) * dot(index, A) + tiny32 * np.abs(A).sum(-1)
+            total = total + A.dot(node.bias)
+            charge = charge + (_gamma(n, bounds) + gamma32) * abs(A).dot(bounds.magnitude[index])
+            if tiny32:
+                charge = charge + tiny32 * abs(A).values.sum(-1)
             for parent, linear in node.terms:
                 charge = charge + push(parent, adjoint(linear, A))
         else:
             assert isinstance(node, ReluNode)
-            low, high = bounds.pre_lower[index][box], bounds.pre_upper[index][box]
-            for r, cell in enumerate(cells):
-                choose(low[r], high[r], cell, index)
-            L = default(A, low, high)
-            for r, cell in enumerate(cells):
-                supplied(L[r], A[r], low[r], high[r], cell, index)
-            value = np.minimum(A * np.maximum(low, 0) - L * low, A * np.maximum(high, 0) - L * high)
-            value = np.where((low < 0) & (high > 0), np.minimum(value, 0), value)
-            # There the inner minimum is exactly 0, and the products above cancel exactly.
-            exact = ((low >= 0) & (L == A)) | ((high <= 0) & (L == 0))
-            size = (np.abs(A) + np.abs(L)) * np.maximum(np.abs(low), np.abs(high))
-            total = total + np.where(exact, 0, value).sum(-1)
-            charge = charge + _gamma(node.features + sums) * np.where(exact, 0, size).sum(-1)
+            relaxed = _relax_cells(A, bounds, index, cells) if chosen else _relax(A, bounds.slopes[index])
+            L, minimum, size = relaxed
+            total = total + minimum
+            charge = charge + _gamma(node.features + sums, bounds) * size
             charge = charge + push(node.parent, L)
-    A = pending.pop(0, np.zeros((len(total), network.inputs)))
-    charge = charge + _gamma(network.inputs + sums) * dot(0, A)
+    A = pending.pop(0, None)
+    if A is not None:
+        charge = charge + _gamma(network.inputs + sums, bounds) * abs(A).dot(bounds.magnitude[0])
+        total = total + _least(A.whole(network.inputs).values, lower, upper)
     everything = 1 + sum(M.sum() for M in bounds.magnitude[: last + 1])
-    charge = charge * (1 + 2.0**-20) + _UNDERFLOW * everything
-    low = np.stack([cell.lower for cell in cells]) if cells else bounds.lower[box]
-    high = np.stack([cell.upper for cell in cells]) if cells else bounds.upper[box]
-    value = total - charge + np.minimum(A * low, A * high).sum(-1)
-    return np.where(np.isfinite(value), value, -np.inf), charge
+    value = total - (charge * (1 + 2.0**-20) + _UNDERFLOW * everything)
+    return np.where(np.isfinite(value), value, -np.inf)
+
+
+def _least(A: Array, lower: Array, upper: Array) -> Array:
+    """The minimum of ``A·x`` over a region, ``(B, R, inputs)`` to ``(B, R)``: all that knows what a region is."""
+    if lower.ndim == 2:
+        lower, upper = lower[:, None], upper[:, None]
+    return np.asarray(np.minimum(A * lower, A * upper).sum(-1))
+
+
+def _relax(A: Rows, slopes: Slopes) -> tuple[Rows, Array, Array]:
+    """Λ with the default slopes, the sum of the inner minima, and the size of what was rounded for it.
+
+    Where A > 0 the minimum is 0, for Λ/A is 0 or 1. Where A < 0 it is A·max{−s l, (1 − s) u} for the slope s = Λ/A.
+    """
+    negative = replace(A, values=np.minimum(A.values, 0))
+    positive = A.values - negative.values
+    positive *= A.at(slopes.below)
+    positive += negative.values * A.at(slopes.above)
+    return replace(A, values=positive), negative.dot(slopes.height), -negative.dot(slopes.width)
+
+
+def _relax_cells(A: Rows, bounds: Boxes, index: int, cells: Sequence[Cell]) -> tuple[Rows, Array, Array]:
+    """The same on cells with phases or multipliers of their own."""
+    low, high = bounds.pre_lower[index], bounds.pre_upper[index]
+    a = A.whole(low.shape[1]).values
+    low, high = (np.broadcast_to(z[:, None], a.shape).copy().reshape(len(cells), -1) for z in (low, high))
+    flat = a.reshape(len(cells), -1)
+    for r, cell in enumerate(cells):
+        choose(low[r], high[r], cell, index)
+    L = default(flat, low, high)
+    for r, cell in enumerate(cells):
+        supplied(L[r], flat[r], low[r], high[r], cell, index)
+    value = np.minimum(flat * np.maximum(low, 0) - L * low, flat * np.maximum(high, 0) - L * high)
+    value = np.where((low < 0) & (high > 0), np.minimum(value, 0), value)
+    # There the inner minimum is exactly 0, and the products above cancel exactly.
+    exact = ((low >= 0) & (flat == L)) | ((high <= 0) & (L == 0))
+    size = (np.abs(flat) + np.abs(L)) * np.maximum(np.abs(low), np.abs(high))
+    minimum, size = (np.where(exact, 0, x).sum(-1).reshape(a.shape[:2]) for x in (value, size))
+    return Rows(L.reshape(a.shape)), minimum, size
 
 
 def choose(low: Array, high: Array, cell: Cell, index: int) -> None:
@@ -284,8 +364,8 @@ def _summands(node: AffineNode) -> int:
     return sum(terms(linear) for _, linear in node.terms) + len(node.terms) + 1
 
 
-def _gamma(n: int) -> float:
-    return (n + 16) * _UNIT
+def _gamma(n: int, bounds: Boxes) -> float:
+    return (n + 16) * bounds.unit
 
 
 def _float32(n: int, bounds: Boxes) -> tuple[float, float]:

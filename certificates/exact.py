@@ -1,146 +1,315 @@
-"""The formula of `certificates.enclosure` in exact arithmetic, one claim at a time: no rounding, nothing charged.
+"""The formula of `certificates.enclosure` in exact arithmetic, neuron bounds included: nothing is rounded or charged.
 
-Every number is dyadic, an integer times a power of two, because weights, multipliers and bounds are binary floats. So
-vectors of Python integers with one common exponent are all that is needed. Pre-activation bounds are those of
-`certificates.enclosure`, which are rigorous; what is exact is what they, the multipliers and the weights imply.
+Weights and multipliers are binary floats, so all that is computed from them is an integer times a power of two: arrays
+of integers with one exponent hold it, whatever its size. A region's ends may be other rationals, such as 1/10.
+The network is then evaluated for the input times their common denominator D: since ReLUs are positively homogeneous,
+that is the same network with biases times D, and every bound is D times as large.
+
+The default slope u/(u − l) is rounded to a multiple of 2⁻⁶⁴, which costs no exactness: any Λ gives a bound. Matrix
+products run on python-flint where it is installed, which is several times as fast.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certificates.enclosure import Boxes, Cell, choose, default, supplied
-from certificates.maps import rows
-from networks.graph import AffineNode, LinearMap, Network, ReluNode
+from certificates.enclosure import Cell, boxed
+from certificates.integers import integers as integers_of
+from certificates.integers import power
+from certificates.maps import Rows, adjoint
+from networks.graph import AffineNode, Conv, ConvTranspose, Dense, LinearMap, Network, ReluNode, Scale
 
-__all__ = ["exact_lower_bound"]
+__all__ = ["Ends", "ExactBox", "Numbers", "enclose", "lower_bound"]
 
-Array = NDArray[np.float64]
-
-# Rows of a linear map that are written out at a time.
-_ROWS = 128
+_SLOPE_BITS = 64
+# Entries of one matrix that are held at a time.
+_ENTRIES = 2**17
 
 
 @dataclass(frozen=True, eq=False)
-class _Dyadic:
-    """``integers · 2^-shift``; ``integers`` is an object array of Python integers."""
+class Numbers:
+    """``integers · 2^-shift``, an array of integers with one exponent."""
 
     integers: NDArray[Any]
     shift: int
 
     @classmethod
-    def of(cls, values: Array) -> _Dyadic:
-        mantissa, exponent = np.frexp(values)
+    def of(cls, values: NDArray[np.floating]) -> Numbers:
+        """Finite floats, exactly."""
+        mantissa, exponent = np.frexp(np.asarray(values, np.float64))
         integers = (mantissa * 2.0**53).astype(np.int64).astype(object)
         low = int(exponent[values != 0].min(initial=2000))
         up = np.where(values != 0, exponent - low, 0).astype(object)
-        return cls(np.left_shift(integers, up), 53 - low)
+        return cls(integers_of(np.left_shift(integers, up)), 53 - low)
 
-    def at(self, shift: int) -> NDArray[Any]:
-        """The integers for a greater shift."""
-        integers: NDArray[Any] = self.integers * 2 ** (shift - self.shift)
+    @classmethod
+    def of_fractions(cls, values: Sequence[Fraction]) -> Numbers:
+        """Integers over powers of two."""
+        shift = max((value.denominator.bit_length() - 1 for value in values), default=0)
+        integers = np.empty(len(values), object)
+        integers[:] = [int(value * 2**shift) for value in values]
+        return cls(integers_of(integers), shift)
+
+    def to(self, shift: int) -> NDArray[Any]:
+        """The integers for a shift that is at least as great."""
+        integers: NDArray[Any] = self.integers * power(shift - self.shift) if shift != self.shift else self.integers
         return integers
 
-    def nearest(self) -> Array:
-        """Floats near the values, for choosing multipliers."""
-        scale = 2**self.shift if self.shift >= 0 else Fraction(1, 2**-self.shift)
-        return np.array([_float(Fraction(v) / scale) for v in self.integers.tolist()])
+    def take(self, part: NDArray[np.intp]) -> Numbers:
+        """Some entries of a vector, as one row."""
+        return Numbers(self.integers[None, part], self.shift)
 
-    def __add__(self, other: _Dyadic) -> _Dyadic:
+    def __add__(self, other: Numbers) -> Numbers:
         shift = max(self.shift, other.shift)
-        return _Dyadic(self.at(shift) + other.at(shift), shift)
+        return Numbers(self.to(shift) + other.to(shift), shift)
 
-    def __mul__(self, other: _Dyadic) -> _Dyadic:
-        return _Dyadic(self.integers * other.integers, self.shift + other.shift)
-
-    def __neg__(self) -> _Dyadic:
-        return _Dyadic(-self.integers, self.shift)
-
-    def total(self) -> Fraction:
-        return Fraction(int(self.integers.sum())) / Fraction(2) ** self.shift
+    def __neg__(self) -> Numbers:
+        return Numbers(-self.integers, self.shift)
 
 
-def _float(value: Fraction) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return np.inf if value > 0 else -np.inf
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """Intervals: ``low`` and ``high`` of shape ``(1, features)``, times 2^-shift."""
+
+    low: NDArray[Any]
+    high: NDArray[Any]
+    shift: int
+
+    @classmethod
+    def of(cls, low: Numbers, high: Numbers) -> Ends:
+        shift = max(low.shift, high.shift)
+        return cls(low.to(shift), high.to(shift), shift)
+
+    @classmethod
+    def of_fractions(cls, low: Sequence[Fraction], high: Sequence[Fraction], scale: int) -> Ends:
+        """The intervals times ``scale``, which makes their ends integers over powers of two."""
+        both = Numbers.of_fractions([value * scale for value in (*low, *high)])
+        return cls(both.integers[None, : len(low)], both.integers[None, len(low) :], both.shift)
 
 
-def _least(a: _Dyadic, b: _Dyadic) -> _Dyadic:
-    shift = max(a.shift, b.shift)
-    return _Dyadic(np.minimum(a.at(shift), b.at(shift)), shift)
+@dataclass(frozen=True, eq=False)
+class ExactBox:
+    """A box and what is known on it, all of it times ``scale``.
 
-
-def exact_lower_bound(network: Network, bounds: Boxes, C: Array, box: int, cell: Cell) -> Fraction | None:
-    """The formula's exact value for ``C · output`` on a cell; None where a bound that it needs is infinite.
-
-    Multipliers that the certificate does not supply are those of the default slopes, rounded to floats.
+    Attributes:
+        network: with integers for weights, and by how much each linear map's are shifted.
+        ends: for each node, between what its values lie.
+        before: for each ReLU node, the same of its pre-activations.
+        above: for each ReLU node, the slopes u/(u − l) times 2⁶⁴, shape ``(1, features)``.
     """
-    pending = {len(network.nodes) - 1: _Dyadic.of(C)}
-    value = Fraction(0)
-    for index in range(len(network.nodes) - 1, 0, -1):
-        A = pending.pop(index, None)
-        if A is None:
-            continue
-        node = network.nodes[index]
-        passed: list[tuple[int, _Dyadic]]
+
+    network: _Integers
+    scale: int
+    ends: list[Ends]
+    before: dict[int, Ends] = field(default_factory=dict)
+    above: dict[int, NDArray[Any]] = field(default_factory=dict)
+
+
+class _Integers:
+    """A network's weights as integers."""
+
+    def __init__(self, network: Network, scale: int) -> None:
+        self.nodes = network.nodes
+        self.bias: dict[int, Numbers] = {}
+        self.terms: dict[int, list[tuple[int, LinearMap, int]]] = {}
+        for index, node in enumerate(network.nodes):
+            if isinstance(node, AffineNode):
+                bias = Numbers.of(node.bias)
+                self.bias[index] = Numbers(bias.integers * scale, bias.shift)
+                self.terms[index] = [(parent, *self._map(linear)) for parent, linear in node.terms]
+
+    @staticmethod
+    def _map(linear: LinearMap) -> tuple[LinearMap, int]:
+        if isinstance(linear, Dense | Conv | ConvTranspose):
+            weight = Numbers.of(linear.weight)
+            return replace(linear, weight=weight.integers), weight.shift
+        if isinstance(linear, Scale):
+            factors = Numbers.of(linear.factors)
+            return Scale(factors.integers), factors.shift
+        return linear, 0
+
+
+def enclose(network: Network, lower: Sequence[Fraction], upper: Sequence[Fraction]) -> ExactBox:
+    """Pre-activation bounds on one box, as `certificates.enclosure.enclose` finds them."""
+    scale = math.lcm(*(value.denominator // (value.denominator & -value.denominator) for value in (*lower, *upper)))
+    integers = _Integers(network, scale)
+    box = ExactBox(integers, scale, [Ends.of_fractions(lower, upper, scale)])
+    known = boxed(network)
+    for index, node in enumerate(network.nodes[1:], 1):
         if isinstance(node, AffineNode):
-            value += (A * _Dyadic.of(node.bias)).total()
-            passed = [(parent, _adjoint(linear, A)) for parent, linear in node.terms]
+            box.ends.append(_interval(box, index))
+            continue
+        assert isinstance(node, ReluNode)
+        z = box.ends[node.parent] if known[node.parent] else _refined(box, node.parent)
+        box.before[index] = z
+        box.ends.append(Ends(np.maximum(z.low, 0), np.maximum(z.high, 0), z.shift))
+        unstable = (z.low < 0) & (z.high > 0)
+        box.above[index] = np.where(unstable, z.high * power(_SLOPE_BITS) // np.where(unstable, z.high - z.low, 1), 0)
+    return box
+
+
+def _parts(neurons: NDArray[np.intp], features: int) -> list[NDArray[np.intp]]:
+    step = max(1, _ENTRIES // features)
+    return np.split(neurons, range(step, len(neurons), step))
+
+
+def _first(box: ExactBox, index: int, neurons: NDArray[np.intp]) -> list[tuple[int, Rows, int]]:
+    """Rows ``neurons`` of each term of an affine node: parent, rows and shift."""
+    node = box.network.nodes[index]
+    assert isinstance(node, AffineNode)
+    start = Rows.unit(node, neurons[None], object)
+    return [(parent, adjoint(linear, start), shift) for parent, linear, shift in box.network.terms[index]]
+
+
+def _interval(box: ExactBox, index: int) -> Ends:
+    """Ends of an affine node from its parents'."""
+    features = box.network.nodes[index].features
+    lows, highs = [], []
+    for part in _parts(np.arange(features), max(node.features for node in box.network.nodes[: index + 1])):
+        low = high = box.network.bias[index].take(part)
+        for parent, A, shift in _first(box, index, part):
+            low = low + _least(A, shift, box.ends[parent])
+            high = high + -_least(replace(A, values=-A.values), shift, box.ends[parent])
+        lows.append(low)
+        highs.append(high)
+    return Ends.of(_joined(lows), _joined(highs))
+
+
+def _joined(numbers: list[Numbers]) -> Numbers:
+    shift = max(number.shift for number in numbers)
+    return Numbers(np.concatenate([number.to(shift) for number in numbers], -1), shift)
+
+
+def _refined(box: ExactBox, index: int) -> Ends:
+    """The better of interval bounds and the formula, where the sign is open."""
+    ends = box.ends[index]
+    neurons = np.flatnonzero(((ends.low < 0) & (ends.high > 0))[0])
+    if not len(neurons):
+        return ends
+    least, most = [], []
+    for part in _parts(neurons, max(node.features for node in box.network.nodes[: index + 1])):
+        bias = box.network.bias[index].take(part)
+        pending: dict[int, tuple[Rows, int]] = {}
+        for parent, A, shift in _first(box, index, part):
+            _push(box, pending, parent, A.both_signs(), shift)
+        both = _backward(
+            box, pending, Numbers(np.concatenate([bias.integers, -bias.integers], 1), bias.shift), box.ends[0]
+        )
+        least.append(Numbers(both.integers[:, : len(part)], both.shift))
+        most.append(Numbers(-both.integers[:, len(part) :], both.shift))
+    found = Ends.of(_joined(least), _joined(most))
+    shift = max(found.shift, ends.shift)
+    low, high = ends.low * power(shift - ends.shift), ends.high * power(shift - ends.shift)
+    low[:, neurons] = np.maximum(low[:, neurons], found.low * power(shift - found.shift))
+    high[:, neurons] = np.minimum(high[:, neurons], found.high * power(shift - found.shift))
+    return Ends(low, high, shift)
+
+
+def lower_bound(box: ExactBox, C: Sequence[Fraction], cell: Cell, ends: tuple[Sequence[Fraction], ...]) -> Fraction:
+    """The formula's exact value for ``C · output`` on a cell, whose part of the input lies between ``ends``."""
+    row = Numbers.of_fractions(C)
+    pending = {len(box.network.nodes) - 1: (Rows(row.integers[None, None]), row.shift)}
+    zero = Numbers.of(np.zeros((1, 1)))
+    found = _backward(box, pending, zero, Ends.of_fractions(ends[0], ends[1], box.scale), cell)
+    return Fraction(int(found.integers[0, 0]), box.scale) / Fraction(2) ** found.shift
+
+
+def _push(box: ExactBox, pending: dict[int, tuple[Rows, int]], parent: int, A: Rows, shift: int) -> None:
+    if parent in pending:
+        before, old = pending[parent]
+        top = max(old, shift)
+        before, A = (replace(a, values=a.values * power(top - s)) for a, s in ((before, old), (A, shift)))
+        A, shift = before.plus(A, box.network.nodes[parent].features), top
+    pending[parent] = A, shift
+
+
+def _backward(
+    box: ExactBox,
+    pending: dict[int, tuple[Rows, int]],
+    total: Numbers,
+    region: Ends,
+    cell: Cell | None = None,
+) -> Numbers:
+    """The formula from the coefficients ``pending``: as in `certificates.enclosure`."""
+    for index in range(max(pending, default=0), 0, -1):
+        if index not in pending:
+            continue
+        A, shift = pending.pop(index)
+        node = box.network.nodes[index]
+        if isinstance(node, AffineNode):
+            bias = box.network.bias[index]
+            total = total + Numbers(A.dot(bias.integers), shift + bias.shift)
+            for parent, linear, by in box.network.terms[index]:
+                _push(box, pending, parent, adjoint(linear, A), shift + by)
         else:
             assert isinstance(node, ReluNode)
-            low, high = bounds.pre_lower[index][box].copy(), bounds.pre_upper[index][box].copy()
-            if not (np.isfinite(low).all() and np.isfinite(high).all()):
-                return None
-            choose(low, high, cell, index)
-            L = _multipliers(A, low, high, cell, index)
-            if L is None:
-                return None
-            value += _relu(A, L, low, high)
-            passed = [(node.parent, L)]
-        for parent, row in passed:
-            pending[parent] = pending[parent] + row if parent in pending else row
-    A = pending.pop(0, _Dyadic.of(np.zeros(network.inputs)))
-    return value + _least(A * _Dyadic.of(cell.lower), A * _Dyadic.of(cell.upper)).total()
-
-
-def _multipliers(A: _Dyadic, low: Array, high: Array, cell: Cell, index: int) -> _Dyadic | None:
-    """Λ: floats near what `certificates.enclosure` uses; exactly A where the sign is known to be positive."""
-    near = A.nearest()
-    if not np.isfinite(near).all():
-        return None
-    L = default(near[None], low[None], high[None])[0]
-    supplied(L, near, low, high, cell, index)
-    if not np.isfinite(L).all():
-        return None
-    rounded = _Dyadic.of(L)
-    shift = max(A.shift, rounded.shift)
-    return _Dyadic(np.where((low >= 0) & (near == L), A.at(shift), rounded.at(shift)), shift)
-
-
-def _relu(A: _Dyadic, L: _Dyadic, low: Array, high: Array) -> Fraction:
-    """``Σ_j min{A_j relu(z) − Λ_j z : z ∈ {l_j, u_j, 0 if l_j < 0 < u_j}}``."""
-
-    def vertex(z: Array) -> _Dyadic:
-        return A * _Dyadic.of(np.maximum(z, 0)) + -(L * _Dyadic.of(z))
-
-    least = _least(vertex(low), vertex(high))
-    inside = (low < 0) & (high > 0)
-    return _Dyadic(np.where(inside, np.minimum(least.integers, 0), least.integers), least.shift).total()
-
-
-def _adjoint(linear: LinearMap, A: _Dyadic) -> _Dyadic:
-    """``A L``, from the rows of L where A is not zero."""
-    total = _Dyadic.of(np.zeros(linear.in_features))
-    used = np.flatnonzero(A.integers != 0)
-    for begin in range(0, len(used), _ROWS):
-        part = used[begin : begin + _ROWS]
-        matrix = _Dyadic.of(rows(linear, part))
-        total = total + _Dyadic(A.integers[part] @ matrix.integers, A.shift + matrix.shift)
+            A, shift, minimum = _relax(box, index, A, shift, cell)
+            total = total + minimum
+            _push(box, pending, node.parent, A, shift)
+    if 0 in pending:
+        total = total + _least(*pending[0], region)
     return total
+
+
+def _least(A: Rows, shift: int, ends: Ends) -> Numbers:
+    """The minimum of ``A·x`` between ends, as `certificates.enclosure.least`."""
+    return Numbers(np.minimum(A.values * A.at(ends.low), A.values * A.at(ends.high)).sum(-1), shift + ends.shift)
+
+
+def _relax(box: ExactBox, index: int, A: Rows, shift: int, cell: Cell | None) -> tuple[Rows, int, Numbers]:
+    """Λ, its shift, and the sum of the inner minima."""
+    z, above = box.before[index], A.at(box.above[index])
+    if cell is not None:
+        A, z = A.whole(z.low.shape[1]), _chosen(z, cell, index)
+    low, high, a = A.at(z.low), A.at(z.high), A.values
+    one = power(_SLOPE_BITS)
+    sloped = np.where(a < 0, a * above, np.where(high > -low, a * one, 0))
+    L = Numbers(np.where(low >= 0, a * one, np.where(high <= 0, 0, sloped)), shift + _SLOPE_BITS)
+    unstable = (low < 0) & (high > 0)
+    if cell is not None:
+        L = _supplied(L, Numbers(a, shift), unstable, cell, index)
+    a = a * power(L.shift - shift)
+    least = np.minimum(a * np.maximum(low, 0) - L.integers * low, a * np.maximum(high, 0) - L.integers * high)
+    least = np.where(unstable, np.minimum(least, 0), least)
+    return replace(A, values=L.integers), L.shift, Numbers(least.sum(-1), L.shift + z.shift)
+
+
+def _chosen(z: Ends, cell: Cell, index: int) -> Ends:
+    """Ends with 0 in place of those that the cell's phases exclude."""
+    low, high = z.low.copy(), z.high.copy()
+    for node, neuron, sign in cell.phases:
+        if node == index and sign > 0:
+            low[0, neuron] = max(low[0, neuron], 0)
+        elif node == index:
+            high[0, neuron] = min(high[0, neuron], 0)
+    return Ends(low, high, z.shift)
+
+
+def _supplied(L: Numbers, A: Numbers, unstable: NDArray[Any], cell: Cell, index: int) -> Numbers:
+    """Λ with what the certificate supplies at the cell's columns; one row."""
+    columns = cell.columns.get(index)
+    if columns is None or cell.kind == "none":
+        return L
+    new = Numbers.of(cell.first[index])
+    if cell.kind == "slopes":
+        beta = Numbers.of(cell.second[index])
+        a, free = (Numbers(n.integers[0, 0, columns], n.shift) for n in (A, L))
+        alpha = Numbers(a.integers * new.integers, a.shift + new.shift)
+        shift = max(n.shift for n in (a, free, alpha, beta))
+        signs = dict.fromkeys(range(unstable.shape[-1]), 0) | {j: s for k, j, s in cell.phases if k == index}
+        sign = np.array([signs[j] for j in columns.tolist()])
+        rising = unstable[0, 0, columns] & (a.integers > 0)
+        open_rows = np.where(rising, alpha.to(shift), free.to(shift))
+        chosen = np.where(sign > 0, a.to(shift) - beta.to(shift), beta.to(shift))
+        new = Numbers(np.where(sign == 0, open_rows, chosen), shift)
+    shift = max(L.shift, new.shift)
+    out = L.to(shift).copy()
+    out[0, 0, columns] = new.to(shift)
+    return Numbers(out, shift)

@@ -1,45 +1,164 @@
-"""The adjoint of the linear maps of `networks.graph`, with NumPy alone, and how many products their sums have.
+"""Row vectors on the values of nodes, and what linear maps make of them, with NumPy alone.
 
-Forward and absolute maps are `networks.evaluation.apply`. Convolutions and transposed convolutions are each other's
-adjoint with the same stored weights, so one routine serves both.
+A row vector on a feature map of a convolutional network is often zero outside a small window: that of one neuron is a
+single entry, and each convolution that it passes widens the window by its kernel. `Rows` keeps only the window, so one
+matrix product serves every neuron of a layer, wherever its window lies. Numbers are float64, or integers in arrays
+of objects: the same code serves `certificates.enclosure` and `certificates.exact`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from networks.evaluation import apply
-from networks.graph import Conv, ConvTranspose, Dense, Gather, Identity, LinearMap, Scale
+from networks.graph import AffineNode, Conv, ConvTranspose, Dense, Gather, Identity, LinearMap, Scale
 
-__all__ = ["adjoint", "rows", "terms"]
+__all__ = ["Rows", "Window", "adjoint", "terms"]
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
+Indices = NDArray[np.intp]
 
 
-def adjoint(linear: LinearMap, A: Array) -> Array:
-    """``A L`` for each row of ``A``: ``(R, out_features)`` to ``(R, in_features)``."""
+@dataclass(frozen=True, eq=False)
+class Window:
+    """The windows of a feature map that row vectors live on, one for each.
+
+    Attributes:
+        shape: of the map, ``(C, *spatial)``.
+        size: of every window, without channels.
+        origin: first spatial entry of each window, shape ``(B, R, len(size))``; windows may reach beyond the map.
+    """
+
+    shape: tuple[int, ...]
+    size: tuple[int, ...]
+    origin: Indices
+
+    @cached_property
+    def index(self) -> Indices:
+        """The entry of the map that each of a window's entries is, shape ``(B, R, C·prod(size))``; beyond the map, one
+        more than it has.
+        """
+        rows, rank = self.origin.shape[:2], len(self.size)
+        place, inside = np.zeros(rows + (1,) * rank, np.intp), np.ones(rows + (1,) * rank, bool)
+        for axis, (size, length) in enumerate(zip(self.size, self.shape[1:], strict=True)):
+            along = self.origin[..., axis, None] + np.arange(size)
+            along = along.reshape(*rows, *(size if a == axis else 1 for a in range(rank)))
+            place = place * length + along
+            inside = inside & (along >= 0) & (along < length)
+        channels = np.arange(self.shape[0]) * math.prod(self.shape[1:])
+        place = place[:, :, None] + channels.reshape(-1, *(1,) * rank)
+        return np.where(inside[:, :, None], place, math.prod(self.shape)).reshape(*rows, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """R row vectors for each of B boxes, on the value of a node.
+
+    Attributes:
+        values: shape ``(B, R, features)``, or with windows ``(B, R, C·prod(size))``.
+        window: where the entries lie; None for all entries of the value.
+    """
+
+    values: Array
+    window: Window | None = None
+
+    @classmethod
+    def unit(cls, node: AffineNode, neuron: Indices, dtype: Any = np.float64) -> Rows:
+        """``e_j`` for each ``neuron`` j of a node, shape ``(B, R)``; with windows if a convolution makes the node."""
+        shape = next((linear.output_shape for _, linear in node.terms if isinstance(linear, Conv)), (node.features,))
+        channel, *place = np.unravel_index(neuron, shape)
+        values = np.zeros((*neuron.shape, shape[0]), dtype)
+        np.put_along_axis(values, channel[..., None], 1, -1)
+        return cls(values, Window(shape, (1,) * len(place), np.stack(place, -1)) if place else None)
+
+    def __abs__(self) -> Rows:
+        return replace(self, values=np.abs(self.values))
+
+    def both_signs(self) -> Rows:
+        """For each box these rows, then their negatives."""
+        window = self.window and replace(self.window, origin=np.concatenate([self.window.origin] * 2, 1))
+        return Rows(np.concatenate([self.values, -self.values], 1), window)
+
+    def at(self, values: Array) -> Array:
+        """What ``values``, of shape ``(B, features)`` or ``(features,)``, are at the rows' entries: broadcasts to the
+        rows' shape.
+        """
+        values = np.atleast_2d(values)
+        if self.window is None:
+            return values[:, None]
+        beyond = np.concatenate([values, np.zeros((len(values), 1), values.dtype)], 1)
+        start = np.arange(len(values))[:, None, None] * beyond.shape[1]
+        found: Array = np.take(beyond, self.window.index + start)
+        return found
+
+    def dot(self, values: Array) -> Array:
+        """The products with ``values`` of shape ``(B, features)`` or ``(features,)``: shape ``(B, R)``."""
+        if self.window is None and values.dtype != object:
+            return np.asarray(np.matmul(self.values, np.atleast_2d(values)[..., None])[..., 0])
+        return np.asarray((self.values * self.at(values)).sum(-1), self.values.dtype)
+
+    def whole(self, features: int) -> Rows:
+        """The same rows without windows."""
+        if self.window is None:
+            return self
+        values = np.zeros((*self.values.shape[:2], features + 1), self.values.dtype)
+        np.put_along_axis(values, self.window.index, self.values, -1)
+        return Rows(values[..., :-1])
+
+    def plus(self, other: Rows, features: int) -> Rows:
+        """The sum: on windows that hold both where these can be equally large, else without."""
+        a, b = self.window, other.window
+        if a is not None and b is not None and a.shape == b.shape:
+            origin = np.minimum(a.origin, b.origin)
+            ahead = [(w.origin - origin).reshape(-1, len(w.size)) for w in (a, b)]
+            if all((shift == shift[:1]).all() for shift in ahead):
+                starts = [shift[0].tolist() for shift in ahead]
+                ends = np.array([np.add(start, w.size) for start, w in zip(starts, (a, b), strict=True)])
+                size = tuple(ends.max(0).tolist())
+                out = np.zeros((*origin.shape[:2], a.shape[0], *size), self.values.dtype)
+                for start, w, values in zip(starts, (a, b), (self.values, other.values), strict=True):
+                    place = tuple(slice(first, first + n) for first, n in zip(start, w.size, strict=True))
+                    out[:, :, :, *place] += values.reshape(*origin.shape[:2], a.shape[0], *w.size)
+                return Rows(out.reshape(*origin.shape[:2], -1), Window(a.shape, size, origin))
+        return Rows(self.whole(features).values + other.whole(features).values)
+
+
+def adjoint(linear: LinearMap, rows: Rows) -> Rows:
+    """``A L`` for each of the rows A."""
+    match linear:
+        case Identity():
+            return rows
+        case Scale():
+            return replace(rows, values=rows.values * rows.at(linear.factors))
+        case Conv():
+            return _adjoint_convolution(linear, rows)
+    A = rows.whole(linear.out_features).values
+    flat = A.reshape(-1, linear.out_features)
     match linear:
         case Dense():
-            return A @ linear.weight
+            flat = product(flat, linear.weight)
         case Gather():
-            return _scatter(linear, A)
-        case Conv():
-            return apply(_transposed_convolution(linear), A)
+            flat = _scatter(linear, flat)
         case ConvTranspose():
-            return apply(_convolution(linear), A)
-    return apply(linear, A)
+            sizes = (linear.output_shape, linear.input_shape, linear.stride, linear.padding, linear.dilation)
+            flat = apply(Conv(linear.weight, *sizes, linear.groups), flat)
+    return Rows(flat.reshape(*A.shape[:2], -1))
 
 
-def rows(linear: LinearMap, indices: NDArray[np.intp]) -> Array:
-    """The rows ``e_i L`` for ``i`` in ``indices``, exact: shape ``(len(indices), in_features)``."""
-    if isinstance(linear, Dense):
-        return linear.weight[indices]
-    unit = np.zeros((len(indices), linear.out_features))
-    unit[np.arange(len(indices)), indices] = 1
-    return adjoint(linear, unit)
+def product(A: Array, B: Array) -> Array:
+    """The matrix product."""
+    if A.dtype == object:
+        from certificates import integers  # python-flint is imported only where it is used
+
+        return integers.product(A, B)
+    return np.asarray(A @ B)
 
 
 def terms(linear: LinearMap) -> int:
@@ -54,6 +173,40 @@ def terms(linear: LinearMap) -> int:
     return int(max(linear.weight.shape[:2]) * math.prod(linear.weight.shape[2:]))
 
 
+def _adjoint_convolution(linear: Conv, rows: Rows) -> Rows:
+    """Every entry of a window stamps the kernel, scaled, onto a larger window of the convolution's input."""
+    boxes, count = rows.values.shape[:2]
+    window = rows.window
+    if window is None or window.shape != linear.output_shape:
+        rows = rows.whole(linear.out_features)
+        origin = np.zeros((boxes, count, len(linear.stride)), np.intp)
+        window = Window(linear.output_shape, linear.output_shape[1:], origin)
+    kernel = linear.weight.shape[2:]
+    size = tuple(
+        (n - 1) * s + (k - 1) * d + 1
+        for n, s, k, d in zip(window.size, linear.stride, kernel, linear.dilation, strict=True)
+    )
+    A = rows.values.reshape(boxes * count, linear.groups, -1, math.prod(window.size))
+    weight = linear.weight.reshape(linear.groups, A.shape[2], -1)
+    out = np.zeros((*linear.input_shape[:1], boxes * count, *size), A.dtype)
+    for g, piece in enumerate(np.split(out, linear.groups)):
+        stamps = product(weight[g].T, A[:, g].swapaxes(0, 1).reshape(A.shape[2], -1))
+        stamps = stamps.reshape(len(piece), -1, boxes * count, *window.size)
+        for number, offset in enumerate(itertools.product(*map(range, kernel))):
+            place = [
+                slice(o * d, o * d + (n - 1) * s + 1, s)
+                for o, d, n, s in zip(offset, linear.dilation, window.size, linear.stride, strict=True)
+            ]
+            piece[:, :, *place] += stamps[:, number]
+    values = out.swapaxes(0, 1).reshape(boxes, count, -1)
+    before = np.array([b for b, _ in linear.padding], np.intp)
+    wider = Window(linear.input_shape, size, window.origin * linear.stride - before)
+    if math.prod(size) >= math.prod(linear.input_shape[1:]):
+        return Rows(values, wider).whole(linear.in_features)
+    values[wider.index == linear.in_features] = 0  # only what lies on the map counts
+    return Rows(values, wider)
+
+
 def _scatter(linear: Gather, A: Array) -> Array:
     out = np.zeros((len(A), linear.in_features), dtype=A.dtype)
     left = np.flatnonzero(linear.indices >= 0)
@@ -63,12 +216,3 @@ def _scatter(linear: Gather, A: Array) -> Array:
         out[:, target] += A[:, left[first]]
         left = np.delete(left, first)
     return out
-
-
-def _transposed_convolution(c: Conv) -> ConvTranspose:
-    unread = tuple(0 for _ in c.stride)  # evaluation pads with zeros to the output's shape, whatever the stride left
-    return ConvTranspose(c.weight, c.output_shape, c.input_shape, c.stride, c.padding, unread, c.dilation, c.groups)
-
-
-def _convolution(c: ConvTranspose) -> Conv:
-    return Conv(c.weight, c.output_shape, c.input_shape, c.stride, c.padding, c.dilation, c.groups)

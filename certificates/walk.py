@@ -1,0 +1,116 @@
+"""The cells of a certificate's trees: what is claimed where, and whether the cells cover the region.
+
+Soundness. Children share the face that splits them, so they cover their parent; `covered` accepts a clause only where
+every path from the root meets a claim of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certificates.document import BoxSplit, Claim, PhaseSplit, Tree
+from certificates.enclosure import Cell
+from certificates.errors import CertificateError
+from networks.graph import Network, ReluNode
+from networks.region import Region
+
+__all__ = ["Frame", "covered", "frames"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(eq=False)
+class Frame:
+    """A box on which neurons are bounded, the claims that rest on those bounds, and how many cells may add more."""
+
+    lower: Array
+    upper: Array
+    tasks: list[tuple[int, Claim, Cell]] = field(default_factory=list)
+    open: int = 0
+
+
+def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[Frame]:
+    """Walks the tree in preorder; yields each frame that has claims once all of them are known."""
+    supplied = _Supplied(tree, network, name)
+    root = Frame(region.lower, region.upper, open=1)
+    # Cells still to come, the next one last: box, frame and the signs chosen on the way.
+    pending: list[tuple[Array, Array, Frame, tuple[tuple[int, int, int], ...]]] = []
+    pending.append((root.lower, root.upper, root, ()))
+    for i, node in enumerate(tree.nodes):
+        if not pending:
+            msg = f"{name} has nodes after its last leaf"
+            raise CertificateError(msg)
+        lower, upper, frame, phases = pending.pop()
+        frame.open -= 1
+        frame.tasks.extend((i, claim, supplied.cell(lower, upper, phases, claim)) for claim in node.claims)
+        split = node.split
+        if isinstance(split, PhaseSplit):
+            relu = network.nodes[split.node] if split.node < len(network.nodes) else None
+            if not isinstance(relu, ReluNode) or split.neuron >= relu.features:
+                msg = f"{name} splits neuron {split.neuron} of node {split.node}, which is no ReLU of the network"
+                raise CertificateError(msg)
+            frame.open += 2
+            signs = [(*phases, (split.node, split.neuron, sign)) for sign in (-1, 1)]
+            pending.extend((lower, upper, frame, chosen) for chosen in signs)
+        elif isinstance(split, BoxSplit):
+            j = split.entry
+            if j >= network.inputs or not lower[j] <= split.at <= upper[j]:
+                msg = f"{name} splits input {j} at {split.at!r}, outside the box that is split"
+                raise CertificateError(msg)
+            below, above = upper.copy(), lower.copy()
+            below[j] = above[j] = split.at
+            for low, high in ((above, upper), (lower, below)):
+                child = frame if split.keep else Frame(low, high)
+                child.open += 1
+                pending.append((low, high, child, phases))
+        if not frame.open and frame.tasks:
+            yield frame
+    if pending:
+        msg = f"{name} ends before its last leaf"
+        raise CertificateError(msg)
+
+
+class _Supplied:
+    """A tree's multipliers by ReLU node."""
+
+    def __init__(self, tree: Tree, network: Network, name: str) -> None:
+        self._tree = tree
+        self._places: dict[int, NDArray[np.intp]] = {}
+        self._neurons: dict[int, NDArray[np.intp]] = {}
+        for index in np.unique(tree.columns[:, 0]).tolist():
+            node = network.nodes[index] if 0 <= index < len(network.nodes) else None
+            places = np.flatnonzero(tree.columns[:, 0] == index)
+            neurons = tree.columns[places, 1].astype(np.intp)
+            if not isinstance(node, ReluNode) or neurons.min() < 0 or neurons.max() >= node.features:
+                msg = f"{name} has multipliers for neurons of node {index} that the network does not have"
+                raise CertificateError(msg)
+            self._places[index], self._neurons[index] = places, neurons
+
+    def cell(self, lower: Array, upper: Array, phases: tuple[tuple[int, int, int], ...], claim: Claim) -> Cell:
+        """The cell of a claim, with the multipliers that the claim names."""
+        if claim.multipliers is None:
+            return Cell(lower, upper, phases)
+        kind, line = claim.multipliers
+        if kind == "rows":
+            return Cell(lower, upper, phases, self._neurons, kind, self._by_node(self._tree.rows[line]))
+        alpha, beta = self._tree.slopes[line]
+        return Cell(lower, upper, phases, self._neurons, kind, self._by_node(alpha), self._by_node(beta))
+
+    def _by_node(self, values: NDArray[np.floating]) -> dict[int, Array]:
+        return {index: values[places].astype(np.float64) for index, places in self._places.items()}
+
+
+def covered(tree: Tree) -> set[int]:
+    """The clauses that every cell of the tree claims, or is split into two cells that prove."""
+    stack: list[frozenset[int]] = []
+    for node in reversed(tree.nodes):
+        claimed = frozenset(claim.clause for claim in node.claims)
+        if node.split is not None:
+            first, second = stack.pop(), stack.pop()
+            claimed |= first & second
+        stack.append(claimed)
+    return set(stack.pop()) if stack else set()
