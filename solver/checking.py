@@ -33,6 +33,11 @@ class Checker:
         self._threads = threads
         self._child: Child | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """The process, if one is at work."""
+        return self._child.pid if self._child is not None else None
+
     def start(self) -> None:
         """Starts the process, if none is at work; it is ready about half a second later."""
         if self._child is None:
