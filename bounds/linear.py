@@ -23,16 +23,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from functools import cached_property
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
+from bounds.groups import Groups, group
 from bounds.program import Affine, Program
 from bounds.windows import Frame, plan
 
 __all__ = [
     "CHUNK_ENTRIES",
+    "Backward",
     "BoxBounds",
     "LinearBound",
     "ReluRows",
@@ -84,6 +87,16 @@ class BoxBounds:
         return self._relaxations[node]
 
 
+class Backward(Protocol):
+    """What a backward pass asks of one ReLU node."""
+
+    def back(self, A: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
+        """For coefficients A on the node's value, shape ``(*rows, entries)``: Λ of the same shape, what the bound
+        collects, and the sizes of what was summed up for it, both ``(*rows,)``.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class ReluRows:
     """One ReLU node as R rows of a backward pass see it; a leading 1 broadcasts over the rows.
@@ -102,6 +115,49 @@ class ReluRows:
     low: Tensor
     high: Tensor
     multipliers: Callable[[Tensor], Tensor]
+
+    def back(self, A: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
+        """See `Backward`."""
+        # Stable neurons contribute exactly zero: Λ is A or 0 there. Only the other columns need a closer look.
+        L = A * self.active
+        if not self.columns.shape[-1]:
+            return L, 0.0, 0.0
+        shared = self.columns.dim() == 1
+        a = A[:, self.columns] if shared else A.gather(1, self.columns)
+        b = self.multipliers(a)
+        L = L.index_copy_(1, self.columns, b) if shared else L.scatter_(1, self.columns, b)
+        collected = torch.minimum(-b * self.low, (a - b) * self.high).clamp(max=0).sum(-1)
+        return L, collected, ((a.abs() + b.abs()) * torch.maximum(-self.low, self.high)).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class _DefaultRows:
+    """One ReLU node with default slopes, as m rows on each of G boxes see it.
+
+    Where A > 0 the slope is 0 or 1 and nothing is collected. Where A < 0, with Λ = s A for the upper slope s, it is
+    ``A · max(-s l, (1-s) u)``. `intercept` is that factor with enough added for its own rounding and that of Λ.
+
+    Attributes:
+        active: 1 where l ≥ 0, else 0, shape ``(G or 1, 1, features)``.
+        columns: indices of the k neurons that may be unstable; None for all, where these are not few.
+        lower_slope, upper_slope, intercept: shape ``(G or 1, 1, k)``.
+    """
+
+    active: Tensor
+    columns: Tensor | None
+    lower_slope: Tensor
+    upper_slope: Tensor
+    intercept: Tensor
+
+    def back(self, A: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
+        """See `Backward`; A has the shape ``(G, m, features)``."""
+        a = A if self.columns is None else A[..., self.columns]
+        negative = a.clamp(max=0)
+        collected = (negative @ self.intercept.transpose(1, 2))[..., 0]
+        # One of the two parts is zero everywhere, so neither the difference nor the sum is rounded.
+        b = (a - negative).mul_(self.lower_slope).add_(negative.mul_(self.upper_slope))
+        L = b if self.columns is None else (A * self.active).index_copy_(-1, self.columns, b)
+        return L, collected, -collected
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,10 +218,25 @@ class Relaxation:
 
         return ReluRows(frame.of(node, self.active), columns, low, high, multipliers)
 
+    def grouped(self, frame: Groups) -> _DefaultRows:
+        """With default slopes, for rows in groups."""
+        # To pick columns and to put them back takes as long as relaxing some that need not be.
+        few = 2 * len(self.columns) < self.active.shape[1]
+        slopes = [*self.dense[2:], self._intercept]
+        if few:
+            slopes = [values[:, self.columns] for values in slopes]
+        return _DefaultRows(frame.of_box(self.active), self.columns if few else None, *map(frame.of_box, slopes))
+
+    @cached_property
+    def _intercept(self) -> Tensor:
+        """max(-s l, (1-s) u), and more than it and s A round, with the upper slopes s; shape ``(B, features)``."""
+        low, high, _, slope = self.dense
+        return torch.maximum(-slope * low, (1 - slope) * high) + 8 * _UNIT * torch.maximum(-low, high)
+
 
 def _default(
     bounds: BoxBounds, frame: Frame, multipliers: Mapping[int, Tensor] | None = None
-) -> Callable[[int], ReluRows]:
+) -> Callable[[int], Backward]:
     chosen = multipliers or {}
     return lambda node: bounds.relaxation(node).rows(node, frame, chosen.get(node))
 
@@ -280,6 +351,8 @@ def unit_bounds(
         Two tensors of shape ``(R,)``.
     """
     windows = plan(program, node)
+    if not windows:
+        return _grouped_bounds(program, bounds, node, box, neuron, stop)
     width = max(windows[k].entries if k in windows else program.features[k] for k in range(node + 1))
     chunk = max(1, CHUNK_ENTRIES // width // 2)
     # Neurons at the same position read the same entries.
@@ -294,15 +367,41 @@ def unit_bounds(
         ones = torch.ones(len(part), dtype=program.dtype, device=program.device)
         signs, twice = torch.cat([ones, -ones]), part.repeat(2)
         which, where = neuron[twice], box[twice]
-        if windows:
-            frame = Frame(where, windows, which % space, program.shapes[node])
-            pending: dict[int, Tensor] = {node: _unit(which // space, signs, program.shapes[node][0])}
-            total, charge = torch.zeros_like(signs), torch.zeros_like(signs)
-        else:
-            frame = Frame(where)
-            pending, total, charge = unit_rows(program, node, which, signs, bounds.magnitude[node][where, which])
-        value = backward_pass(program, bounds, pending, frame, node, _default(bounds, frame), total, charge).value
+        frame = Frame(where, windows, which % space, program.shapes[node])
+        pending = {node: _unit(which // space, signs, program.shapes[node][0])}
+        value = backward_pass(program, bounds, pending, frame, node, _default(bounds, frame)).value
         least[part], most[part] = value[: len(part)], -value[len(part) :]
+    return least, most
+
+
+def _grouped_bounds(
+    program: Program, bounds: BoxBounds, node: int, box: Tensor, neuron: Tensor, stop: Callable[[], bool] | None
+) -> tuple[Tensor, Tensor]:
+    """`unit_bounds` where rows read all of every value: the rows of one box side by side."""
+    most = torch.full((len(neuron),), torch.inf, dtype=program.dtype, device=program.device)
+    least = -most
+    # Two rows for each entry, and half the cache for what is made of them.
+    for entries in group(box, max(1, CHUNK_ENTRIES // max(program.features[: node + 1]) // 4)):
+        if stop is not None and stop():
+            break
+        where, which = box[entries[:, 0]], neuron[entries].repeat(1, 2)
+        shape, half = which.shape, entries.shape[1]
+        signs = torch.ones(shape, dtype=program.dtype, device=program.device)
+        signs[:, half:] = -1
+        size = bounds.magnitude[node][where[:, None], which]
+        pending, total, charge = unit_rows(program, node, which.flatten(), signs.flatten(), size.flatten())
+        frame = Groups(where, shape[1])
+        value = backward_pass(
+            program,
+            bounds,
+            {parent: A.reshape(*shape, -1) for parent, A in pending.items()},
+            frame,
+            node,
+            lambda relu, frame=frame: bounds.relaxation(relu).grouped(frame),  # type: ignore[misc]
+            total.reshape(shape),
+            charge.reshape(shape),
+        ).value
+        least[entries], most[entries] = value[:, :half], -value[:, half:]
     return least, most
 
 
@@ -402,7 +501,7 @@ def backward_pass(
     pending: dict[int, Tensor],
     frame: Frame,
     last: int,
-    relus: Callable[[int], ReluRows],
+    relus: Callable[[int], Backward],
     total: Tensor | float = 0.0,
     charge: Tensor | float = 0.0,
 ) -> LinearBound:
@@ -411,7 +510,8 @@ def backward_pass(
     Args:
         program: the compiled network.
         bounds: boxes with bounds for every ReLU up to ``last``.
-        pending: for some nodes, coefficients on what ``frame`` reads of them, shape ``(R, entries)``.
+        pending: for some nodes, coefficients on what ``frame`` reads of them, shape ``(R, entries)``; with `Groups`,
+            as everything else that has one entry for each row, ``(G, m, entries)``.
         frame: the rows.
         last: no later node is pending.
         relus: gives what is known of each ReLU node, and the multipliers to use there.
@@ -444,21 +544,13 @@ def backward_pass(
                 charge = charge + push(parent, frame.adjoint(node, parent, op, A, clean=clean))
         else:
             assert step is not None
-            relu = relus(node)
-            # Stable neurons contribute exactly zero: Λ is A or 0 there. Only the other columns need a closer look.
-            L = A * relu.active
-            if relu.columns.shape[-1]:
-                shared = relu.columns.dim() == 1
-                a = A[:, relu.columns] if shared else A.gather(1, relu.columns)
-                b = relu.multipliers(a)
-                L = L.index_copy_(1, relu.columns, b) if shared else L.scatter_(1, relu.columns, b)
-                total = total + torch.minimum(-b * relu.low, (a - b) * relu.high).clamp(max=0).sum(-1)
-                n = a.shape[1] + sums
-                charge = charge + _gamma(n) * ((a.abs() + b.abs()) * torch.maximum(-relu.low, relu.high)).sum(-1)
+            L, collected, size = relus(node).back(A)
+            total = total + collected
+            charge = charge + _gamma(A.shape[-1] + sums) * size
             charge = charge + push(step, L)
     A = pending.pop(0, None)
     if A is None:
-        A = bounds.lower.new_zeros((frame.rows, program.features[0]))
+        A = bounds.lower.new_zeros((*frame.rows, program.features[0]))
     n = program.features[0] + sums
     charge = charge + _gamma(n) * frame.dot_at_most(0, magnitude[0], A.abs())
     charge = charge * (1 + 2.0**-20) + _UNDERFLOW * (1 + sum(m.sum() for m in magnitude[: last + 1]))

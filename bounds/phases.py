@@ -1,12 +1,12 @@
 """Lower bounds on cells of the input region where the phases of some ReLUs are chosen.
 
-A cell is given by a phase for each ReLU that is unstable at the root: +1 (its pre-activation z is at least 0), −1
-(z ≤ 0) or 0 (not chosen). Bounds l, u of the root stay valid on every cell, a chosen phase replaces l or u by 0, and
-the formula of `bounds.linear` holds with any multipliers Λ. At column j, with A what arrives there, Λ is:
+A cell is given by bounds l ≤ z ≤ u of each ReLU that is unstable at the root: those of the root, or tighter ones. To
+choose a phase is to put 0 in the place of l (then z ≥ 0) or of u (z ≤ 0). The formula of `bounds.linear` holds on the
+cell with any multipliers Λ. At column j, with A what arrives there, Λ is:
 
-* not chosen: α A for A > 0, with the lower slope α in [0, 1], and A u/(u−l) for A < 0;
-* phase +1: A − β, where β ≥ 0 is the multiplier of the constraint z ≥ 0;
-* phase −1: β, where β ≥ 0 is that of z ≤ 0.
+* l < 0 < u: α A for A > 0, with the lower slope α in [0, 1], and A u/(u−l) for A < 0;
+* l ≥ 0: A − β, where β ≥ 0 is the multiplier of the constraint z ≥ 0;
+* u ≤ 0: β, where β ≥ 0 is that of z ≤ 0.
 
 (Xu et al. 2021, α-CROWN; Wang et al. 2021, β-CROWN.) `bounds.reduced` looks for good α and β.
 
@@ -15,6 +15,8 @@ form ``0·y`` proves that a cell is empty.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -37,6 +39,7 @@ class Cells:
     Attributes:
         columns: K, the number of ReLUs that are unstable at the root.
         places: for each ReLU node that has some, its index and its slice of the K columns, in topological order.
+        low, high: the root's bounds of their pre-activations, float64 ``(K,)``.
     """
 
     def __init__(self, program: Program, bounds: BoxBounds) -> None:
@@ -50,6 +53,9 @@ class Cells:
             if len(root.columns):
                 self.places[node] = slice(self.columns, self.columns + len(root.columns))
                 self.columns += len(root.columns)
+        none = bounds.lower.new_zeros(0)
+        self.low = torch.cat([none, *(self._roots[node].low[0] for node in self.places)])
+        self.high = torch.cat([none, *(self._roots[node].high[0] for node in self.places)])
 
     def neuron(self, column: int) -> tuple[int, int]:
         """The ReLU node and the index of the neuron that ``column`` stands for."""
@@ -62,55 +68,42 @@ class Cells:
     def bound(
         self,
         C: Tensor,
-        phases: Tensor,
+        low: Tensor,
+        high: Tensor,
         alpha: Tensor | None = None,
         beta: Tensor | None = None,
         multipliers: Tensor | None = None,
-    ) -> Tensor:
-        """Rigorous lower bounds of ``C[r] · output`` on the cells ``phases[r]``, shape ``(R,)``.
+    ) -> LinearBound:
+        """Rigorous lower bounds of ``C[r] · output`` on R cells.
 
         Args:
             C: shape ``(R, outputs)``.
-            phases: int8, shape ``(R, K)``.
+            low, high: bounds of the columns' pre-activations on each cell, float64 ``(R, K)``.
             alpha, beta: shape ``(R, K)``, any values.
             multipliers: Λ itself, shape ``(R, K)``, any values; then α and β are not asked.
         """
         parts = []
         chunk = max(1, CHUNK_ENTRIES // max(self._program.features))
+        last = len(self._program.steps) - 1
         for begin in range(0, len(C), chunk):
             rows = slice(begin, begin + chunk)
-            linear = self._pass(
-                C[rows],
-                phases[rows],
-                alpha[rows] if alpha is not None else None,
-                beta[rows] if beta is not None else None,
-                multipliers[rows] if multipliers is not None else None,
+            known = partial(
+                self._rows,
+                low=low[rows],
+                high=high[rows],
+                alpha=alpha[rows] if alpha is not None else None,
+                beta=beta[rows] if beta is not None else None,
+                chosen=multipliers[rows] if multipliers is not None else None,
             )
-            parts.append(linear.value)
-        return torch.cat(parts)
-
-    def _pass(
-        self,
-        C: Tensor,
-        phases: Tensor,
-        alpha: Tensor | None,
-        beta: Tensor | None,
-        chosen: Tensor | None = None,
-    ) -> LinearBound:
-        last = len(self._program.steps) - 1
-        return backward_pass(
-            self._program,
-            self._bounds,
-            {last: C},
-            Frame(torch.zeros(len(C), dtype=torch.int64, device=C.device)),
-            last,
-            lambda node: self._rows(node, phases, alpha, beta, chosen),
-        )
+            frame = Frame(torch.zeros(len(C[rows]), dtype=torch.int64, device=C.device))
+            parts.append(backward_pass(self._program, self._bounds, {last: C[rows]}, frame, last, known))
+        return LinearBound.join(parts)
 
     def _rows(
         self,
         node: int,
-        phases: Tensor,
+        low: Tensor,
+        high: Tensor,
         alpha: Tensor | None,
         beta: Tensor | None,
         chosen: Tensor | None,
@@ -119,19 +112,17 @@ class Cells:
         if node not in self.places:
             return ReluRows(root.active, root.columns, root.low, root.high, _unchanged)
         place = self.places[node]
-        phase = phases[:, place]
-        on, off = phase > 0, phase < 0
-        slopes = root.lower_slope if alpha is None else alpha[:, place]
+        low, high = low[:, place], high[:, place]
+        on, off = low >= 0, high <= 0
 
         def multipliers(a: Tensor) -> Tensor:
             if chosen is not None:
                 return chosen[:, place]
-            free = torch.where(a > 0, a * slopes, a * root.upper_slope)
+            slopes = (high > -low).to(a.dtype) if alpha is None else alpha[:, place]
+            free = torch.where(a > 0, a * slopes, a * (high / (high - low)))
             if beta is None:
                 return torch.where(on, a, torch.where(off, 0.0, free))
             b = beta[:, place]
             return torch.where(on, a - b, torch.where(off, b, free))
 
-        low = torch.where(on, 0.0, root.low)
-        high = torch.where(off, 0.0, root.high)
-        return ReluRows(root.active, root.columns, low, high, multipliers)
+        return ReluRows(root.active, root.columns, low.clamp(max=0), high.clamp(min=0), multipliers)

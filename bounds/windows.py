@@ -149,9 +149,9 @@ class Frame:
             self._start = torch.stack(torch.unravel_index(keys % space, shape[1:]), 1)
 
     @property
-    def rows(self) -> int:
-        """R."""
-        return len(self._box)
+    def rows(self) -> tuple[int, ...]:
+        """The shape of what has one entry for each row: ``(R,)``."""
+        return tuple(self._box.shape)
 
     def of(self, node: int, values: Tensor) -> Tensor:
         """What each row reads of ``values``, shape ``(boxes, features)``: ``(R or 1, entries)``, 0 outside."""

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solver import policy
-
 __all__ = ["Batch", "CellPool"]
 
 _FIRST_SLOTS = 256
@@ -22,36 +20,47 @@ class Batch:
 
     Attributes:
         bound: proven lower bounds, float64 ``(B,)``.
-        phases: int8 ``(B, K)``.
+        low, high: bounds of their K pre-activations, float64 ``(B, K)``.
         theta: the parameters that their bounds were found with, float32 ``(B, rows, K)``; None for the default.
         branch: their numbers in the search's record, int64 ``(B,)``.
     """
 
     bound: Tensor
-    phases: Tensor
+    low: Tensor
+    high: Tensor
     theta: Tensor | None
     branch: Tensor
+
+    def __len__(self) -> int:
+        return len(self.bound)
 
     def select(self, which: Tensor) -> Batch:
         """Some of them, by index or mask."""
         theta = self.theta[which] if self.theta is not None else None
-        return Batch(self.bound[which], self.phases[which], theta, self.branch[which])
+        return Batch(self.bound[which], self.low[which], self.high[which], theta, self.branch[which])
 
 
 class CellPool:
-    """Open cells by their bounds; ``rows`` lines of parameters are kept with each, none if it is 0.
+    """Open cells by their bounds.
 
-    Parameters are kept in float16: they are only what a cell's children start from.
+    Bounds of pre-activations are kept in float32, rounded outward, and parameters in float16: they are only what a
+    cell's children start from.
     """
 
-    def __init__(self, columns: int, rows: int) -> None:
+    def __init__(self, low: Tensor, high: Tensor, rows: int, memory: int) -> None:
+        """``low``, ``high``: bounds of the pre-activations that hold on all cells, ``(K,)``; ``rows``: lines of
+        parameters to keep with each, none if it is 0; ``memory``: bytes to fill before other cells than the weakest
+        are taken.
+        """
+        columns = len(low)
+        self._root = low, high
         self._bound = torch.empty(_FIRST_SLOTS, dtype=torch.float64)
-        self._phases = torch.empty((_FIRST_SLOTS, columns), dtype=torch.int8)
+        self._low, self._high = (torch.empty((_FIRST_SLOTS, columns), dtype=torch.float32) for _ in range(2))
         self._theta = torch.empty((_FIRST_SLOTS, rows, columns), dtype=torch.float16)
         self._branch = torch.empty(_FIRST_SLOTS, dtype=torch.int64)
         self._free = list(range(_FIRST_SLOTS))
         self._heap: list[tuple[float, int]] = []
-        self._most = max(1, policy.BAB_MEMORY // (1 + columns * (1 + 2 * rows)))
+        self._most = max(1, memory // (1 + columns * (8 + 2 * rows)))
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -61,18 +70,22 @@ class CellPool:
         """The weakest bound, +inf without cells."""
         return self._heap[0][0] if self._heap else math.inf
 
-    def put(self, bound: Tensor, phases: Tensor, theta: Tensor, branch: Tensor) -> None:
-        """Adds cells; see `Batch` for the shapes."""
-        while len(self._free) < len(bound):
+    def put(self, batch: Batch) -> None:
+        """Adds cells."""
+        while len(self._free) < len(batch):
             self._grow()
-        slots = [self._free.pop() for _ in range(len(bound))]
+        slots = [self._free.pop() for _ in range(len(batch))]
         at = torch.as_tensor(slots, dtype=torch.int64)
-        self._bound[at] = bound
-        self._phases[at] = phases
-        self._branch[at] = branch
+        self._bound[at] = batch.bound
+        low, high = batch.low.to(torch.float32), batch.high.to(torch.float32)
+        infinity = torch.tensor(torch.inf)
+        self._low[at] = torch.where(low > batch.low, torch.nextafter(low, -infinity), low)
+        self._high[at] = torch.where(high < batch.high, torch.nextafter(high, infinity), high)
+        self._branch[at] = batch.branch
         if self._theta.shape[1]:
-            self._theta[at] = theta.clamp(-60000, 60000).to(torch.float16)
-        for entry in zip(bound.tolist(), slots, strict=True):
+            assert batch.theta is not None
+            self._theta[at] = batch.theta.clamp(-60000, 60000).to(torch.float16)
+        for entry in zip(batch.bound.tolist(), slots, strict=True):
             heapq.heappush(self._heap, entry)
 
     def take(self, count: int) -> Batch:
@@ -84,14 +97,17 @@ class CellPool:
         ]
         at = torch.as_tensor(slots, dtype=torch.int64)
         theta = self._theta[at].to(torch.float32) if self._theta.shape[1] else None
-        batch = Batch(self._bound[at], self._phases[at], theta, self._branch[at])
+        low = torch.maximum(self._low[at].double(), self._root[0])
+        high = torch.minimum(self._high[at].double(), self._root[1])
+        batch = Batch(self._bound[at], low, high, theta, self._branch[at])
         self._free.extend(slots)
         return batch
 
     def _grow(self) -> None:
-        slots = len(self._phases)
+        slots = len(self._bound)
         self._bound = torch.cat([self._bound, torch.empty_like(self._bound)])
-        self._phases = torch.cat([self._phases, torch.empty_like(self._phases)])
+        self._low = torch.cat([self._low, torch.empty_like(self._low)])
+        self._high = torch.cat([self._high, torch.empty_like(self._high)])
         self._theta = torch.cat([self._theta, torch.empty_like(self._theta)])
         self._branch = torch.cat([self._branch, torch.empty_like(self._branch)])
         self._free.extend(range(slots, 2 * slots))

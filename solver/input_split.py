@@ -2,8 +2,8 @@
 
 A box is closed when backward linear bounds, recomputed on it, prove every clause there. An open box is first clipped
 by the linear bounds of its rows (a violation can only lie where every row of some open clause is at most 0; a linear
-form over a box gives the clipped end points in closed form), then halved along the input that promises most.
-The two halves share the cut exactly, so the leaves cover the region.
+form over a box gives the clipped end points in closed form), then halved along the input that promises most
+(`solver.pseudocosts`). The two halves share the cut exactly, so the leaves cover the region.
 
 Soundness. Every bound is rigorous in float64 (`bounds.linear`) and clipping rounds outward, so "proven" here rests on
 no solver tolerance. Of a part that was clipped away only the sign of the margin is known, so the reported bound of the
@@ -15,8 +15,10 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,15 +30,13 @@ from bounds.program import Program
 from certificates import BoxSplit
 from networks.property import Clause
 from networks.region import Region
+from solver import policy
 from solver.attack import Attack, AttackResult, clause_margins
 from solver.certify import Branch, Record
+from solver.pseudocosts import Cuts
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["SplitResult", "decide_by_input_split"]
-
-_BATCH = 128
-# Above this many open boxes the search goes depth first, so memory stays bounded.
-_POOL = 200_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,18 +83,28 @@ class _Rows:
 
 @dataclass(frozen=True, eq=False)
 class _Box:
-    """An open box: its end points, the clauses open on it, what is known of the ReLUs, and its cell in the record.
+    """A box: its end points, the clauses open on it, what is known of the ReLUs, and its cell in the record.
 
     ``phases`` has one entry for each ReLU, node after node: 1 where it is active on the whole box, -1 where inactive, 0
     where nothing is known. Signs that a box has inherited need no bounds of their own, and cost a byte where bounds
-    would cost sixteen.
+    would cost sixteen. ``score`` says how much the linear bounds of the open rows vary along each input.
     """
 
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     open: NDArray[np.bool_]
     phases: NDArray[np.int8]
+    score: NDArray[np.float64]
+    bound: float = -math.inf
     branch: Branch | None = None
+
+    def half(self, entry: int, *, high: bool) -> _Box:
+        """One of the halves along an input, with nothing more known about it."""
+        middle = self.lower[entry] + (self.upper[entry] - self.lower[entry]) / 2
+        end = (self.lower if high else self.upper).copy()
+        end[entry] = middle
+        low, high_end = (end, self.upper) if high else (self.lower, end)
+        return replace(self, lower=low, upper=high_end, branch=None)
 
 
 class _Pool:
@@ -111,11 +121,11 @@ class _Pool:
     def weakest(self) -> float:
         return self._heap[0][0] if self._heap else math.inf
 
-    def put(self, bound: float, box: _Box) -> None:
-        heapq.heappush(self._heap, (bound, next(self._ticket), box))
+    def put(self, box: _Box) -> None:
+        heapq.heappush(self._heap, (box.bound, next(self._ticket), box))
 
     def take(self, count: int) -> list[_Box]:
-        many = len(self._heap) > _POOL
+        many = len(self._heap) > policy.BOX_POOL
         # The last entry of a heap is a leaf, so popping it keeps the heap in order.
         return [
             (self._heap.pop() if many else heapq.heappop(self._heap))[2] for _ in range(min(count, len(self._heap)))
@@ -144,48 +154,109 @@ def decide_by_input_split(
         record: notes the tree for a certificate.
     """
     rows = _Rows.of(clauses)
+    cuts = Cuts(len(region.lower))
     pool = _Pool()
-    relus = sum(program.features[node] for node in program.relus)
-    whole = _Box(region.lower, region.upper, np.ones(len(clauses), dtype=bool), np.zeros(relus, dtype=np.int8))
-    if record is not None:
-        whole = replace(whole, branch=record.root)
-    pool.put(-math.inf, whole)
-    extent = torch.as_tensor(region.upper - region.lower)
     proven = math.inf  # the weakest bound among closed boxes
     stuck = math.inf  # the weakest bound among boxes that are too small to halve
     upper = math.inf
-    boxes = 0
+    relus = sum(program.features[node] for node in program.relus)
+    whole = _Box(
+        region.lower,
+        region.upper,
+        np.ones(len(clauses), dtype=bool),
+        np.zeros(relus, dtype=np.int8),
+        np.zeros(len(region.lower)),
+        branch=record.root if record is not None else None,
+    )
+    trials = _Trials.root(whole)
+    boxes, room = 0, 1
     for round_number in itertools.count():
+        began = time.perf_counter()
+        bounded = _bound(program, rows, trials.boxes, nested=record is None)
+        boxes += len(trials.boxes)
+        # As many at once as pay, but stop() is to be asked now and then.
+        pace = len(trials.boxes) / max(time.perf_counter() - began, 1e-9)
+        room = max(2, min(policy.BOX_BATCH, 4 * room, int(policy.BOX_SECONDS * pace)))
+        kept, branches = trials.settle(cuts, bounded, record)
+        if record is not None and not record.full:
+            branches = _Notes(record, rows, bounded).write(branches)
+        proven = min(proven, float(bounded.closed[kept].min()))
+        left = kept[bounded.open[kept].any(-1)]
+        for b in left.tolist():
+            pool.put(bounded.box(b, branches[b]))
         lower = min(pool.weakest, proven, stuck)
-        if not pool:
-            return SplitResult(lower, upper, None, Reason.NUMERICS if stuck < math.inf else None, boxes)
-        reason = stop()
-        if reason is not None:
-            return SplitResult(lower, upper, None, reason, boxes)
-        batch = pool.take(_BATCH)
-        boxes += len(batch)
-        bounded = _bound(program, rows, batch, extent, record)
-        proven = min(proven, bounded.proven)
-        left = np.flatnonzero(bounded.open.any(-1))
         if attack is not None and len(left):
             outcome = _probe(attack, program, clauses, bounded, left, push=round_number % 16 == 0)
             upper = min(upper, outcome.upper)
             if outcome.counterexample is not None:
                 return SplitResult(lower, outcome.upper, outcome.counterexample, None, boxes)
-        for b in left.tolist():
-            worst = float(bounded.value[b][bounded.open[b]].min())
-            entry, halves = _halve(bounded.lower[b], bounded.upper[b], bounded.score[b])
-            if not halves:
-                stuck = min(stuck, worst)
-                continue
-            branches: Sequence[Branch | None] = (None, None)
-            if record is not None and not record.full and (cell := bounded.branch[b]) is not None:
-                branches = record.split(cell, BoxSplit(entry, float(halves[1][0][entry])))
-            phases = bounded.phases[b].copy()  # a view would keep the phases of the whole batch
-            for (low, high), branch in zip(halves, branches, strict=True):
-                pool.put(worst, _Box(low, high, bounded.open[b], phases, branch))
-        progress(min(pool.weakest, proven, stuck), upper, len(pool), boxes)
+        progress(lower, upper, len(pool), boxes)
+        trials = _Trials((), np.zeros(0, np.intp), np.zeros(0, np.intp), ())
+        while not trials.boxes:
+            if not pool:
+                lower = min(proven, stuck)
+                return SplitResult(lower, upper, None, Reason.NUMERICS if stuck < math.inf else None, boxes)
+            reason = stop()
+            if reason is not None:
+                return SplitResult(min(pool.weakest, proven, stuck), upper, None, reason, boxes)
+            batch = pool.take(max(1, room // (2 * cuts.trials) if cuts.learning else room // 2))
+            trials = _Trials.of(batch, *cuts.choose(*_stacked(batch)))
+            uncut = np.setdiff1d(np.arange(len(batch)), trials.box)
+            stuck = min([stuck, *(batch[b].bound for b in uncut.tolist())])
     raise AssertionError
+
+
+def _stacked(batch: Sequence[_Box]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """End points and scores of boxes that were bounded, each of shape ``(B, inputs)``."""
+    return (
+        np.stack([box.lower for box in batch]),
+        np.stack([box.upper for box in batch]),
+        np.stack([box.score for box in batch]),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Trials:
+    """Boxes to bound together: both halves of each of K cuts that are tried on the boxes of a batch.
+
+    Attributes:
+        batch: the boxes that are cut; none where the region itself is to be bounded.
+        box, entry: for each cut its box and its input, shape ``(K,)``.
+        boxes: what to bound.
+    """
+
+    batch: Sequence[_Box]
+    box: NDArray[np.intp]
+    entry: NDArray[np.intp]
+    boxes: Sequence[_Box]
+
+    @classmethod
+    def root(cls, whole: _Box) -> _Trials:
+        return cls((), np.zeros(0, np.intp), np.zeros(0, np.intp), (whole,))
+
+    @classmethod
+    def of(cls, batch: Sequence[_Box], box: NDArray[np.intp], entry: NDArray[np.intp]) -> _Trials:
+        pairs = zip(box.tolist(), entry.tolist(), strict=True)
+        return cls(batch, box, entry, [batch[b].half(j, high=high) for b, j in pairs for high in (False, True)])
+
+    def settle(
+        self, cuts: Cuts, bounded: _Bounded, record: Record | None
+    ) -> tuple[NDArray[np.intp], list[Branch | None]]:
+        """Decides which cuts to make; returns the boxes that stay, and for all boxes the cells of these."""
+        if not self.batch:
+            return np.zeros(1, np.intp), [self.boxes[0].branch]
+        before = np.array([each.bound for each in self.batch])
+        with np.errstate(invalid="ignore"):
+            rise = np.minimum(bounded.worst, 0).reshape(-1, 2) - before[self.box, None]
+            gain = np.nan_to_num(rise.clip(min=0).sum(1) / -before[self.box], posinf=0)
+        best = cuts.best(self.box, self.entry, gain, _stacked(self.batch)[2])
+        branches: list[Branch | None] = [None] * len(self.boxes)
+        for k in best.tolist():
+            cell, j = self.batch[self.box[k]].branch, int(self.entry[k])
+            if cell is not None and record is not None and not record.full:
+                at = float(self.boxes[2 * k + 1].lower[j])
+                branches[2 * k], branches[2 * k + 1] = record.split(cell, BoxSplit(j, at))
+        return np.sort(np.concatenate([2 * best, 2 * best + 1])), branches
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,36 +264,71 @@ class _Bounded:
     """A batch of B boxes after bounding and clipping.
 
     Attributes:
-        lower, upper: the clipped boxes, shape ``(B, inputs)``.
+        before, after: lower and upper end points before and after clipping, shape ``(B, inputs)`` each.
         value: lower bound of each clause's margin on each box, shape ``(B, clauses)``.
         open: which clauses are still open, shape ``(B, clauses)``.
-        proven: the weakest bound among those closed here.
+        closed: for each box the weakest bound among the clauses closed here, shape ``(B,)``.
         corner: for each box, where the weakest row's linear bound is smallest, shape ``(B, inputs)``.
-        score: for each box and input, how much the bounds depend on it, shape ``(B, inputs)``.
-        phases: for each box, the ReLUs' phases as in `_Box`.
-        branch: for each clipped box the cell in the record, if there is one.
+        score: how much the open rows' linear bounds vary along each input, shape ``(B, inputs)``.
+        phases: what the bounds show of the ReLUs, shape ``(B, relus)``.
+        rows: the rows that were bounded.
     """
 
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
+    before: tuple[NDArray[np.float64], NDArray[np.float64]]
+    after: tuple[NDArray[np.float64], NDArray[np.float64]]
     value: NDArray[np.float64]
     open: NDArray[np.bool_]
-    proven: float
+    closed: NDArray[np.float64]
     corner: NDArray[np.float64]
     score: NDArray[np.float64]
     phases: NDArray[np.int8]
-    branch: Sequence[Branch | None]
+    rows: _BoundedRows
+
+    @cached_property
+    def worst(self) -> NDArray[np.float64]:
+        """The weakest bound among the clauses still open on each box, shape ``(B,)``."""
+        worst: NDArray[np.float64] = np.where(self.open, self.value, np.inf).min(-1)
+        return worst
+
+    def box(self, b: int, branch: Branch | None) -> _Box:
+        """A box that is still open; copies, as views would keep the whole batch."""
+        low, high = self.after
+        return _Box(
+            low[b].copy(),
+            high[b].copy(),
+            self.open[b].copy(),
+            self.phases[b].copy(),
+            self.score[b].copy(),
+            float(self.worst[b]),
+            branch,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _BoundedRows:
+    """R rows of clauses that were bounded on boxes.
+
+    Attributes:
+        box, row: the box and the row of each, shape ``(R,)``.
+        value: its lower bound, shape ``(R,)``.
+        reach: where it can be at most 0.
+    """
+
+    box: Tensor
+    row: Tensor
+    value: Tensor
+    reach: _Reach
 
 
 @torch.no_grad()
-def _bound(program: Program, rows: _Rows, batch: Sequence[_Box], extent: Tensor, record: Record | None) -> _Bounded:
+def _bound(program: Program, rows: _Rows, batch: Sequence[_Box], *, nested: bool) -> _Bounded:
+    """``nested``: whether boxes may use what was found out about the boxes around them."""
     lower = torch.as_tensor(np.stack([box.lower for box in batch]))
     upper = torch.as_tensor(np.stack([box.upper for box in batch]))
     was_open = torch.as_tensor(np.stack([box.open for box in batch]))
     count, clauses = was_open.shape
-    # The checker bounds each box afresh, and might miss a sign that only the box around it showed.
-    start = _inherited(program, batch) if record is None else None
-    bounds = enclose(program, lower, upper, start=start)
+    # A certificate's checker bounds each box afresh, and might miss a sign that only the box around it showed.
+    bounds = enclose(program, lower, upper, start=_inherited(program, batch) if nested else None)
     box, row = torch.nonzero(was_open[:, rows.clause], as_tuple=True)
     clause = rows.clause[row]
     linear = specification_bounds(program, bounds, rows.C[row], box)
@@ -236,44 +342,33 @@ def _bound(program: Program, rows: _Rows, batch: Sequence[_Box], extent: Tensor,
     value = torch.full((count * clauses,), -torch.inf, dtype=torch.float64)
     value = value.scatter_reduce(0, flat, row_value, "amax").reshape(count, clauses)
     is_open = was_open & ~(value > 0)
-    proven = torch.where(was_open & ~is_open, value, torch.inf).amin().item()
+    closed = torch.where(was_open & ~is_open, value, torch.inf).amin(1)
 
     keep = is_open.reshape(-1)[flat]
     reach = _Reach.of(lower, upper, linear, row_value, box)
-    low, high, empty = _clip(lower, upper, reach, flat, is_open, keep, nested=record is None)
-    if empty.any() or (low > lower).any() or (high < upper).any():
-        # What was cut away has a positive margin, but how small it may be is not known.
-        proven = min(proven, 0.0)
-        is_open &= ~empty
-    branch = [each.branch for each in batch]
-    if record is not None and not record.full:
-        notes = _Notes(record, rows, box.numpy(), row.numpy(), reach)
-        notes.closed(branch, row_value.numpy(), value.numpy())
-        branch = notes.clipped(branch, is_open.numpy(), (lower.numpy(), upper.numpy()), (low.numpy(), high.numpy()))
-    lower, upper = low, high
+    low, high, empty = _clip(lower, upper, reach, flat, is_open, keep, nested=nested)
+    is_open = is_open & ~empty
+    # What was cut away has a positive margin, but how small it may be is not known.
+    smaller = empty.any(1) | (low > lower).any(1) | (high < upper).any(1)
+    closed = torch.where(smaller, closed.clamp(max=0), closed)
     leading = keep & (row_value >= value.reshape(-1)[flat])
+    corner = (low + high) / 2
+    minimiser = torch.where(linear.coefficients > 0, low[box], high[box])
+    corner[box[leading]] = minimiser[leading]
     # Every row of an open clause counts: with the leading row alone, ACAS Xu's property 4 on network 1_1 takes more
     # than 60 times the boxes, for inputs that only the other rows depend on are never cut.
     weight = linear.coefficients.abs() * keep[:, None]
-    # Coefficients are those of a relaxation, and say little of what a cut would do to the relaxation itself. An input
-    # that is still uncut counts for more: without the second factor, ACAS Xu's property 1 takes more than 15 times the
-    # boxes on networks 1_4 and 2_2.
-    width = upper - lower
-    uncut = torch.where(extent > 0, width / extent, 0.0)
-    score = torch.zeros_like(lower).index_add_(0, box, weight) * width * uncut
-    corner = (lower + upper) / 2
-    minimiser = torch.where(linear.coefficients > 0, lower[box], upper[box])
-    corner[box[leading]] = minimiser[leading]
+    score = torch.zeros_like(lower).index_add_(0, box, weight) * (high - low)
     return _Bounded(
-        lower.numpy(),
-        upper.numpy(),
+        (lower.numpy(), upper.numpy()),
+        (low.numpy(), high.numpy()),
         value.numpy(),
         is_open.numpy(),
-        proven,
+        closed.numpy(),
         corner.numpy(),
         score.numpy(),
         _phases(program, bounds),
-        branch,
+        _BoundedRows(box, row, row_value, reach),
     )
 
 
@@ -351,60 +446,48 @@ def _clip(
     return clipped_low, clipped_high, empty
 
 
-@dataclass(frozen=True, eq=False)
 class _Notes:
-    """Writes what happened to a batch of boxes into the record; row ``row[r]`` was bounded on box ``box[r]``."""
+    """Writes what happened to a batch of boxes into the record."""
 
-    record: Record
-    rows: _Rows
-    box: NDArray[np.intp]
-    row: NDArray[np.intp]
-    reach: _Reach
+    def __init__(self, record: Record, rows: _Rows, bounded: _Bounded) -> None:
+        self._record, self._rows, self._bounded = record, rows, bounded
+        self._box, self._row = bounded.rows.box.numpy(), bounded.rows.row.numpy()
+        self._clause = rows.clause.numpy()[self._row]
 
-    def closed(
-        self, branches: Sequence[Branch | None], row_value: NDArray[np.float64], value: NDArray[np.float64]
-    ) -> None:
-        """The rows that close a clause on its box."""
-        clause = self.rows.clause.numpy()[self.row]
+    def write(self, branches: Sequence[Branch | None]) -> list[Branch | None]:
+        """Notes what each box's cell proves; returns the cells of what is left of the boxes."""
+        value = self._bounded.rows.value.numpy()
         done = set()
-        for r in np.flatnonzero((row_value > 0) & (row_value == value[self.box, clause])).tolist():
-            b, c = int(self.box[r]), int(clause[r])
+        for r in np.flatnonzero((value > 0) & (value == self._bounded.value[self._box, self._clause])).tolist():
+            b, c = int(self._box[r]), int(self._clause[r])
             branch = branches[b]
             if branch is not None and (b, c) not in done:
                 done.add((b, c))
-                self.record.claim(branch, c, self.rows.unit(int(self.row[r])))
+                self._record.claim(branch, c, self._rows.unit(int(self._row[r])))
+        return [self._clipped(branch, b) for b, branch in enumerate(branches)]
 
-    def clipped(
-        self,
-        branches: Sequence[Branch | None],
-        is_open: NDArray[np.bool_],
-        before: tuple[NDArray[np.float64], NDArray[np.float64]],
-        after: tuple[NDArray[np.float64], NDArray[np.float64]],
-    ) -> list[Branch | None]:
-        """What was clipped off each box, a slab at a time; returns the cells of what is left.
+    def _clipped(self, branch: Branch | None, b: int) -> Branch | None:
+        """What was clipped off a box, a slab at a time; returns the cell of what is left.
 
         On a slab every open clause has a row that is positive there, by the bounds of the whole box.
         """
-        out: list[Branch | None] = []
-        for b, branch in enumerate(branches):
-            left = branch
-            for high in (True, False) if is_open[b].any() else ():
-                at = after[high][b]
-                for j in np.flatnonzero(at != before[high][b]).tolist():
-                    if left is not None:
-                        left = self._slab(left, b, j, float(at[j]), np.flatnonzero(is_open[b]), high=high)
-            out.append(left)
-        return out
+        clauses = np.flatnonzero(self._bounded.open[b])
+        for high in (True, False) if len(clauses) else ():
+            at = self._bounded.after[high][b]
+            for j in np.flatnonzero(at != self._bounded.before[high][b]).tolist():
+                if branch is not None:
+                    branch = self._slab(branch, b, j, float(at[j]), clauses, high=high)
+        return branch
 
     def _slab(self, branch: Branch, b: int, j: int, at: float, clauses: NDArray[np.intp], *, high: bool) -> Branch:
-        low_part, high_part = self.record.split(branch, BoxSplit(j, at, keep=True))
+        low_part, high_part = self._record.split(branch, BoxSplit(j, at, keep=True))
         slab, left = (high_part, low_part) if high else (low_part, high_part)
-        mine = np.flatnonzero(self.box == b)
-        clause = self.rows.clause.numpy()[self.row[mine]]
+        mine = np.flatnonzero(self._box == b)
+        reach = self._bounded.rows.reach
         for c in clauses.tolist():
-            these = mine[clause == c]
-            reached = self.reach.high[these, j] if high else -self.reach.low[these, j]
-            self.record.claim(slab, c, self.rows.unit(int(self.row[these[int(reached.argmin())]])))
+            these = mine[self._clause[mine] == c]
+            reached = reach.high[these, j] if high else -reach.low[these, j]
+            self._record.claim(slab, c, self._rows.unit(int(self._row[these[int(reached.argmin())]])))
         return left
 
 
@@ -418,24 +501,11 @@ def _probe(
     push: bool,
 ) -> AttackResult:
     """Looks for a violation at the open boxes' corners and middles; with ``push``, descends from the best of them."""
-    points = np.concatenate([bounded.corner[left], (bounded.lower[left] + bounded.upper[left]) / 2])
+    low, high = bounded.after
+    points = np.concatenate([bounded.corner[left], (low[left] + high[left]) / 2])
     with torch.no_grad():
         margins = clause_margins(clauses, program.forward(torch.as_tensor(points))).numpy()
     point, clause = np.unravel_index(np.nanargmin(margins), margins.shape)
     if push or margins[point, clause] <= 0:
         return attack.confirm(clauses[int(clause)], points[point])
     return AttackResult(None, math.inf, 0)
-
-
-def _halve(
-    lower: NDArray[np.float64], upper: NDArray[np.float64], score: NDArray[np.float64]
-) -> tuple[int, list[tuple[NDArray[np.float64], NDArray[np.float64]]]]:
-    """The two halves along the input with the highest score that can be cut, and that input; empty if none can."""
-    middle = lower + (upper - lower) / 2
-    width = upper - lower
-    for j in np.lexsort((width, score))[::-1]:
-        if lower[j] < middle[j] < upper[j]:
-            left, right = upper.copy(), lower.copy()
-            left[j] = right[j] = middle[j]
-            return int(j), [(lower, left), (right, upper)]
-    return -1, []

@@ -10,18 +10,29 @@ __all__ = [
     "ATTACK_STEPS",
     "BAB_BATCH",
     "BAB_CANDIDATES",
+    "BAB_CLIPS",
     "BAB_COEFFICIENTS",
     "BAB_FIRST_SHARE",
     "BAB_MEMORY",
     "BAB_PRODUCTS",
     "BAB_ROOT_STEPS",
+    "BAB_SHALLOW_SHARE",
+    "BAB_SHALLOW_STEPS",
     "BAB_SHARE",
     "BAB_STEPS",
+    "BAB_TURN",
+    "BOX_BATCH",
+    "BOX_CANDIDATES",
+    "BOX_POOL",
+    "BOX_SECONDS",
     "BOX_SHARE",
+    "BOX_TRIED",
+    "BOX_TRY_ONE_IN",
     "CASES_PER_BATCH",
     "LINEAR_SHARE",
     "LP_SECONDS",
     "MILP_RELUS",
+    "MILP_UNSTABLE",
     "MIP_SECONDS",
     "PROOF_SHARE",
     "REPORT_SECONDS",
@@ -61,8 +72,27 @@ SPLIT_INPUTS = 16
 MILP_RELUS = 128
 BOX_SHARE = 0.3
 
+#: With several hidden layers and more open ReLUs than this, neither tightening by LPs nor the MILP is tried. On oval21
+#: (447 to 1,157 open) 1,000 LPs closed 10 neurons, and HiGHS did not finish its root node; the search ends in seconds.
+MILP_UNSTABLE = 400
+
+#: Boxes that input splits bound together, and the seconds that this may take where a box is dear.
+BOX_BATCH = 256
+BOX_SECONDS = 0.5
+
+#: Inputs that are tried on a box to learn which to cut; on how many boxes at first; and then on one in how many.
+BOX_CANDIDATES = 8
+BOX_TRIED = 64
+BOX_TRY_ONE_IN = 10
+
+#: Above this many open boxes the search goes depth first, so memory stays bounded.
+BOX_POOL = 200_000
+
 #: Share of a query's remaining time that ReLU splits may take before tightening and the MILP.
 BAB_SHARE = 0.4
+
+#: The same for networks with one hidden layer, where little is left to the others.
+BAB_SHALLOW_SHARE = 0.8
 
 #: With several hidden layers, the share that they may take before tightening; `BAB_SHARE` is what they get after it.
 BAB_FIRST_SHARE = 0.1
@@ -71,6 +101,12 @@ BAB_FIRST_SHARE = 0.1
 #: could gain there is gained by the next split, at a fraction of the cost. With 8 steps several targets of mnist_fc
 #: 256x4 do not finish, with 24 the same ones finish in fewer cells and as much time.
 BAB_STEPS = 16
+
+#: The same for networks with one hidden layer, where pre-activation bounds are exact and clipping does the most.
+BAB_SHALLOW_STEPS = 2
+
+#: Seconds of the first turn that each clause has in a ReLU-split search; every further turn is twice as long.
+BAB_TURN = 1.0
 
 #: Adam steps on the slopes at the root of a ReLU-split search.
 BAB_ROOT_STEPS = 20
@@ -83,6 +119,9 @@ BAB_PRODUCTS = 2**25
 
 #: Coefficients of the reduced network (4 bytes each): ReLU splits are not tried where there would be more.
 BAB_COEFFICIENTS = 2**27
+
+#: How often a new cell's pre-activation bounds are clipped by its own linear bound; each time pays for the next.
+BAB_CLIPS = 2
 
 #: Columns that strong branching tries in each cell.
 BAB_CANDIDATES = 8

@@ -2,21 +2,23 @@
 
 A cell chooses a phase (z ≥ 0 or z ≤ 0) for some of the ReLUs that are unstable at the root; the two children of a cell
 share the face z = 0, so the leaves cover the region. A cell is closed when its lower bound (`bounds.phases`) is
-positive. The ReLU to split is chosen by strong branching over a short list: the columns that loosen the bound most are
+positive. Where it is not, the linear function that it comes from says where in the cell a violation could be, and
+pre-activation bounds that hold there (`bounds.clipping`) give a better one; a cell passes them on to its children. The
+ReLU to split is chosen by strong branching over a short list: the columns that loosen the bound most are
 tried, both children of each are bounded, and the column whose children gain most is taken (Bunel et al. 2020; De Palma
 et al. 2021). Where no relaxation loosens the bound, only multipliers of chosen phases can improve it: there an LP
 (`solver.leaf`) closes the cell or says what to split, so the search is complete.
 
-Soundness. Cells are closed by rigorous float64 bounds only. The LP's duals are multipliers for such a bound; its
-verdict itself is never used.
+Soundness. Cells are closed by rigorous bounds only. The LP's duals are multipliers for such a bound; its verdict itself
+is never used. Clipped bounds hold at the points of a cell whose margin is at most `_GOAL`, so on such cells no margin
+above it is claimed.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -25,9 +27,11 @@ import torch
 from torch import Tensor
 
 from bounds import Enclosure
+from bounds.clipping import Clipper
+from bounds.linear import LinearBound
 from bounds.phases import Cells
 from bounds.program import program
-from bounds.reduced import Estimate, Reduced
+from bounds.reduced import Estimate, Forms, Reduced
 from bounds.single import box_bounds
 from certificates import PhaseSplit
 from networks.graph import Network
@@ -42,7 +46,7 @@ from solver.verdict import Counterexample, Reason
 if TYPE_CHECKING:
     from solver.leaf import CellProgram, Leaf
 
-__all__ = ["CellSearch", "decide_by_relu_split"]
+__all__ = ["CellSearch", "ReluSplit", "SplitRegion"]
 
 # Length of the first Adam step; slopes lie in [0, 1], and multipliers are in units of the root's coefficients.
 _RATE = 0.2
@@ -50,6 +54,8 @@ _RATE = 0.2
 _STRONGER = 0.5
 # Every so many batches a descent starts from the best minimiser, even if it violates nothing yet.
 _PUSH = 32
+# What clipped cells prove, at most: any positive margin.
+_GOAL = 2.0**-40
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,60 +77,61 @@ class CellSearch:
     nodes: int
 
 
-def decide_by_relu_split(
-    network: Network,
-    region: Region,
-    enclosure: Enclosure,
-    clause: Clause,
-    attack: Attack | None,
-    *,
-    steps: int,
-    stop: Callable[[], Reason | None],
-    progress: Callable[[float, float, int, int], None],
-    record: Record | None = None,
-) -> CellSearch:
-    """Proves one clause on the region of ``bounds``, or finds a counterexample, or runs until ``stop``.
+class SplitRegion:
+    """What the searches for all clauses over one region share."""
 
-    Args:
-        network: the network.
-        region: the input region.
-        enclosure: root bounds of every ReLU.
-        clause: the clause.
-        attack: confirms points where the network violates the clause; None if the region holds no float32 point.
-        steps: Adam steps on each new cell's multipliers; 0 keeps the default slopes.
-        stop: asked between batches; a reason ends the search.
-        progress: told (lower, upper, open cells, cells so far) after each batch.
-        record: notes the tree for a certificate; ``enclosure`` must then be what default slopes give.
-    """
-    coefficients = enclosure.unstable_count * (network.inputs + enclosure.unstable_count)
-    if coefficients > policy.BAB_COEFFICIENTS:
-        return CellSearch(-math.inf, math.inf, None, Reason.MEMORY, 0)
-    return _Search(network, region, enclosure, clause, attack, steps, stop, progress, record).run()
+    def __init__(self, network: Network, region: Region, enclosure: Enclosure) -> None:
+        """``enclosure``: root bounds of every ReLU."""
+        self.network = network
+        self.region = region
+        self.enclosure = enclosure
+        self._bounds = box_bounds(network, region, enclosure)
+        self.cells = Cells(program(network), self._bounds)
+        self.forms = Forms(network, region, enclosure, self.cells)
+
+    @staticmethod
+    def fits(network: Network, enclosure: Enclosure) -> bool:
+        """Whether the network without its stable ReLUs is small enough."""
+        unstable = enclosure.unstable_count
+        return unstable * (network.inputs + unstable) <= policy.BAB_COEFFICIENTS
+
+    @cached_property
+    def clipper(self) -> Clipper:
+        """Clips cells of the region."""
+        return Clipper(program(self.network), self._bounds, self.cells)
 
 
-class _Search:
+class ReluSplit:
+    """Proves one clause on a region, or finds a counterexample; a search that was stopped goes on where it was."""
+
     def __init__(
         self,
-        network: Network,
-        region: Region,
-        enclosure: Enclosure,
+        over: SplitRegion,
         clause: Clause,
         attack: Attack | None,
+        *,
         steps: int,
-        stop: Callable[[], Reason | None],
-        progress: Callable[[float, float, int, int], None],
-        record: Record | None,
+        memory: int = policy.BAB_MEMORY,
+        record: Record | None = None,
     ) -> None:
-        self._network = network
-        self._region = region
-        self._enclosure = enclosure
-        self._cells = Cells(program(network), box_bounds(network, region, enclosure))
-        self._reduced = Reduced(network, region, enclosure, self._cells, clause)
+        """Nothing is bounded yet.
+
+        Args:
+            over: the region.
+            clause: the clause.
+            attack: confirms points where the network violates the clause; None if the region holds no float32 point.
+            steps: Adam steps on each new cell's multipliers; 0 keeps the default slopes.
+            memory: bytes that open cells may fill before the search goes depth first.
+            record: notes the tree for a certificate; the root's bounds must then be what default slopes give.
+        """
+        self._over = over
+        self._cells = over.cells
+        # Certificates know no clipped bounds.
+        self._clips = policy.BAB_CLIPS if record is None else 0
+        self._reduced = Reduced(over.network, over.enclosure, over.forms, clause)
         self._clause = clause
         self._attack = attack
         self._steps = steps
-        self._stop = stop
-        self._progress = progress
         self._C = torch.as_tensor(clause.matrix)
         self._offsets = torch.as_tensor(clause.offsets)
         self._rows = len(clause.rows)
@@ -135,11 +142,12 @@ class _Search:
             pairs = [self._cells.neuron(column) for column in range(self._cells.columns)]
             record.columns = np.array(pairs, np.int64).reshape(-1, 2)
             self._branches.append(record.root)
-        self._open = CellPool(self._cells.columns, self._rows if steps else 0)
-        products = self._cells.columns * (network.inputs + self._cells.columns)
+        self._open = CellPool(self._cells.low, self._cells.high, self._rows if steps else 0, memory)
+        products = self._cells.columns * (over.network.inputs + self._cells.columns)
         self._batch = max(1, min(policy.BAB_BATCH, policy.BAB_PRODUCTS // max(1, products)))
         self._upper = math.inf
         self._nodes = 0
+        self._turn = 0
         self._proven = math.inf  # the weakest bound among closed cells
         self._stuck = math.inf  # the weakest bound among leaves that nothing decides
 
@@ -147,42 +155,46 @@ class _Search:
     def _lower(self) -> float:
         return min(self._open.lower, self._proven, self._stuck)
 
-    def run(self) -> CellSearch:
-        self._plant()
-        for turn in itertools.count(1):
+    def run(self, stop: Callable[[], Reason | None], progress: Callable[[float, float, int, int], None]) -> CellSearch:
+        """Searches until the clause is decided or ``stop``, asked between batches, gives a reason.
+
+        ``progress`` is told (lower, upper, open cells, cells so far) after each batch.
+        """
+        if not self._nodes:
+            self._plant()
+        while True:
             # What holds before cells are taken holds as well if one of them turns out to have a violation.
             lower = self._lower
             if not len(self._open):
                 reason = Reason.NUMERICS if self._stuck < math.inf else None
                 return CellSearch(lower, self._upper, None, reason, self._nodes)
-            reason = self._stop()
+            reason = stop()
             if reason is not None:
                 return CellSearch(lower, self._upper, None, reason, self._nodes)
-            found = self._expand(self._open.take(self._batch), push=turn % _PUSH == 1)
+            self._turn += 1
+            found = self._expand(self._open.take(self._batch), push=self._turn % _PUSH == 1)
             if found is not None:
                 return CellSearch(lower, found.margin, found, None, self._nodes)
-            self._progress(self._lower, self._upper, len(self._open), self._nodes)
-        raise AssertionError
+            progress(self._lower, self._upper, len(self._open), self._nodes)
 
     def _plant(self) -> None:
         """Bounds the root with optimised slopes, which every other cell starts from."""
-        phases = torch.zeros((1, self._cells.columns), dtype=torch.int8)
+        low, high = self._cells.low[None], self._cells.high[None]
         every = torch.arange(self._rows)
-        start = phases.expand(self._rows, -1)
-        theta = self._reduced.start(start, every)
+        wide = low.float().expand(self._rows, -1), high.float().expand(self._rows, -1)
+        theta = self._reduced.start(*wide, every)
         if self._cells.columns:
-            _, theta = self._reduced.optimise(start, theta, every, steps=policy.BAB_ROOT_STEPS, rate=_RATE)
+            _, theta = self._reduced.optimise(*wide, theta, every, steps=policy.BAB_ROOT_STEPS, rate=_RATE)
             self._reduced.settle(theta)
         inherited = torch.full((1,), -torch.inf, dtype=torch.float64)
-        self._receive(phases, theta[None], inherited, torch.zeros(1, dtype=torch.int64))
+        self._receive(Batch(inherited, low, high, theta[None], torch.zeros(1, dtype=torch.int64)))
 
     def _expand(self, batch: Batch, *, push: bool) -> Counterexample | None:
         """Splits cells into two each; returns a counterexample if one turned up."""
-        count, rows = len(batch.phases), self._rows
-        row = torch.arange(rows).repeat(count)
-        phases = batch.phases.repeat_interleave(rows, 0)
-        theta = batch.theta.flatten(0, 1) if batch.theta is not None else self._reduced.start(phases, row)
-        found = self._reduced.estimate(phases, theta, row)
+        count, rows = len(batch), self._rows
+        low, high, row = self._lines(batch)
+        theta = batch.theta.flatten(0, 1) if batch.theta is not None else self._reduced.start(low, high, row)
+        found = self._reduced.estimate(low, high, theta, row)
         # A clause's leading row decides what to split next and where to look.
         leading = found.value.reshape(-1, rows).argmax(1)
         found = found.select(torch.arange(count) * rows + leading)
@@ -190,21 +202,21 @@ class _Search:
         self._upper = min(self._upper, outcome.upper)
         if outcome.counterexample is not None:
             return outcome.counterexample
-        theta = theta.reshape(count, rows, -1)
-        score = self._reduced.score(found, batch.phases, theta[torch.arange(count), leading])
+        low, high, theta = low[::rows], high[::rows], theta.reshape(count, rows, -1)
+        score = self._reduced.score(found, low, high, theta[torch.arange(count), leading])
         score, columns = score.topk(min(policy.BAB_CANDIDATES, self._cells.columns), dim=1)
         useful = score[:, 0] > 0
         for i in torch.nonzero(~useful)[:, 0].tolist():
-            counterexample = self._leaf(batch.phases[i], float(batch.bound[i]), int(batch.branch[i]))
+            counterexample = self._leaf(batch.select(torch.tensor([i])))
             if counterexample is not None:
                 return counterexample
         if not useful.all():
-            batch, found, theta = batch.select(useful), found.select(useful), theta[useful]
-            score, columns, leading = score[useful], columns[useful], leading[useful]
+            batch, found, low, high = batch.select(useful), found.select(useful), low[useful], high[useful]
+            theta, score, columns, leading = theta[useful], score[useful], columns[useful], leading[useful]
         if not len(theta):
             return None
         own = theta[torch.arange(len(theta)), leading]
-        value = self._reduced.children(found, batch.phases, own, leading, columns)
+        value = self._reduced.children(found, low, high, own, leading, columns)
         # A positive child is closed whatever it gains beyond that; the weaker child matters most.
         gain = value.clamp(max=0)
         merit = gain.amin(-1) + _STRONGER * gain.amax(-1)
@@ -212,20 +224,32 @@ class _Search:
         self._divide(batch, theta, columns.gather(1, merit.argmax(1, keepdim=True))[:, 0])
         return None
 
+    def _lines(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Each cell once for every row of the clause, as float32 ``(B · rows, K)``; and the rows, ``(B · rows,)``."""
+        low = batch.low.float().repeat_interleave(self._rows, 0)
+        return low, batch.high.float().repeat_interleave(self._rows, 0), torch.arange(self._rows).repeat(len(batch))
+
     def _divide(self, batch: Batch, theta: Tensor, columns: Tensor) -> None:
         """Bounds both children of every cell, split at one column each."""
-        children = batch.phases.repeat_interleave(2, 0)
-        at = torch.arange(len(children))
-        column = columns.repeat_interleave(2)
-        children[at, column] = torch.tensor([1, -1], dtype=torch.int8).repeat(len(columns))
+        low, high = batch.low.repeat_interleave(2, 0), batch.high.repeat_interleave(2, 0)
         theta = theta.repeat_interleave(2, 0)
-        theta[at, :, column] = 0
-        if self._steps:
-            row = torch.arange(self._rows).repeat(len(children))
-            phases = children.repeat_interleave(self._rows, 0)
-            _, best = self._reduced.optimise(phases, theta.flatten(0, 1), row, steps=self._steps, rate=_RATE)
-            theta = best.reshape(theta.shape)
-        self._receive(children, theta, batch.bound.repeat_interleave(2), self._grow(batch.branch, columns))
+        first = torch.arange(0, len(low), 2)
+        low[first, columns] = 0
+        high[first + 1, columns] = 0
+        theta[first, :, columns] = 0
+        theta[first + 1, :, columns] = 0
+        branch = self._grow(batch.branch, columns)
+        self._receive(self._optimised(Batch(batch.bound.repeat_interleave(2), low, high, theta, branch)))
+
+    def _optimised(self, batch: Batch) -> Batch:
+        """The cells with better parameters."""
+        if not self._steps:
+            return batch
+        assert batch.theta is not None
+        low, high, row = self._lines(batch)
+        theta = batch.theta.flatten(0, 1)
+        _, best = self._reduced.optimise(low, high, theta, row, steps=self._steps, rate=_RATE)
+        return replace(batch, theta=best.reshape(batch.theta.shape))
 
     def _grow(self, parents: Tensor, columns: Tensor) -> Tensor:
         """Splits cells of the record at one column each; the numbers of their children, phase +1 first."""
@@ -237,32 +261,58 @@ class _Search:
             self._branches.extend(self._record.split(self._branches[parent], split))
         return torch.arange(first, len(self._branches))
 
-    def _receive(self, phases: Tensor, theta: Tensor, inherited: Tensor, branch: Tensor) -> None:
-        """Closes new cells or keeps them.
+    def _receive(self, batch: Batch) -> None:
+        """Closes new cells or keeps them; their bounds are those of their parents, which hold for them too."""
+        self._nodes += len(batch)
+        for clip in range(self._clips + 1):
+            batch, linear, row = self._close(batch, clipped=clip > 0)
+            if not len(batch):
+                return
+            if clip < self._clips:
+                batch = self._clip(batch, linear, row)
+        self._open.put(batch)
 
-        Args:
-            phases: shape ``(B, K)``.
-            theta: their parameters, shape ``(B, rows, K)``.
-            inherited: bounds of their parents, which hold for them too, shape ``(B,)``.
-            branch: their numbers in the record, shape ``(B,)``.
-        """
-        self._nodes += len(phases)
-        each = phases.repeat_interleave(self._rows, 0)
-        alpha, beta = self._reduced.multipliers(each, theta.flatten(0, 1))
-        value = self._cells.bound(self._C.repeat(len(phases), 1), each, alpha, beta)
-        own, leading = self._margins(value, len(phases))
-        bound = torch.maximum(own, inherited)
+    def _close(self, batch: Batch, *, clipped: bool) -> tuple[Batch, LinearBound, Tensor]:
+        """Bounds cells; returns those that stay open, with the bounds of their leading rows, and those rows."""
+        assert batch.theta is not None
+        count, rows = len(batch), self._rows
+        low, high = batch.low.repeat_interleave(rows, 0), batch.high.repeat_interleave(rows, 0)
+        alpha, beta = self._reduced.multipliers(low, high, batch.theta.flatten(0, 1))
+        linear = self._cells.bound(self._C.repeat(count, 1), low, high, alpha, beta)
+        own, leading = self._margins(linear.value, count)
+        if self._clips:
+            own = own.clamp(max=_GOAL)
+        # Clipped bounds that cross leave no place for a violation.
+        empty = (batch.low > batch.high).any(1) if clipped else torch.zeros(count, dtype=torch.bool)
+        bound = torch.where(empty, _GOAL, torch.maximum(own, batch.bound))
         closed = bound > 0
         if closed.any():
             self._proven = min(self._proven, float(bound[closed].min()))
             if self._record is not None and not self._record.full:
                 for i in torch.nonzero(closed)[:, 0].tolist():
-                    line, row = i * self._rows + int(leading[i]), int(leading[i])
+                    line, best = i * rows + int(leading[i]), int(leading[i])
                     slopes = torch.stack([alpha[line], beta[line]]).numpy()
-                    weights = [float(r == row) for r in range(self._rows)]
-                    self._record.claim(self._branches[int(branch[i])], 0, weights, slopes=slopes)
-        left = ~closed
-        self._open.put(bound[left], phases[left], theta[left], branch[left])
+                    weights = [float(r == best) for r in range(rows)]
+                    self._record.claim(self._branches[int(batch.branch[i])], 0, weights, slopes=slopes)
+        left = torch.nonzero(~closed)[:, 0]
+        at, row = left * rows + leading[left], leading[left]
+        linear = LinearBound(linear.value[at], linear.coefficients[at], linear.constant[at])
+        return replace(batch, bound=bound).select(left), linear, row
+
+    def _clip(self, batch: Batch, linear: LinearBound, row: Tensor) -> Batch:
+        """Tightens the cells' bounds for points with a margin of at most `_GOAL`, where columns lose most."""
+        assert batch.theta is not None
+        low, high = batch.low.clone(), batch.high.clone()
+        theta = batch.theta[torch.arange(len(batch)), row]
+        lossy = self._reduced.estimate(low.float(), high.float(), theta, row).arriving < 0
+        offset = self._offsets[row]
+        constant = linear.constant + offset - _GOAL
+        constant = constant - 2.0**-51 * (linear.constant.abs() + offset.abs() + _GOAL)
+        self._over.clipper.clip(low, high, lossy & (low < 0) & (high > 0), linear.coefficients, constant)
+        # θ is a slope where the phase is open and a multiplier where it is not.
+        free = ((low < 0) & (high > 0))[:, None]
+        known = ((batch.low < 0) & (batch.high > 0))[:, None] & ~free
+        return self._optimised(replace(batch, low=low, high=high, theta=batch.theta.masked_fill(known, 0.0)))
 
     def _margins(self, value: Tensor, cells: int) -> tuple[Tensor, Tensor]:
         """Lower bounds of the clause's margin, ``(cells,)``, with one more rounding charged; and its best rows."""
@@ -281,41 +331,43 @@ class _Search:
             return self._attack.confirm(self._clause, self._reduced.points(found.direction[best]).numpy())
         return AttackResult(None, math.inf, 0)
 
-    def _leaf(self, phases: Tensor, bound: float, branch: int) -> Counterexample | None:
+    def _leaf(self, cell: Batch) -> Counterexample | None:
         """Lets the LP decide a cell, or choose what to split; what floating point cannot decide is stuck."""
-        leaf = self._lp.solve(phases.numpy())
-        proven = self._prove(leaf, phases)
+        on = cell.low[0] >= 0
+        leaf = self._lp.solve((on.to(torch.int8) - (~on & (cell.high[0] <= 0)).to(torch.int8)).numpy())
+        proven = self._prove(leaf, cell)
         if proven > 0:
             self._proven = min(self._proven, proven)
             if self._record is not None and not self._record.full:
-                self._record.claim(self._branches[branch], 0, leaf.weights.tolist(), rows=leaf.multipliers)
+                branch = self._branches[int(cell.branch[0])]
+                self._record.claim(branch, 0, leaf.weights.tolist(), rows=leaf.multipliers)
             return None
-        bound = max(bound, proven)
+        cell = replace(cell, bound=cell.bound.clamp(min=proven))
         if leaf.point is not None and self._attack is not None:
             outcome = self._attack.confirm(self._clause, leaf.point)
             self._upper = min(self._upper, outcome.upper)
             if outcome.counterexample is not None:
                 return outcome.counterexample
         if len(leaf.loose):
-            row = torch.arange(self._rows)
-            theta = self._reduced.start(phases.expand(self._rows, -1), row)[None]
-            batch = Batch(torch.tensor([bound], dtype=torch.float64), phases[None], theta, torch.tensor([branch]))
-            self._divide(batch, theta, torch.as_tensor(leaf.loose[:1]))
+            theta = self._reduced.start(*self._lines(cell))[None]
+            self._divide(cell, theta, torch.as_tensor(leaf.loose[:1]))
         else:
-            self._stuck = min(self._stuck, bound)
+            self._stuck = min(self._stuck, float(cell.bound[0]))
         return None
 
-    def _prove(self, leaf: Leaf, phases: Tensor) -> float:
+    def _prove(self, leaf: Leaf, cell: Batch) -> float:
         """The rigorous bound that the LP's duals give; where the cell is empty, that of 0·y."""
         weights = torch.as_tensor(leaf.weights)
         chosen = torch.as_tensor(leaf.multipliers)[None]
-        value = float(self._cells.bound((weights @ self._C)[None], phases[None], multipliers=chosen))
+        bound = self._cells.bound((weights @ self._C)[None], cell.low, cell.high, multipliers=chosen)
+        value = float(bound.value[0])
         offset = float(weights @ self._offsets)
         # Sums of as many terms as the clause has rows, and one more, are rounded.
-        return value + offset - (len(weights) + 2) * 2.0**-52 * (abs(value) + float(weights @ self._offsets.abs()))
+        value = value + offset - (len(weights) + 2) * 2.0**-52 * (abs(value) + float(weights @ self._offsets.abs()))
+        return min(value, _GOAL) if self._clips else value
 
     @cached_property
     def _lp(self) -> CellProgram:
         from solver.leaf import CellProgram  # SciPy's solvers take half a second to load, and few searches need one
 
-        return CellProgram(self._network, self._region, self._enclosure, self._clause, self._cells)
+        return CellProgram(self._over.network, self._over.region, self._over.enclosure, self._clause, self._cells)

@@ -2,13 +2,14 @@
 
 Where the input is small, ``auto`` splits inputs, and lets the MILP follow where the ReLUs are few; otherwise it splits
 ReLUs, tightens bounds by LPs, and ends with the MILP. With several hidden layers, slopes are optimised for the neurons
-before the ReLU splits, and these have a second turn after the LPs.
+before the ReLU splits, and these have a second turn after the LPs; where very many ReLUs are open, they have all of it.
 
 A rung takes what is open of a case and a number of seconds, and leaves what it found in the case and the climb.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -18,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.evaluation import evaluate
+from networks.property import Clause
 from solver import policy
 from solver.case import Case
 from solver.climb import Climb
 from solver.options import Engine
 from solver.root import bound_cases, optimise_neurons
-from solver.verdict import Counterexample
+from solver.verdict import Counterexample, Reason
 
 __all__ = ["milp", "optimise", "search", "split_inputs", "split_relus", "tighten"]
 
@@ -36,14 +38,14 @@ def search(climb: Climb) -> None:
     open_cases = [case for case in climb.cases if case.open]
     for done, case in enumerate(open_cases):
         end = time.monotonic() + (climb.deadline - time.monotonic()) / (len(open_cases) - done)
-        for rung, share in _rungs(climb):
+        for rung, share in _rungs(climb, case):
             if not climb.undecided:
                 return
             if case.open:
                 rung(climb, case, share * (end - time.monotonic()))
 
 
-def _rungs(climb: Climb) -> list[tuple[Rung, float]]:
+def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
     """The exact engines to run one after the other, each with its share of the time that is left then."""
     branch = split_inputs if climb.network.inputs <= policy.SPLIT_INPUTS else split_relus
     by_milp: list[tuple[Rung, float]] = [(tighten, policy.TIGHTEN_SHARE), (milp, 1.0)]
@@ -57,13 +59,18 @@ def _rungs(climb: Climb) -> list[tuple[Rung, float]]:
         few = climb.network.relus <= policy.MILP_RELUS
         return [(branch, policy.BOX_SHARE), *by_milp] if few else [(branch, 1.0)]
     if len(climb.network.relu_nodes) > 1:
+        assert case.enclosure is not None
+        if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
+            # LPs and MILPs of that size only take the time that the search could use.
+            early = [(branch, policy.BAB_SHARE)] if climb.options.certificate else []
+            return [*early, (optimise, policy.ALPHA_SHARE), (branch, 1.0)]
         # Most queries that bounds leave open end soon; what does not, profits from LPs for the deeper layers.
         again: list[tuple[Rung, float]] = [by_milp[0], (branch, policy.BAB_SHARE), by_milp[1]]
         if climb.options.certificate:
             # The checker starts from bounds of its own, so what comes after better ones is not certified.
             return [(branch, policy.BAB_SHARE), (optimise, policy.ALPHA_SHARE), *again]
         return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *again]
-    return [(branch, policy.BAB_SHARE), *by_milp]
+    return [(branch, policy.BAB_SHALLOW_SHARE), *by_milp]
 
 
 def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
@@ -92,36 +99,48 @@ def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
 
 
 def split_relus(climb: Climb, case: Case, seconds: float) -> None:
-    """Branch and bound over phases of ReLUs, one clause after the other."""
-    from solver.relu_split import decide_by_relu_split
+    """Branch and bound over phases of ReLUs; clauses take turns, so that easy ones leave their time to the others."""
+    from solver.relu_split import ReluSplit, SplitRegion
 
     assert case.enclosure is not None
+    if not SplitRegion.fits(climb.network, case.enclosure):
+        climb.reason = Reason.MEMORY
+        return
     end = time.monotonic() + seconds
     attacker = climb.attacker(case) if case.region.replayable else None
+    steps = policy.BAB_STEPS if len(climb.network.relu_nodes) > 1 else policy.BAB_SHALLOW_STEPS
+    # The weakest first: a violation ends the query.
+    clauses = sorted(case.open, key=case.bound)
+    searches: dict[Clause, ReluSplit] = {}
+    records = {clause: climb.record(case, [clause]) for clause in clauses}
+    nodes = dict.fromkeys(clauses, 0)
+    memory = policy.BAB_MEMORY // len(clauses)
     with climb.stage("bab") as detail:
-        detail["nodes"] = 0
-        # The weakest first: a violation ends the query.
-        clauses = sorted(case.open, key=case.bound)
-        for done, clause in enumerate(clauses):
-            record = climb.record(case, [clause])
-            result = decide_by_relu_split(
-                climb.network,
-                case.region,
-                case.enclosure,
-                clause,
-                attacker,
-                steps=policy.BAB_STEPS if len(climb.network.relu_nodes) > 1 else 0,
-                stop=climb.stop_within((end - time.monotonic()) / (len(clauses) - done)),
-                progress=climb.reporter("bab", case, [clause]),
-                record=record,
-            )
-            detail["nodes"] += result.nodes
-            climb.take(result.upper, result.counterexample)
-            proven = result.counterexample is None and result.reason is None
-            case.keep(clause, record if proven else None)
-            case.prove(clause, result.lower, proven=proven)
-            climb.reason = result.reason or climb.reason
-            if not climb.undecided:
+        over = SplitRegion(climb.network, case.region, case.enclosure)
+        for turn in itertools.count():
+            for clause in clauses:
+                left = end - time.monotonic()
+                if left <= 0:
+                    return
+                if clause not in searches:
+                    searches[clause] = ReluSplit(
+                        over, clause, attacker, steps=steps, memory=memory, record=records[clause]
+                    )
+                length = left if len(clauses) == 1 else min(left, policy.BAB_TURN * 2**turn)
+                result = searches[clause].run(climb.stop_within(length), climb.reporter("bab", case, [clause]))
+                nodes[clause] = result.nodes
+                detail["nodes"] = sum(nodes.values())
+                climb.take(result.upper, result.counterexample)
+                proven = result.counterexample is None and result.reason is None
+                case.keep(clause, records[clause] if proven else None)
+                case.prove(clause, result.lower, proven=proven)
+                climb.reason = result.reason or climb.reason
+                if result.reason is not Reason.TIMEOUT:
+                    del searches[clause]
+                if not climb.undecided:
+                    return
+            clauses = [clause for clause in clauses if clause in searches]
+            if not clauses:
                 return
 
 

@@ -17,6 +17,7 @@ NETWORKS = {
     "dense": dense_network,
     "residual": residual_network,
     "single": lambda rng: dense_network(rng, (3, 8, 3)),
+    "wide": lambda rng: dense_network(rng, (40, 8, 3)),
 }
 
 
@@ -27,6 +28,11 @@ def setting(kind: str, seed: int, radius: float = 0.4):
     compiled = program(network)
     box = enclose(compiled, torch.as_tensor(region.lower)[None], torch.as_tensor(region.upper)[None])
     return rng, network, region, compiled, box, Cells(compiled, box)
+
+
+def ranges(cells: Cells, phases: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bounds of the pre-activations on cells that choose ``phases``."""
+    return torch.where(phases > 0, 0.0, cells.low), torch.where(phases < 0, 0.0, cells.high)
 
 
 def inside(cells: Cells, phases: np.ndarray, values: dict[int, np.ndarray]) -> np.ndarray:
@@ -42,8 +48,8 @@ def inside(cells: Cells, phases: np.ndarray, values: dict[int, np.ndarray]) -> n
 def test_the_whole_region_has_the_root_bound(kind: str) -> None:
     rng, network, _, compiled, box, cells = setting(kind, 1)
     C = torch.as_tensor(rng.normal(size=(3, network.outputs)))
-    nothing = torch.zeros((3, cells.columns), dtype=torch.int8)
-    torch.testing.assert_close(cells.bound(C, nothing), specification_bounds(compiled, box, C).value)
+    low, high = cells.low.expand(3, -1), cells.high.expand(3, -1)
+    torch.testing.assert_close(cells.bound(C, low, high).value, specification_bounds(compiled, box, C).value)
 
 
 @settings(max_examples=40, deadline=None)
@@ -65,6 +71,6 @@ def test_no_point_of_a_cell_beats_its_bound(kind: str, seed: int, wild: bool) ->
             "alpha": torch.as_tensor(rng.normal(size=(1, cells.columns))),
             "beta": torch.as_tensor(rng.normal(size=(1, cells.columns))),
         }
-    bound = cells.bound(C, cell, **parameters).item()
+    bound = cells.bound(C, *ranges(cells, cell), **parameters).value.item()
     least = (values[-1] @ C[0].numpy())[inside(cells, phases, values)].min()
     assert bound <= least + 1e-12

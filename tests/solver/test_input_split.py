@@ -72,9 +72,9 @@ def test_inherited_phases_hold_on_the_halves(kind: str, monkeypatch: pytest.Monk
     seen = []
     bound = input_split._bound
 
-    def watched(program, rows, batch, extent, record):
+    def watched(program, rows, batch, *, nested):
         seen.extend(batch)
-        return bound(program, rows, batch, extent, record)
+        return bound(program, rows, batch, nested=nested)
 
     monkeypatch.setattr(input_split, "_bound", watched)
     # The center ties, so the boxes around it can never be closed, and without an attack the search goes on.

@@ -5,13 +5,12 @@ import pytest
 
 from bounds import backward_bounds
 from bounds.program import program
-from networks import Clause, Network, Property, Region, Row
+from networks import Clause, Network, Property, Query, Region, Row
 from networks.exact import exact
-from solver import policy
+from solver import policy, verify
 from solver.attack import Attack
-from solver.relu_split import CellSearch, decide_by_relu_split
+from solver.relu_split import CellSearch, ReluSplit, SplitRegion
 from solver.replay import Replayer
-from solver.verdict import Reason
 from tests.random_networks import random_conv, random_dense, random_residual
 from tests.solver.oracle import minimum_margin
 
@@ -29,9 +28,8 @@ def search(network: Network, region: Region, clause: Clause, *, steps: int, atta
     attacker = (
         Attack(program(network), Replayer(network), region, Property((clause,)), lambda: False) if attack else None
     )
-    return decide_by_relu_split(
-        network, region, enclosure, clause, attacker, steps=steps, stop=lambda: None, progress=lambda *_: None
-    )
+    over = SplitRegion(network, region, enclosure)
+    return ReluSplit(over, clause, attacker, steps=steps).run(lambda: None, lambda *_: None)
 
 
 @pytest.mark.parametrize("kind", sorted(BUILDERS))
@@ -86,9 +84,9 @@ def test_a_tie_is_never_proven() -> None:
 def test_networks_that_would_fill_the_memory_are_left_to_other_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "BAB_COEFFICIENTS", 10)
     network = random_dense(0, (3, 5, 4, 2))
-    clause = Clause((Row(((0, exact(1)), (1, exact(-1)))),), 2)
-    found = search(network, Region.linf_ball(np.zeros(3), 0.4), clause, steps=0)
-    assert (found.reason, found.lower) == (Reason.MEMORY, -np.inf)
+    assert not SplitRegion.fits(network, backward_bounds(network, Region.linf_ball(np.zeros(3), 0.4)))
+    found = verify(network, Query.single(Region.linf_ball(np.zeros(3), 0.4), Property.classification(0, 2)))
+    assert found.decided_by != "bab"
 
 
 def test_batches_change_nothing_that_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,84 @@
+"""Which input of a box to cut: pseudocosts, learnt from boxes on which several cuts were tried.
+
+A cut is worth what it raises the bounds of the two halves. The coefficients of a box's linear bounds predict that
+badly: they say how steep a relaxation is, not how much a cut would tighten it. What helps on one box of a query however
+helps on most. So on the first boxes, and on some of each later batch, every promising input is cut and both halves are
+bounded; from these trials each input learns by how much its prediction is too low. (Bénichou et al. 1971; Achterberg,
+Koch & Martin 2005, reliability branching.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver import policy
+
+__all__ = ["Cuts"]
+
+
+class Cuts:
+    """Chooses cuts, and learns from those that were tried."""
+
+    def __init__(self, inputs: int) -> None:
+        self._gain = np.zeros(inputs)
+        self._predicted = np.zeros(inputs)
+        self._boxes = 0
+
+    @property
+    def trials(self) -> int:
+        """Cuts of a box that are tried where it is used to learn."""
+        return min(len(self._gain), policy.BOX_CANDIDATES)
+
+    @property
+    def learning(self) -> bool:
+        """Whether too few boxes were tried yet to do without."""
+        return self._boxes < policy.BOX_TRIED
+
+    def choose(
+        self, lower: NDArray[np.float64], upper: NDArray[np.float64], score: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The cuts to try on B boxes.
+
+        Args:
+            lower, upper: end points, shape ``(B, inputs)``.
+            score: how much the linear bounds vary along each input, same shape.
+
+        Returns:
+            Box and input of each cut, ordered by box. A box that cannot be cut has none.
+        """
+        middle = lower + (upper - lower) / 2
+        possible = (lower < middle) & (middle < upper)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = np.where(self._predicted > 0, self._gain / self._predicted, 1.0)
+        # Where nothing is predicted, the widest input is cut.
+        worth = np.where(possible, score * factor, -np.inf)
+        order = np.lexsort((upper - lower, worth))[:, ::-1]
+        tried = len(lower) if self.learning else -(-len(lower) // policy.BOX_TRY_ONE_IN)
+        self._boxes += tried
+        count = np.where(np.arange(len(lower)) < tried, self.trials, 1)
+        count = np.minimum(count, possible.sum(1))
+        box = np.repeat(np.arange(len(lower)), count)
+        place = np.arange(len(box)) - np.repeat(np.cumsum(count) - count, count)
+        return box, order[box, place]
+
+    def best(
+        self, box: NDArray[np.intp], entry: NDArray[np.intp], gain: NDArray[np.float64], score: NDArray[np.float64]
+    ) -> NDArray[np.intp]:
+        """Learns from cuts, and says which of them gained most on each box.
+
+        Args:
+            box, entry: as `choose` returned them.
+            gain: what each cut gained, as a part of what the box lacks.
+            score: as `choose` had it.
+
+        Returns:
+            The number of the best cut of each box.
+        """
+        share = score / np.maximum(score.sum(1, keepdims=True), 1e-300)
+        several = np.bincount(box)[box] > 1
+        np.add.at(self._gain, entry[several], gain[several])
+        np.add.at(self._predicted, entry[several], share[box, entry][several])
+        order = np.lexsort((-np.arange(len(box)), gain, box))
+        last = np.append(np.diff(box[order]) != 0, True)
+        return np.asarray(order[last])
