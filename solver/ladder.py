@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -70,7 +71,11 @@ def verify(
     budget = budget or Budget()
     check_fit(network, query)
     torch.set_num_threads(min(budget.threads, policy.TORCH_THREADS))
-    return _climb(Climb(network, query, options, budget, progress, cancel), checker)
+    with ExitStack() as stack:
+        if options.certificate and checker is None:
+            checker = stack.enter_context(Checker(network, threads=budget.threads))
+            checker.start()  # it takes half a second to be ready, while others work here
+        return _climb(Climb(network, query, options, budget, progress, cancel), checker)
 
 
 def _climb(climb: Climb, checker: Checker | None) -> Verdict:

@@ -62,14 +62,10 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         assert case.enclosure is not None
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
-            early = [(branch, policy.BAB_SHARE)] if climb.options.certificate else []
-            return [*early, (optimise, policy.ALPHA_SHARE), (branch, 1.0)]
+            return [(optimise, policy.ALPHA_SHARE), (branch, 1.0)]
         # Most queries that bounds leave open end soon; what does not, profits from LPs for the deeper layers.
-        again: list[tuple[Rung, float]] = [by_milp[0], (branch, policy.BAB_SHARE), by_milp[1]]
-        if climb.options.certificate:
-            # The checker starts from bounds of its own, so what comes after better ones is not certified.
-            return [(branch, policy.BAB_SHARE), (optimise, policy.ALPHA_SHARE), *again]
-        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *again]
+        first: list[tuple[Rung, float]] = [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE)]
+        return [*first, by_milp[0], (branch, policy.BAB_SHARE), by_milp[1]]
     return [(branch, policy.BAB_SHALLOW_SHARE), *by_milp]
 
 
