@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bounds import Enclosure
 from bounds.linear import BoxBounds
+from bounds.recomputed import Recomputed
 from networks.errors import PropertyError, RegionError
 from networks.graph import Network
 from networks.property import Clause, Property, Query
@@ -30,6 +31,7 @@ class Case:
         proven: which clauses hold on the region; set apart from ``lower`` because engines may prove a sign alone.
         corners: for each clause, where its linear bound is smallest, shape ``(clauses, inputs)``.
         default: the enclosure that default slopes give, once a better one has taken its place.
+        recomputed: cells of the region, from slopes that were optimised for every neuron.
         trusted: clauses that a MIP solver alone says to hold.
         evidence: for each clause that a certificate can prove, the record of the search that did.
     """
@@ -41,6 +43,7 @@ class Case:
     corners: NDArray[np.float64]
     enclosure: Enclosure | None = None
     default: Enclosure | None = None
+    recomputed: Recomputed | None = None
     trusted: set[int] = field(default_factory=set)
     evidence: dict[int, Record] = field(default_factory=dict)
 

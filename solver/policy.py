@@ -29,6 +29,11 @@ __all__ = [
     "BOX_TRIED",
     "BOX_TRY_ONE_IN",
     "CASES_PER_BATCH",
+    "DEEP_BATCH",
+    "DEEP_COLUMNS",
+    "DEEP_ENTRIES",
+    "DEEP_SHARE",
+    "DEEP_STEPS",
     "LINEAR_SHARE",
     "LP_SECONDS",
     "MILP_RELUS",
@@ -95,7 +100,7 @@ BAB_SHARE = 0.4
 BAB_SHALLOW_SHARE = 0.8
 
 #: With several hidden layers, the share that they may take before tightening; `BAB_SHARE` is what they get after it.
-BAB_FIRST_SHARE = 0.1
+BAB_FIRST_SHARE = 0.05
 
 #: Adam steps on the multipliers of each new cell; networks with one hidden layer do without, as nearly all that steps
 #: could gain there is gained by the next split, at a fraction of the cost. With 8 steps several targets of mnist_fc
@@ -128,6 +133,18 @@ BAB_CANDIDATES = 8
 
 #: Bytes that open cells may fill before the search goes depth first.
 BAB_MEMORY = 2**30
+
+#: ReLU splits that bound all neurons anew on every cell: the share of a query's remaining time, the Adam steps on the
+#: rows of each cell, the cells that are split together, and the numbers that a batch may note about what loosened its
+#: bounds (4 bytes each; large networks get smaller batches).
+DEEP_SHARE = 0.6
+DEEP_STEPS = 10
+DEEP_BATCH = 8
+DEEP_ENTRIES = 2**25
+
+#: They are tried where at most this many ReLUs are unstable at the root: each bound has slopes of its own, so memory
+#: grows with the square (8 bytes).
+DEEP_COLUMNS = 4096
 
 #: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.linear` works in chunks
 #: that fit the cache), so a second thread gains little when idle and waits for its turn on a busy machine.
