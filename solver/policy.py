@@ -47,6 +47,7 @@ __all__ = [
     "POPULATION_FIRST",
     "POPULATION_GENERATIONS",
     "POPULATION_SHARE",
+    "PROOF_SHARE",
     "REPORT_SECONDS",
     "SPLIT_INPUTS",
     "TIGHTEN_MIP_SHARE",
@@ -182,6 +183,10 @@ MIP_SECONDS = 2.0
 CUT_SHARE = 0.5
 CUT_ROUNDS = 40
 CUT_PATIENCE = 10
+
+#: Share of a query's remaining time that proving again may take, where a certificate is asked for and what was proven
+#: left no evidence that a checker could check; the rest is for the check.
+PROOF_SHARE = 0.5
 
 #: Seconds between two progress reports of one search.
 REPORT_SECONDS = 0.2

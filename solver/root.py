@@ -113,7 +113,7 @@ def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
     linear, _ = optimised_rows(climb.compiled, bounds, rows.C, search, offsets=rows.offsets, target=rows.target)
     rows.take(bounds, linear, prove=True)
     # The checker knows the bounds of default slopes only.
-    case.tightened = True
+    case.default = case.default or case.enclosure
     _keep([case], bounds)
     unstable = _unstable(bounds)
     if unstable <= policy.DEEP_COLUMNS:

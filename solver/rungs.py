@@ -66,9 +66,7 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
             anew = [(deep, policy.DEEP_SHARE), (branch, 1.0)]
-        first = (optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE)
-        # The checker starts from bounds of its own, so what comes after better ones is not certified.
-        return [(branch, policy.BAB_SHARE), *first, *anew] if climb.options.certificate else [*first, *anew]
+        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *anew]
     return [(branch, policy.BAB_SHALLOW_SHARE), *by_milp]
 
 
@@ -177,6 +175,7 @@ def tighten(climb: Climb, case: Case, seconds: float) -> None:
     import bounds.tighten as tightening
 
     assert case.enclosure is not None
+    before = case.enclosure
     with climb.stage("tighten") as detail:
         case.enclosure, report = tightening.tighten(
             climb.network,
@@ -201,8 +200,8 @@ def tighten(climb: Climb, case: Case, seconds: float) -> None:
         if report.skipped:
             detail["skipped"] = [reason for _, reason in report.skipped]
         climb.statistics["unstable"] = report.unstable_after
-        case.tightened |= report.lp_solved > 0
         if report.lp_solved:
+            case.default = case.default or before
             bound_cases(climb, [case], backward=False, prove=climb.options.engine is Engine.AUTO)
 
 
@@ -240,6 +239,8 @@ def milp(climb: Climb, case: Case, seconds: float) -> None:
         climb.found(result.counterexample)
         for clause, outcome in zip(clauses, result.clauses, strict=True):
             case.prove(clause, outcome.lower, proven=outcome.status is ClauseStatus.PROVEN)
+            if outcome.status is ClauseStatus.PROVEN:
+                case.trusted.add(case.prop.clauses.index(clause))
         climb.reason = result.reason
         climb.statistics["backend"] = result.backend
         if result.choice:
