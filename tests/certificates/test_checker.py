@@ -284,16 +284,6 @@ def test_without_the_option_nothing_is_certified() -> None:
     assert verdict.trust is not Trust.CERTIFIED
 
 
-def test_a_mip_solvers_word_is_not_certified() -> None:
-    network, data = proven("root")
-    query = read(data).query
-    options = Options(Engine.MILP, certificate=True)
-    verdict = verify(network, query, options=options, budget=Budget(60, 1))
-    assert verdict.outcome is Outcome.ROBUST
-    assert verdict.trust is Trust.SOLVER
-    assert "left no proof" in verdict.stages[-1].detail["missing"]
-
-
 # Constructed and real networks
 
 
