@@ -195,7 +195,8 @@ class _Judge:
         if any(frame.clips for frame in frames) or not self._all_exact:
             bounds = self._enclosed(frames)
             for number, frame in enumerate(frames):
-                self._clip(bounds.take(np.array([number])), frame.clips, clauses)
+                if frame.clips:
+                    self._clip(bounds.take(np.array([number])), frame.clips, clauses)
         values = np.zeros(len(tasks)) if self._all_exact else self._values(bounds, tasks)
         boxes: dict[int, exact.ExactBox] = {}
         for task, value in zip(tasks, values.tolist(), strict=True):
@@ -218,9 +219,8 @@ class _Judge:
 
     def _clip(self, bounds: Boxes, clips: list[Clip], clauses: tuple[Clause, ...]) -> None:
         """Evaluates the clips of a frame, parents before children."""
-        clipper = Clipper(self._network, bounds) if clips else None
+        clipper = Clipper(self._network, bounds)
         for clip in clips:
-            assert clipper is not None
             form = self._form(clip.claim, clauses)
             clip.known.update(clip.cell.known or clipper.unclipped)
             if not form.error.any():
@@ -255,8 +255,8 @@ class _Judge:
         value = lower_bounds(self._network, bounds, C, box, [task.cell for task in tasks])
         with np.errstate(invalid="ignore", over="ignore"):
             charge = np.where(error > 0, error * bounds.magnitude[-1][box], 0).sum(-1) * (1 + 2.0**-20)
-            value = value + offset - charge - 2.0**-50 * (np.abs(value) + np.abs(offset) + charge)
-        return np.where(np.isnan(value), -np.inf, value)
+            total = value + offset - charge - 2.0**-50 * (np.abs(value) + np.abs(offset) + charge)
+        return np.where(value == np.inf, np.inf, np.where(np.isnan(total), -np.inf, total))
 
     def _form(self, claim: Claim, clauses: tuple[Clause, ...]) -> _Form:
         key = clauses[claim.clause], claim.weights
