@@ -51,7 +51,7 @@ __all__ = ["CellSearch", "ReluSplit", "SplitRegion"]
 # Length of the first Adam step; slopes lie in [0, 1], and multipliers are in units of the root's coefficients.
 _RATE = 0.2
 # Weight of the stronger child's gain beside the weaker one's.
-_STRONGER = 0.5
+_STRONGER = 1.0
 # Every so many batches a descent starts from the best minimiser, even if it violates nothing yet.
 _PUSH = 32
 # What clipped cells prove, at most: any positive margin.
@@ -238,18 +238,12 @@ class ReluSplit:
         high[first + 1, columns] = 0
         theta[first, :, columns] = 0
         theta[first + 1, :, columns] = 0
-        branch = self._grow(batch.branch, columns)
-        self._receive(self._optimised(Batch(batch.bound.repeat_interleave(2), low, high, theta, branch)))
-
-    def _optimised(self, batch: Batch) -> Batch:
-        """The cells with better parameters."""
-        if not self._steps:
-            return batch
-        assert batch.theta is not None
-        low, high, row = self._lines(batch)
-        theta = batch.theta.flatten(0, 1)
-        _, best = self._reduced.optimise(low, high, theta, row, steps=self._steps, rate=_RATE)
-        return replace(batch, theta=best.reshape(batch.theta.shape))
+        children = Batch(batch.bound.repeat_interleave(2), low, high, theta, self._grow(batch.branch, columns))
+        if self._steps:
+            lines = self._lines(children)
+            _, best = self._reduced.optimise(*lines[:2], theta.flatten(0, 1), lines[2], steps=self._steps, rate=_RATE)
+            children = replace(children, theta=best.reshape(theta.shape))
+        self._receive(children)
 
     def _grow(self, parents: Tensor, columns: Tensor) -> Tensor:
         """Splits cells of the record at one column each; the numbers of their children, phase +1 first."""
@@ -312,7 +306,7 @@ class ReluSplit:
         # θ is a slope where the phase is open and a multiplier where it is not.
         free = ((low < 0) & (high > 0))[:, None]
         known = ((batch.low < 0) & (batch.high > 0))[:, None] & ~free
-        return self._optimised(replace(batch, low=low, high=high, theta=batch.theta.masked_fill(known, 0.0)))
+        return replace(batch, low=low, high=high, theta=batch.theta.masked_fill(known, 0.0))
 
     def _margins(self, value: Tensor, cells: int) -> tuple[Tensor, Tensor]:
         """Lower bounds of the clause's margin, ``(cells,)``, with one more rounding charged; and its best rows."""
