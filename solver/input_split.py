@@ -33,7 +33,8 @@ from networks.region import Region
 from solver import policy
 from solver.attack import Attack, AttackResult, clause_margins
 from solver.certify import Branch, Record
-from solver.pseudocosts import Cuts
+from solver.population import Population
+from solver.pseudocosts import Pseudocosts
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["SplitResult", "decide_by_input_split"]
@@ -154,8 +155,9 @@ def decide_by_input_split(
         record: notes the tree for a certificate.
     """
     rows = _Rows.of(clauses)
-    cuts = Cuts(len(region.lower))
+    cuts = Pseudocosts(len(region.lower))
     pool = _Pool()
+    population = Population(attack, clauses) if attack is not None else None
     proven = math.inf  # the weakest bound among closed boxes
     stuck = math.inf  # the weakest bound among boxes that are too small to halve
     upper = math.inf
@@ -185,8 +187,11 @@ def decide_by_input_split(
         for b in left.tolist():
             pool.put(bounded.box(b, branches[b]))
         lower = min(pool.weakest, proven, stuck)
-        if attack is not None and len(left):
+        if attack is not None and population is not None and len(left):
             outcome = _probe(attack, program, clauses, bounded, left, push=round_number % 16 == 0)
+            if outcome.counterexample is None:
+                upper = min(upper, outcome.upper)
+                outcome = population.evolve(policy.POPULATION_SHARE * len(trials.boxes))
             upper = min(upper, outcome.upper)
             if outcome.counterexample is not None:
                 return SplitResult(lower, outcome.upper, outcome.counterexample, None, boxes)
@@ -240,7 +245,7 @@ class _Trials:
         return cls(batch, box, entry, [batch[b].half(j, high=high) for b, j in pairs for high in (False, True)])
 
     def settle(
-        self, cuts: Cuts, bounded: _Bounded, record: Record | None
+        self, cuts: Pseudocosts, bounded: _Bounded, record: Record | None
     ) -> tuple[NDArray[np.intp], list[Branch | None]]:
         """Decides which cuts to make; returns the boxes that stay, and for all boxes the cells of these."""
         if not self.batch:
