@@ -256,7 +256,8 @@ class _Judge:
         with np.errstate(invalid="ignore", over="ignore"):
             charge = np.where(error > 0, error * bounds.magnitude[-1][box], 0).sum(-1) * (1 + 2.0**-20)
             total = value + offset - charge - 2.0**-50 * (np.abs(value) + np.abs(offset) + charge)
-        return np.where(value == np.inf, np.inf, np.where(np.isnan(total), -np.inf, total))
+        # +∞ says that the cell is empty.
+        return np.where(value == np.inf, value, np.where(np.isnan(total), -np.inf, total))
 
     def _form(self, claim: Claim, clauses: tuple[Clause, ...]) -> _Form:
         key = clauses[claim.clause], claim.weights
