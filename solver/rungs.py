@@ -39,6 +39,9 @@ def search(climb: Climb) -> None:
     open_cases = [case for case in climb.cases if case.open]
     for done, case in enumerate(open_cases):
         end = time.monotonic() + (climb.deadline - time.monotonic()) / (len(open_cases) - done)
+        if case.enclosure is not None and not case.enclosure.finite:
+            climb.reason = Reason.NUMERICS  # float64 overflows; no engine is made for that
+            continue
         for rung, share in _rungs(climb, case):
             if not climb.undecided:
                 return
@@ -85,6 +88,7 @@ def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
             stop=climb.stop_within(seconds),
             progress=climb.reporter("bab", case, clauses),
             record=record,
+            threads=climb.budget.threads,
         )
         detail["nodes"] = result.boxes
         climb.take(result.upper, result.counterexample)
