@@ -180,6 +180,7 @@ class _Judge:
         self._float32 = float32
         self._all_exact = exact
         self._bounds: Boxes | None = None
+        self._whole: Boxes | None = None
         self._forms: dict[tuple[Clause, tuple[float, ...]], _Form] = {}
 
     def fault(self, name: str, frames: list[Frame], region: Region, clauses: tuple[Clause, ...]) -> str:
@@ -243,7 +244,18 @@ class _Judge:
         last = self._bounds
         same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
         if last is None or not same or last.phases != phases:
-            last = self._bounds = enclose(self._network, lower, upper, phases, float32=self._float32)
+            around = self._around(lower, upper) if any(phases) else None
+            last = self._bounds = enclose(self._network, lower, upper, phases, float32=self._float32, around=around)
+        return last
+
+    def _around(self, lower: Array, upper: Array) -> Boxes:
+        """Bounds of the boxes whatever the phases: of a lone one where all are the same, as in trees of phases."""
+        if (lower == lower[:1]).all() and (upper == upper[:1]).all():
+            lower, upper = lower[:1], upper[:1]
+        last = self._whole
+        same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
+        if last is None or not same:
+            last = self._whole = enclose(self._network, lower, upper, float32=self._float32)
         return last
 
     def _values(self, bounds: Boxes, tasks: list[_Task]) -> Array:

@@ -151,10 +151,12 @@ def enclose(
     *,
     float32: bool = False,
     unit: float = _UNIT,
+    around: Boxes | None = None,
 ) -> Boxes:
     """Pre-activation bounds on each of B boxes: intervals, then the formula for each neuron of open sign.
 
-    Where intervals are exact, nothing is repeated. With ``phases`` they hold where the box's signs are as chosen.
+    Where intervals are exact, nothing is repeated. With ``phases`` they hold where the box's signs are as chosen;
+    ``around`` are the bounds of the same box, or boxes, without them, which hold there as well.
     """
     bounds = Boxes(lower, upper, phases, float32, unit, magnitude=[np.maximum(np.abs(lower), np.abs(upper))])
     values = [(lower, upper)]
@@ -162,7 +164,11 @@ def enclose(
     for index, node in enumerate(network.nodes[1:], 1):
         if isinstance(node, ReluNode):
             low, high = values[node.parent]
-            bounds.pre_lower[index], bounds.pre_upper[index] = low, high = low.copy(), high.copy()
+            low, high = low.copy(), high.copy()
+            if around is not None:
+                np.maximum(low, around.pre_lower[index], out=low)
+                np.minimum(high, around.pre_upper[index], out=high)
+            bounds.pre_lower[index], bounds.pre_upper[index] = low, high
             still_open = (low < 0) & (high > 0)
             if still_open.any() and not known[node.parent]:
                 # The same number of neurons in every box: where fewer are open, some are bounded for nothing.
