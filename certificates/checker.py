@@ -12,7 +12,7 @@ import itertools
 import time
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from networks.graph import Network
 from networks.onnx_model import parse
 from networks.property import Clause
 from networks.region import Region
+
+if TYPE_CHECKING:
+    from certificates.exact import ExactBox
 
 __all__ = ["Report", "check"]
 
@@ -181,6 +184,7 @@ class _Judge:
         self._all_exact = exact
         self._bounds: Boxes | None = None
         self._whole: Boxes | None = None
+        self._exactly: tuple[tuple[list[Fraction], list[Fraction]], ExactBox] | None = None
         self._forms: dict[tuple[Clause, tuple[float, ...]], _Form] = {}
 
     def fault(self, name: str, frames: list[Frame], region: Region, clauses: tuple[Clause, ...]) -> str:
@@ -205,7 +209,8 @@ class _Judge:
                 if task.box not in boxes:
                     frame = frames[task.box]
                     ends = _ends(region, frame.lower, frame.upper)
-                    boxes[task.box] = exact.enclose(self._network, *ends, frame.phases)
+                    around = self._exactly_around(ends) if frame.phases else None
+                    boxes[task.box] = exact.enclose(self._network, *ends, frame.phases, around)
                 ends = _ends(region, task.cell.lower, task.cell.upper)
                 found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends)
                 bound, holds = np.inf, True
@@ -233,7 +238,9 @@ class _Judge:
         """Whether exact arithmetic may decide otherwise: it gains about twice what is charged for rounding."""
         if self._all_exact or self._float32:
             return self._all_exact
-        uncharged = enclose(self._network, frame.lower[None], frame.upper[None], [frame.phases], unit=0.0)
+        lower, upper = frame.lower[None], frame.upper[None]
+        around = self._around(lower, upper) if frame.phases else None
+        uncharged = enclose(self._network, lower, upper, [frame.phases], unit=0.0, around=around)
         (best,) = self._values(uncharged, [replace(task, box=0)]).tolist()
         return not 2 * best - value <= 0
 
@@ -257,6 +264,14 @@ class _Judge:
         if last is None or not same:
             last = self._whole = enclose(self._network, lower, upper, float32=self._float32)
         return last
+
+    def _exactly_around(self, ends: tuple[list[Fraction], list[Fraction]]) -> ExactBox:
+        """The same in exact arithmetic, of one box."""
+        from certificates import exact
+
+        if self._exactly is None or self._exactly[0] != ends:
+            self._exactly = ends, exact.enclose(self._network, *ends)
+        return self._exactly[1]
 
     def _values(self, bounds: Boxes, tasks: list[_Task]) -> Array:
         """Lower bounds of the tasks' forms; −∞ claims nothing."""

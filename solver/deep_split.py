@@ -275,7 +275,7 @@ class _Search:
     def _claim(
         self, branch: Branch | None, clause: int, row: int | None = None, theta: tuple[Tensor, Tensor] | None = None
     ) -> None:
-        """Notes that a clause holds on a cell: by a row of it, with θ and where that is a slope; or as nothing is there."""
+        """Notes that a clause holds on a cell: by a row, with θ and where that is a slope; or as nothing is there."""
         if self._record is None or self._record.full or branch is None:
             return
         own = torch.nonzero(self._clause == clause)[:, 0].tolist()
