@@ -90,7 +90,7 @@ BOX_SHARE = 0.3
 MILP_UNSTABLE = 400
 
 #: Boxes that input splits bound together, and the seconds that this may take where a box is dear.
-BOX_BATCH = 256
+BOX_BATCH = 512
 BOX_SECONDS = 0.5
 
 #: Inputs that are tried on a box to learn which to cut; on how many boxes at first; and then on one in how many.
@@ -145,7 +145,7 @@ BAB_COEFFICIENTS = 2**27
 BAB_CLIPS = 2
 
 #: Columns that strong branching tries in each cell.
-BAB_CANDIDATES = 8
+BAB_CANDIDATES = 16
 
 #: Bytes that open cells may fill before the search goes depth first.
 BAB_MEMORY = 2**30

@@ -88,6 +88,7 @@ def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
             stop=climb.stop_within(seconds),
             progress=climb.reporter("bab", case, clauses),
             record=record,
+            threads=climb.budget.threads,
         )
         detail["nodes"] = result.boxes
         climb.take(result.upper, result.counterexample)
