@@ -180,6 +180,7 @@ class _Judge:
         self._float32 = float32
         self._all_exact = exact
         self._bounds: Boxes | None = None
+        self._clipper: Clipper | None = None
         self._forms: dict[tuple[Clause, tuple[float, ...]], _Form] = {}
 
     def fault(self, name: str, frames: list[Frame], region: Region, clauses: tuple[Clause, ...]) -> str:
@@ -195,7 +196,8 @@ class _Judge:
         if any(frame.clips for frame in frames) or not self._all_exact:
             bounds = self._enclosed(frames)
             for number, frame in enumerate(frames):
-                self._clip(bounds.take(np.array([number])), frame.clips, clauses)
+                if frame.clips:
+                    self._clip(bounds.take(np.array([number])), frame.clips, clauses)
         values = np.zeros(len(tasks)) if self._all_exact else self._values(bounds, tasks)
         boxes: dict[int, exact.ExactBox] = {}
         for task, value in zip(tasks, values.tolist(), strict=True):
@@ -217,16 +219,22 @@ class _Judge:
         return ""
 
     def _clip(self, bounds: Boxes, clips: list[Clip], clauses: tuple[Clause, ...]) -> None:
-        """Evaluates the clips of a frame, parents before children."""
-        clipper = Clipper(self._network, bounds) if clips else None
-        for clip in clips:
-            assert clipper is not None
-            form = self._form(clip.claim, clauses)
-            clip.known.update(clip.cell.known or clipper.unclipped)
-            if not form.error.any():
-                C, box = form.C[None], np.zeros(1, np.intp)
-                ((bound, _),) = linear_bounds(self._network, bounds, C, box, [replace(clip.cell, known=clip.known)])
-                clipper.clip(clip.known, bound, 0, form.offset)
+        """Evaluates the clips of a frame, those together that rest on equally many others."""
+        if self._clipper is None or self._clipper.bounds is not bounds:
+            self._clipper = Clipper(self._network, bounds)
+        clips = sorted(clips, key=lambda clip: clip.depth)
+        for _, group in itertools.groupby(clips, key=lambda clip: clip.depth):
+            some = list(group)
+            forms = [self._form(clip.claim, clauses) for clip in some]
+            for clip in some:
+                clip.known.update(clip.cell.known or self._clipper.unclipped)
+            cells = [replace(clip.cell, known=clip.known) for clip in some]
+            C, box = np.stack([form.C for form in forms]), np.zeros(len(some), np.intp)
+            waiting = zip(some, forms, strict=True)
+            for bound, part in linear_bounds(self._network, bounds, C, box, cells):
+                for row, (clip, form) in enumerate(itertools.islice(waiting, len(part))):
+                    if not form.error.any():
+                        self._clipper.clip(clip.known, bound, row, form.offset)
 
     def _worth(self, frame: Frame, task: _Task, value: float) -> bool:
         """Whether exact arithmetic may decide otherwise: it gains about twice what is charged for rounding."""
