@@ -187,6 +187,8 @@ class _Judge:
         self._float32 = float32
         self._all_exact = exact
         self._bounds: Boxes | None = None
+        self._whole: Boxes | None = None
+        self._exactly: tuple[tuple[list[Fraction], list[Fraction]], ExactBox] | None = None
         self._clipper: Clipper | None = None
         self._forms: dict[tuple[Clause, tuple[float, ...]], _Form] = {}
 
@@ -222,7 +224,9 @@ class _Judge:
 
         self.exact += 1
         if task.box not in boxes:
-            boxes[task.box] = exact.enclose(self._network, *_ends(region, frame.lower, frame.upper), frame.phases)
+            whole = _ends(region, frame.lower, frame.upper)
+            around = self._exactly_around(whole) if frame.phases else None
+            boxes[task.box] = exact.enclose(self._network, *whole, frame.phases, around)
         ends = _ends(region, task.cell.lower, task.cell.upper)
         found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends)
         if found is None:
@@ -251,7 +255,9 @@ class _Judge:
         """Whether exact arithmetic may decide otherwise: it gains about twice what is charged for rounding."""
         if self._all_exact or self._float32:
             return self._all_exact
-        uncharged = enclose(self._network, frame.lower[None], frame.upper[None], [frame.phases], unit=0.0)
+        lower, upper = frame.lower[None], frame.upper[None]
+        around = self._around(lower, upper) if frame.phases else None
+        uncharged = enclose(self._network, lower, upper, [frame.phases], unit=0.0, around=around)
         (best,) = self._values(uncharged, [replace(task, box=0)]).tolist()
         return not 2 * best - value <= 0
 
@@ -262,8 +268,27 @@ class _Judge:
         last = self._bounds
         same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
         if last is None or not same or last.phases != phases:
-            last = self._bounds = enclose(self._network, lower, upper, phases, float32=self._float32)
+            around = self._around(lower, upper) if any(phases) else None
+            last = self._bounds = enclose(self._network, lower, upper, phases, float32=self._float32, around=around)
         return last
+
+    def _around(self, lower: Array, upper: Array) -> Boxes:
+        """Bounds of the boxes whatever the phases: of a lone one where all are the same, as in trees of phases."""
+        if (lower == lower[:1]).all() and (upper == upper[:1]).all():
+            lower, upper = lower[:1], upper[:1]
+        last = self._whole
+        same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
+        if last is None or not same:
+            last = self._whole = enclose(self._network, lower, upper, float32=self._float32)
+        return last
+
+    def _exactly_around(self, ends: tuple[list[Fraction], list[Fraction]]) -> ExactBox:
+        """The same in exact arithmetic, of one box."""
+        from certificates import exact
+
+        if self._exactly is None or self._exactly[0] != ends:
+            self._exactly = ends, exact.enclose(self._network, *ends)
+        return self._exactly[1]
 
     def _values(self, bounds: Boxes, tasks: list[_Task]) -> Array:
         """Lower bounds of the tasks' forms; −∞ claims nothing."""
