@@ -267,8 +267,8 @@ class LinearBound:
         )
 
 
-#: Backward lower and upper bounds of single entries: given bounds of everything before a node, the node, and the box
-#: and the neuron of each entry.
+#: Lower and upper bounds of pre-activations: given bounds of everything before a ReLU node, that node, and the box and
+#: the neuron of each.
 UnitBounds: TypeAlias = Callable[[BoxBounds, int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -299,7 +299,7 @@ def enclose(
     if units is None:
 
         def units(known: BoxBounds, node: int, box: Tensor, neuron: Tensor) -> tuple[Tensor, Tensor]:
-            return unit_bounds(program, known, node, box, neuron, stop)
+            return unit_bounds(program, known, program.parent(node), box, neuron, stop)
 
     bounds = BoxBounds(lower, upper)
     values: list[tuple[Tensor, Tensor]] = []
@@ -321,7 +321,7 @@ def enclose(
                 box, neuron = torch.nonzero((low < 0) & (high > 0), as_tuple=True)
                 if len(neuron):
                     low, high = low.clone(), high.clone()
-                    least, most = units(bounds, step, box, neuron)
+                    least, most = units(bounds, node, box, neuron)
                     low[box, neuron] = torch.maximum(low[box, neuron], least)
                     high[box, neuron] = torch.minimum(high[box, neuron], most)
                     bounds.pre_lower[node], bounds.pre_upper[node] = low, high

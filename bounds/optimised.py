@@ -22,11 +22,12 @@ import torch
 from torch import Tensor
 
 from bounds.ascent import Ascent
-from bounds.linear import BoxBounds, LinearBound, ReluRows, backward_pass, enclose, unit_rows
+from bounds.columns import Columns, Layout
+from bounds.linear import BoxBounds, LinearBound, backward_pass, enclose, unit_rows
 from bounds.program import Affine, Program
 from bounds.windows import Frame
 
-__all__ = ["SlopeSearch", "optimised_bounds", "optimised_rows"]
+__all__ = ["Climb", "NeuronSlopes", "SlopeSearch", "optimised_bounds", "optimised_rows"]
 
 # An estimate above zero by this share of the row's first bound is taken for a proof that float64 will confirm.
 _SURE = 1e-4
@@ -85,79 +86,77 @@ def optimised_rows(
     box = torch.zeros_like(every) if box is None else box
     target = every if target is None else target
     offsets = torch.zeros(len(C), dtype=C.dtype, device=C.device) if offsets is None else offsets
-    slopes = _Slopes(bounds, last)
-    climb = _Climb(search.program, slopes)
+    columns = Columns.of(bounds, Layout.of(bounds))
+    climb = Climb(search.program, bounds, columns)
     parts, found = [], []
     for rows in _chunks(program, len(C), last, search.entries):
         alpha = climb.run(search, {last: C[rows]}, offsets[rows], box[rows], target[rows])
-        frame = Frame(box[rows])
-        parts.append(backward_pass(program, bounds, {last: C[rows]}, frame, last, slopes.relus(frame, alpha)))
+        relus = columns.relus(box[rows], alpha)
+        parts.append(backward_pass(program, bounds, {last: C[rows]}, Frame(box[rows]), last, relus))
         found.append(alpha)
     return LinearBound.join(parts), torch.cat(found)
 
 
+@dataclass(frozen=True, eq=False)
+class NeuronSlopes:
+    """The slopes that bounds of one ReLU node's neurons were found with.
+
+    Attributes:
+        box, neuron: shape ``(R,)``.
+        alpha: float32, shape ``(2, R, K)``: those of the lower bounds and of the upper bounds, at the columns of the
+            nodes before.
+    """
+
+    box: Tensor
+    neuron: Tensor
+    alpha: Tensor
+
+
 @torch.no_grad()
-def optimised_bounds(program: Program, bounds: BoxBounds, search: SlopeSearch) -> BoxBounds:
+def optimised_bounds(
+    program: Program, bounds: BoxBounds, search: SlopeSearch
+) -> tuple[BoxBounds, dict[int, NeuronSlopes]]:
     """Pre-activation bounds over each box, never looser than ``bounds``, with slopes optimised for every open neuron.
 
     Args:
         program: the compiled network, float64.
         bounds: boxes with bounds for every ReLU, usually `bounds.linear.enclose`.
         search: how slopes are looked for; when it stops, neurons that are left keep their bounds.
+
+    Returns:
+        The bounds, and for each ReLU node the slopes of the neurons that were open.
     """
+    slopes: dict[int, NeuronSlopes] = {}
 
     def units(now: BoxBounds, node: int, box: Tensor, neuron: Tensor) -> tuple[Tensor, Tensor]:
         least = torch.full((len(neuron),), -torch.inf, dtype=program.dtype, device=program.device)
         most = -least
-        rough, slopes = search.program, _Slopes(now, node)
-        climb = _Climb(rough, slopes)
-        for some in _chunks(program, len(neuron), node, search.entries // 2):
+        parent = program.parent(node)
+        rough, columns = search.program, Columns.of(now, Layout.of(now, parent))
+        climb = Climb(rough, now, columns)
+        found = []
+        for some in _chunks(program, len(neuron), parent, search.entries // 2):
             if search.stop():
                 break
             where, which = box[some].repeat(2), neuron[some].repeat(2)
             ones = torch.ones_like(least[some])
             signs = torch.cat([ones, -ones])
-            magnitude = now.magnitude[node][where, which]
             own = signs.to(dtype=rough.dtype, device=rough.device)
-            pending, total, _ = unit_rows(rough, node, which.to(rough.device), own, own)
+            pending, total, _ = unit_rows(rough, parent, which.to(rough.device), own, own)
             target = torch.arange(len(ones), device=where.device).repeat(2)
             alpha = climb.run(search, pending, total, where, target)
-            pending, total, charge = unit_rows(program, node, which, signs, magnitude)
-            frame = Frame(where)
-            value = backward_pass(program, now, pending, frame, node, slopes.relus(frame, alpha), total, charge).value
+            found.append(alpha.to(torch.float32).reshape(2, len(ones), -1))
+            magnitude = now.magnitude[parent][where, which]
+            pending, total, charge = unit_rows(program, parent, which, signs, magnitude)
+            relus = columns.relus(where, alpha)
+            value = backward_pass(program, now, pending, Frame(where), parent, relus, total, charge).value
             least[some], most[some] = value[: len(ones)], -value[len(ones) :]
+        if found:
+            alpha = torch.cat(found, 1)
+            slopes[node] = NeuronSlopes(box[: alpha.shape[1]], neuron[: alpha.shape[1]], alpha)
         return least, most
 
-    return enclose(program, bounds.lower, bounds.upper, start=bounds, units=units)
-
-
-class _Slopes:
-    """The parameters of rows that reach down from ``last``: one slope for each column of the ReLU nodes before it.
-
-    Attributes:
-        places: for each ReLU node with columns its slice of the K columns, in topological order.
-        columns: K.
-    """
-
-    def __init__(self, bounds: BoxBounds, last: int) -> None:
-        self.bounds = bounds
-        self.last = last
-        self.relaxations = {node: bounds.relaxation(node) for node in bounds.pre_lower if node <= last}
-        self.places: dict[int, slice] = {}
-        self.columns = 0
-        for node, relaxation in self.relaxations.items():
-            if len(relaxation.columns):
-                self.places[node] = slice(self.columns, self.columns + len(relaxation.columns))
-                self.columns += len(relaxation.columns)
-
-    def relus(self, frame: Frame, alpha: Tensor) -> Callable[[int], ReluRows]:
-        """What the rigorous pass needs, for rows with the slopes ``alpha``, shape ``(R, K)``."""
-
-        def rows(node: int) -> ReluRows:
-            place = self.places.get(node)
-            return self.relaxations[node].rows(node, frame, alpha=None if place is None else alpha[:, place])
-
-        return rows
+    return enclose(program, bounds.lower, bounds.upper, start=bounds, units=units), slopes
 
 
 def _chunks(program: Program, rows: int, node: int, entries: int) -> Iterator[slice]:
@@ -171,54 +170,77 @@ class _Rows:
 
     pending: dict[int, Tensor]
     total: Tensor
-    box: Tensor
+    cell: Tensor
     target: Tensor
 
     def select(self, which: Tensor) -> _Rows:
         pending = {node: A[which] for node, A in self.pending.items()}
-        return _Rows(pending, self.total[which], self.box[which], self.target[which])
+        return _Rows(pending, self.total[which], self.cell[which], self.target[which])
 
 
-class _Climb:
-    """The search for the slopes of rows that belong to the same nodes."""
+class Climb:
+    """The search for θ (`bounds.columns`) of rows over some cells."""
 
-    def __init__(self, program: Program, slopes: _Slopes) -> None:
+    def __init__(self, program: Program, bounds: BoxBounds, columns: Columns) -> None:
+        """The input boxes are those of ``bounds``, one for each cell or one for all."""
+
         def own(values: Tensor) -> Tensor:
             return values.to(dtype=program.dtype, device=program.device)
 
-        self._program, self._slopes = program, slopes
-        self._lower, self._upper = own(slopes.bounds.lower), own(slopes.bounds.upper)
-        self._single = slopes.bounds.boxes == 1
-        self._active = {node: own(r.active) for node, r in slopes.relaxations.items()}
-        self._columns = {node: slopes.relaxations[node].columns.to(program.device) for node in slopes.places}
-        every = [slopes.relaxations[node] for node in slopes.places]
-        boxes = slopes.bounds.boxes
-        none = torch.zeros((boxes, 0), dtype=program.dtype, device=program.device)
-        self._free = own(torch.cat([none, *[own(r.unstable) for r in every]], 1))
-        self._default = torch.cat([none, *[own(r.lower_slope) for r in every]], 1)
-        self._chord = torch.cat([none, *[own(r.upper_slope) for r in every]], 1)
-        self._gap = torch.cat([none, *[own(-r.upper_slope * r.low) for r in every]], 1)
+        self._program = program
+        self._lower, self._upper = own(bounds.lower), own(bounds.upper)
+        self._layout = columns.layout
+        self._active = {node: own(active) for node, active in columns.layout.active.items()}
+        self._neurons = {node: j.to(program.device) for node, j in columns.layout.neurons.items()}
+        self._free, self._sign = own(columns.free), own(columns.phases)
+        self._slope, self._chord, self._gap = own(columns.slope), own(columns.chord), own(columns.gap)
 
     def run(
-        self, search: SlopeSearch, pending: dict[int, Tensor], total: Tensor, box: Tensor, target: Tensor
+        self,
+        search: SlopeSearch,
+        pending: dict[int, Tensor],
+        total: Tensor,
+        cell: Tensor,
+        target: Tensor,
+        start: Tensor | None = None,
     ) -> Tensor:
-        """The best slopes found, float64, shape ``(R, K)``."""
-        device = self._program.device
+        """The best θ found for R rows, float64, shape ``(R, K)``.
+
+        Args:
+            search: how it is looked for.
+            pending, total: what each row starts with, as `bounds.linear.backward_pass` takes it.
+            cell: the cell of each row.
+            target: see `optimised_rows`.
+            start: θ to start from, shape ``(R, K)``; default slopes and no multipliers when absent.
+        """
+        program = self._program
         rows = _Rows(
-            {node: A.to(dtype=self._program.dtype, device=device) for node, A in pending.items()},
-            total.to(dtype=self._program.dtype, device=device),
-            box.to(device),
-            target.to(device),
+            {node: A.to(dtype=program.dtype, device=program.device) for node, A in pending.items()},
+            total.to(dtype=program.dtype, device=program.device),
+            cell.to(program.device),
+            target.to(program.device),
         )
-        theta = self._of(self._default, rows.box).expand(len(total), -1).clone()
+        slope, free = self._of(self._slope, rows.cell), self._of(self._free, rows.cell)
+        chosen = self._of(self._sign, rows.cell).abs()
+        theta = slope.expand(len(total), -1) * (1 - chosen)
+        if start is not None:
+            theta = torch.where(free + chosen > 0, start.to(theta), theta)
         best, value = theta.clone(), torch.full_like(rows.total, -torch.inf)
-        place = torch.arange(len(total), device=device)
+        place = torch.arange(len(total), device=program.device)
         ascent = Ascent(theta, search.steps, search.rate)
-        decided = torch.zeros(int(rows.target.max()) + 1, dtype=torch.bool, device=device)
+        decided = torch.zeros(int(target.max()) + 1, dtype=torch.bool, device=program.device)
+        unit = torch.ones_like(theta)
+        scale = unit
         for step in range(search.steps + 1):
-            found, gradient = self._pass(theta, rows)
+            found, gradient, arriving = self._pass(theta, unit, rows)
             if step == 0:
                 enough = _SURE * found.abs()
+                if chosen.any():
+                    # β in units of what arrives there: steps of one length suit every network and row.
+                    size = arriving.abs()
+                    scale = unit = torch.maximum(size, size.mean(1, keepdim=True).clamp(min=1e-20))
+                    gradient = torch.where(chosen > 0, gradient * unit, gradient)
+                    theta = torch.where(chosen > 0, theta / unit, theta)
             better = found > value[place]
             value[place] = torch.where(better, found, value[place])
             best[place] = torch.where(better[:, None], theta, best[place])
@@ -227,27 +249,33 @@ class _Climb:
             decided[rows.target[found > enough]] = True
             leave = decided[rows.target]
             theta = theta + ascent.step(gradient)
-            free = self._of(self._free, rows.box)
-            theta = torch.where(free > 0, theta.clamp(0, 1), self._of(self._default, rows.box))
+            free, fixed = self._of(self._free, rows.cell) > 0, self._of(self._slope, rows.cell)
+            sign = self._of(self._sign, rows.cell)
+            theta = torch.where(free, theta.clamp(0, 1), torch.where(sign != 0, theta.clamp(min=0), fixed))
             if leave.to(theta.dtype).mean() >= _LEAVE:
                 if leave.all():
                     break
                 stay = torch.nonzero(~leave)[:, 0]
                 rows, theta, place, enough = rows.select(stay), theta[stay], place[stay], enough[stay]
+                unit = unit[stay]
                 ascent.select(stay)
-        return best.to(self._slopes.bounds.lower)
+        best = torch.where(chosen > 0, best * scale, best)
+        return best.to(dtype=torch.float64, device=cell.device)
 
-    def _of(self, values: Tensor, box: Tensor) -> Tensor:
-        return values if self._single else values[box]
+    def _of(self, values: Tensor, cell: Tensor) -> Tensor:
+        return values if len(values) == 1 else values[cell]
 
-    def _pass(self, theta: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
-        """Estimates of the bounds, shape ``(R,)``, and the gradient of their sum by θ, shape ``(R, K)``."""
-        program, last = self._program, self._slopes.last
+    def _pass(self, theta: Tensor, unit: Tensor, rows: _Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """Estimates of the bounds, shape ``(R,)``, the gradient of their sum by θ, and A at the columns, ``(R, K)``.
+
+        θ is in units of ``unit`` where a phase is chosen.
+        """
+        program, layout = self._program, self._layout
         pending, total = dict(rows.pending), rows.total
-        chord, gap = self._of(self._chord, rows.box), self._of(self._gap, rows.box)
-        arriving = torch.zeros_like(theta)
-        factor = torch.empty_like(theta)
-        for node in range(last, 0, -1):
+        chord, gap, free, sign = (self._of(v, rows.cell) for v in (self._chord, self._gap, self._free, self._sign))
+        push = -sign * unit * theta
+        arriving, factor = torch.zeros_like(theta), torch.zeros_like(theta)
+        for node in range(max(pending), 0, -1):
             A = pending.pop(node, None)
             if A is None:
                 continue
@@ -257,14 +285,13 @@ class _Climb:
                 passed = [(parent, op.adjoint(A)) for parent, op in zip(step.parents, step.operators, strict=True)]
             else:
                 assert step is not None
-                L = A * self._of(self._active[node], rows.box)
-                place = self._slopes.places.get(node)
+                L = A * self._of(self._active[node], rows.cell)
+                place = layout.places.get(node)
                 if place is not None:
-                    columns = self._columns[node]
-                    a = A[:, columns]
-                    f = torch.where(a > 0, theta[:, place], chord[:, place])
+                    a = A[:, self._neurons[node]]
+                    f = torch.where((free[:, place] > 0) & (a > 0), theta[:, place], chord[:, place])
                     arriving[:, place], factor[:, place] = a, f
-                    L.index_copy_(1, columns, a * f)
+                    L.index_copy_(1, self._neurons[node], torch.addcmul(push[:, place], a, f))
                 passed = [(step, L)]
             for parent, part in passed:
                 pending[parent] = pending[parent] + part if parent in pending else part
@@ -272,21 +299,20 @@ class _Climb:
         total = total + (falling * gap).sum(-1)
         A = pending.get(0)
         if A is None:
-            return total, torch.zeros_like(theta)
-        lower, upper = self._of(self._lower, rows.box), self._of(self._upper, rows.box)
-        x = torch.where(A > 0, lower, upper)
-        reached = self._reached(x, factor, gap * (falling < 0), rows.box)
-        return total + (A * x).sum(-1), reached * arriving.clamp(min=0)
+            return total, torch.zeros_like(theta), arriving
+        x = torch.where(A > 0, self._of(self._lower, rows.cell), self._of(self._upper, rows.cell))
+        reached = self._reached(x, factor, gap * (falling < 0), rows.cell)
+        slope = reached * torch.where(free > 0, arriving.clamp(min=0), -sign * unit)
+        return total + (A * x).sum(-1), slope, arriving
 
-    def _reached(self, x: Tensor, factor: Tensor, rise: Tensor, box: Tensor) -> Tensor:
+    def _reached(self, x: Tensor, factor: Tensor, rise: Tensor, cell: Tensor) -> Tensor:
         """The pre-activations at the columns, where ReLU columns are ``factor · z + rise``, shape ``(R, K)``."""
-        places = self._slopes.places
+        places = self._layout.places
         out = torch.zeros_like(factor)
         if not places:
             return out
-        final = max(places)
         values: list[Tensor] = []
-        for node, step in enumerate(self._program.steps[: final + 1]):
+        for node, step in enumerate(self._program.steps[: max(places) + 1]):
             if step is None:
                 values.append(x)
             elif isinstance(step, Affine):
@@ -296,11 +322,11 @@ class _Climb:
                 values.append(total)
             else:
                 z = values[step]
-                h = z * self._of(self._active[node], box)
+                h = z * self._of(self._active[node], cell)
                 place = places.get(node)
                 if place is not None:
-                    reached = z[:, self._columns[node]]
+                    reached = z[:, self._neurons[node]]
                     out[:, place] = reached
-                    h.index_copy_(1, self._columns[node], reached * factor[:, place] + rise[:, place])
+                    h.index_copy_(1, self._neurons[node], reached * factor[:, place] + rise[:, place])
                 values.append(h)
         return out

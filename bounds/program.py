@@ -58,6 +58,12 @@ class Program:
                 values.append(total)
         return values[-1]
 
+    def parent(self, relu: int) -> int:
+        """The node whose value is the pre-activation of the ReLU node ``relu``."""
+        step = self.steps[relu]
+        assert isinstance(step, int)
+        return step
+
     @property
     def relus(self) -> tuple[int, ...]:
         """Indices of the ReLU nodes."""

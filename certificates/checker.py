@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certificates.clips import Clipper
 from certificates.document import Certificate, Claim, read
-from certificates.enclosure import Boxes, Cell, enclose, lower_bounds
+from certificates.enclosure import Boxes, Cell, batch, enclose, linear_bounds, lower_bounds
 from certificates.errors import CertificateError
-from certificates.walk import Frame, covered, frames
+from certificates.walk import Clip, Frame, covered, frames
 from networks.exact import enclose as enclose_exactly
 from networks.graph import Network
 from networks.onnx_model import parse
@@ -34,9 +35,6 @@ Array = NDArray[np.float64]
 # Operators that round as the affine maps and ReLUs they are read as, or not at all.
 _PLAIN = {"Add", "Concat", "Constant", "Conv", "Flatten", "Gemm", "Identity", "MatMul", "Relu", "Reshape", "Slice"}
 _PLAIN |= {"Squeeze", "Sub", "Transpose", "Unsqueeze"}
-
-# Boxes that are enclosed together; more would leave the cache.
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,8 @@ def check(data: bytes, network: Network, *, semantics: str = "real", exact: bool
     for number, tree in enumerate(certificate.trees):
         region, prop = cases[tree.case]
         pending = frames(tree, f"tree {number}", network, region)
-        while not reason and (batch := list(itertools.islice(pending, _BATCH))):
-            reason = judge.fault(f"tree {number}", batch, region, prop.clauses)
+        while not reason and (some := list(itertools.islice(pending, batch(network)))):
+            reason = judge.fault(f"tree {number}", some, region, prop.clauses)
         if reason:
             break
         proven[tree.case] |= covered(tree)
@@ -193,38 +191,59 @@ class _Judge:
             for b, f in enumerate(frames)
             for number, claim, cell in f.tasks
         ]
-        lower, upper = np.stack([f.lower for f in frames]), np.stack([f.upper for f in frames])
         self.claims += len(tasks)
-        values = np.zeros(len(tasks)) if self._all_exact else self._values(self._enclosed(lower, upper), tasks)
+        if any(frame.clips for frame in frames) or not self._all_exact:
+            bounds = self._enclosed(frames)
+            for number, frame in enumerate(frames):
+                self._clip(bounds.take(np.array([number])), frame.clips, clauses)
+        values = np.zeros(len(tasks)) if self._all_exact else self._values(bounds, tasks)
         boxes: dict[int, exact.ExactBox] = {}
         for task, value in zip(tasks, values.tolist(), strict=True):
             bound, holds = value, value > 0
-            if not holds and self._worth(lower, upper, task, value):
+            if not holds and self._worth(frames[task.box], task, value):
                 if task.box not in boxes:
-                    boxes[task.box] = exact.enclose(self._network, *_ends(region, lower[task.box], upper[task.box]))
+                    frame = frames[task.box]
+                    ends = _ends(region, frame.lower, frame.upper)
+                    boxes[task.box] = exact.enclose(self._network, *ends, frame.phases)
                 ends = _ends(region, task.cell.lower, task.cell.upper)
-                found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends) + task.form.constant
-                bound, holds = _rounded_down(found), found > 0
+                found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends)
+                bound, holds = np.inf, True
+                if found is not None:
+                    bound, holds = _rounded_down(found + task.form.constant), found + task.form.constant > 0
                 self.exact += 1
             self.weakest = min(self.weakest, bound)
             if not holds:
                 return f"{name}, node {task.number}: {task.form.label!r} is only bounded by {bound:.6g} there"
         return ""
 
-    def _worth(self, lower: Array, upper: Array, task: _Task, value: float) -> bool:
+    def _clip(self, bounds: Boxes, clips: list[Clip], clauses: tuple[Clause, ...]) -> None:
+        """Evaluates the clips of a frame, parents before children."""
+        clipper = Clipper(self._network, bounds) if clips else None
+        for clip in clips:
+            assert clipper is not None
+            form = self._form(clip.claim, clauses)
+            clip.known.update(clip.cell.known or clipper.unclipped)
+            if not form.error.any():
+                C, box = form.C[None], np.zeros(1, np.intp)
+                ((bound, _),) = linear_bounds(self._network, bounds, C, box, [replace(clip.cell, known=clip.known)])
+                clipper.clip(clip.known, bound, 0, form.offset)
+
+    def _worth(self, frame: Frame, task: _Task, value: float) -> bool:
         """Whether exact arithmetic may decide otherwise: it gains about twice what is charged for rounding."""
         if self._all_exact or self._float32:
             return self._all_exact
-        part = slice(task.box, task.box + 1)
-        uncharged = enclose(self._network, lower[part], upper[part], unit=0.0)
+        uncharged = enclose(self._network, frame.lower[None], frame.upper[None], [frame.phases], unit=0.0)
         (best,) = self._values(uncharged, [replace(task, box=0)]).tolist()
         return not 2 * best - value <= 0
 
-    def _enclosed(self, lower: Array, upper: Array) -> Boxes:
-        """Bounds of the boxes; the last ones are remembered, for trees that split no box share their only one."""
+    def _enclosed(self, frames: list[Frame]) -> Boxes:
+        """Bounds of the frames; the last ones are remembered, for trees that split no box share their only one."""
+        lower, upper = np.stack([f.lower for f in frames]), np.stack([f.upper for f in frames])
+        phases = [f.phases for f in frames]
         last = self._bounds
-        if last is None or not (np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)):
-            last = self._bounds = enclose(self._network, lower, upper, float32=self._float32)
+        same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
+        if last is None or not same or last.phases != phases:
+            last = self._bounds = enclose(self._network, lower, upper, phases, float32=self._float32)
         return last
 
     def _values(self, bounds: Boxes, tasks: list[_Task]) -> Array:
@@ -236,8 +255,9 @@ class _Judge:
         value = lower_bounds(self._network, bounds, C, box, [task.cell for task in tasks])
         with np.errstate(invalid="ignore", over="ignore"):
             charge = np.where(error > 0, error * bounds.magnitude[-1][box], 0).sum(-1) * (1 + 2.0**-20)
-            value = value + offset - charge - 2.0**-50 * (np.abs(value) + np.abs(offset) + charge)
-        return np.where(np.isnan(value), -np.inf, value)
+            total = value + offset - charge - 2.0**-50 * (np.abs(value) + np.abs(offset) + charge)
+        # +∞ says that the cell is empty.
+        return np.where(value == np.inf, value, np.where(np.isnan(total), -np.inf, total))
 
     def _form(self, claim: Claim, clauses: tuple[Clause, ...]) -> _Form:
         key = clauses[claim.clause], claim.weights

@@ -17,6 +17,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -33,7 +34,8 @@ from networks.region import Region
 from solver import policy
 from solver.attack import Attack, AttackResult, clause_margins
 from solver.certify import Branch, Record
-from solver.pseudocosts import Cuts
+from solver.population import Population
+from solver.pseudocosts import Pseudocosts
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["SplitResult", "decide_by_input_split"]
@@ -141,6 +143,7 @@ def decide_by_input_split(
     stop: Callable[[], Reason | None],
     progress: Callable[[float, float, int, int], None],
     record: Record | None = None,
+    threads: int = 1,
 ) -> SplitResult:
     """Proves the clauses on the region, or finds a counterexample, or runs until ``stop``.
 
@@ -152,10 +155,27 @@ def decide_by_input_split(
         stop: asked between batches; a reason ends the search.
         progress: told (lower, upper, open boxes, boxes so far) after each batch.
         record: notes the tree for a certificate.
+        threads: cores to bound boxes on.
     """
-    rows = _Rows.of(clauses)
-    cuts = Cuts(len(region.lower))
+    with ThreadPoolExecutor(threads, thread_name_prefix="boxes") as executor:
+        return _search(
+            _Bounder(program, _Rows.of(clauses), executor, threads), region, clauses, attack, stop, progress, record
+        )
+
+
+def _search(
+    bounder: _Bounder,
+    region: Region,
+    clauses: Sequence[Clause],
+    attack: Attack | None,
+    stop: Callable[[], Reason | None],
+    progress: Callable[[float, float, int, int], None],
+    record: Record | None,
+) -> SplitResult:
+    program = bounder.program
+    cuts = Pseudocosts(len(region.lower))
     pool = _Pool()
+    population = Population(attack, clauses) if attack is not None else None
     proven = math.inf  # the weakest bound among closed boxes
     stuck = math.inf  # the weakest bound among boxes that are too small to halve
     upper = math.inf
@@ -172,21 +192,24 @@ def decide_by_input_split(
     boxes, room = 0, 1
     for round_number in itertools.count():
         began = time.perf_counter()
-        bounded = _bound(program, rows, trials.boxes, nested=record is None)
+        bounded = bounder.bound(trials.boxes, nested=record is None)
         boxes += len(trials.boxes)
         # As many at once as pay, but stop() is to be asked now and then.
         pace = len(trials.boxes) / max(time.perf_counter() - began, 1e-9)
         room = max(2, min(policy.BOX_BATCH, 4 * room, int(policy.BOX_SECONDS * pace)))
         kept, branches = trials.settle(cuts, bounded, record)
         if record is not None and not record.full:
-            branches = _Notes(record, rows, bounded).write(branches)
+            branches = _Notes(record, bounder.rows, bounded).write(branches)
         proven = min(proven, float(bounded.closed[kept].min()))
         left = kept[bounded.open[kept].any(-1)]
         for b in left.tolist():
             pool.put(bounded.box(b, branches[b]))
         lower = min(pool.weakest, proven, stuck)
-        if attack is not None and len(left):
+        if attack is not None and population is not None and len(left):
             outcome = _probe(attack, program, clauses, bounded, left, push=round_number % 16 == 0)
+            if outcome.counterexample is None:
+                upper = min(upper, outcome.upper)
+                outcome = population.evolve(policy.POPULATION_SHARE * len(trials.boxes))
             upper = min(upper, outcome.upper)
             if outcome.counterexample is not None:
                 return SplitResult(lower, outcome.upper, outcome.counterexample, None, boxes)
@@ -240,7 +263,7 @@ class _Trials:
         return cls(batch, box, entry, [batch[b].half(j, high=high) for b, j in pairs for high in (False, True)])
 
     def settle(
-        self, cuts: Cuts, bounded: _Bounded, record: Record | None
+        self, cuts: Pseudocosts, bounded: _Bounded, record: Record | None
     ) -> tuple[NDArray[np.intp], list[Branch | None]]:
         """Decides which cuts to make; returns the boxes that stay, and for all boxes the cells of these."""
         if not self.batch:
@@ -284,6 +307,30 @@ class _Bounded:
     phases: NDArray[np.int8]
     rows: _BoundedRows
 
+    @classmethod
+    def join(cls, parts: Sequence[_Bounded]) -> _Bounded:
+        """The boxes of all parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        first = np.cumsum([0, *(len(part.value) for part in parts)]).tolist()
+        rows = [part.rows for part in parts]
+        return cls(
+            (np.concatenate([p.before[0] for p in parts]), np.concatenate([p.before[1] for p in parts])),
+            (np.concatenate([p.after[0] for p in parts]), np.concatenate([p.after[1] for p in parts])),
+            np.concatenate([p.value for p in parts]),
+            np.concatenate([p.open for p in parts]),
+            np.concatenate([p.closed for p in parts]),
+            np.concatenate([p.corner for p in parts]),
+            np.concatenate([p.score for p in parts]),
+            np.concatenate([p.phases for p in parts]),
+            _BoundedRows(
+                torch.cat([r.box + begin for r, begin in zip(rows, first, strict=False)]),
+                torch.cat([r.row for r in rows]),
+                torch.cat([r.value for r in rows]),
+                _Reach(torch.cat([r.reach.low for r in rows]), torch.cat([r.reach.high for r in rows])),
+            ),
+        )
+
     @cached_property
     def worst(self) -> NDArray[np.float64]:
         """The weakest bound among the clauses still open on each box, shape ``(B,)``."""
@@ -318,6 +365,24 @@ class _BoundedRows:
     row: Tensor
     value: Tensor
     reach: _Reach
+
+
+@dataclass(frozen=True, eq=False)
+class _Bounder:
+    """Bounds boxes on several cores; torch lets threads run side by side."""
+
+    program: Program
+    rows: _Rows
+    executor: Executor
+    threads: int
+
+    def bound(self, boxes: Sequence[_Box], *, nested: bool) -> _Bounded:
+        """See `_bound`; each core has its share of the boxes."""
+        size = -(-len(boxes) // self.threads)
+        parts = [boxes[begin : begin + size] for begin in range(0, len(boxes), size)]
+        return _Bounded.join(
+            list(self.executor.map(lambda part: _bound(self.program, self.rows, part, nested=nested), parts))
+        )
 
 
 @torch.no_grad()
@@ -505,6 +570,8 @@ def _probe(
     points = np.concatenate([bounded.corner[left], (low[left] + high[left]) / 2])
     with torch.no_grad():
         margins = clause_margins(clauses, program.forward(torch.as_tensor(points))).numpy()
+    if np.isnan(margins).all():
+        return AttackResult(None, math.inf, 0)
     point, clause = np.unravel_index(np.nanargmin(margins), margins.shape)
     if push or margins[point, clause] <= 0:
         return attack.confirm(clauses[int(clause)], points[point])

@@ -18,11 +18,12 @@ from bounds import Enclosure
 from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
 from bounds.optimised import SlopeSearch, optimised_bounds, optimised_rows
 from bounds.program import program
+from bounds.recomputed import Recomputed
 from solver import policy
 from solver.case import Case, known_bounds
 from solver.climb import Climb
 
-__all__ = ["attack", "bound", "bound_cases", "optimise_neurons", "optimise_rows", "replay_centers"]
+__all__ = ["attack", "bound", "bound_cases", "optimise_neurons", "optimise_rows", "replay_centers", "slope_search"]
 
 
 def replay_centers(climb: Climb) -> None:
@@ -83,7 +84,7 @@ def optimise_rows(climb: Climb, *, prove: bool) -> None:
         for cases in _chunks(climb):
             bounds = _boxes(climb, cases, backward=False)
             rows = _Rows.open(cases)
-            search = _search(climb, policy.ALPHA_ROW_STEPS, climb.deadline - time.monotonic())
+            search = slope_search(climb, policy.ALPHA_ROW_STEPS, climb.deadline - time.monotonic())
             linear, alpha = optimised_rows(
                 climb.compiled, bounds, rows.C, search, box=rows.box, offsets=rows.offsets, target=rows.target
             )
@@ -106,15 +107,18 @@ def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
         How many ReLUs stay unstable.
     """
     bounds = _boxes(climb, [case], backward=False)
-    bounds = optimised_bounds(climb.compiled, bounds, _search(climb, policy.ALPHA_STEPS, seconds))
+    bounds, slopes = optimised_bounds(climb.compiled, bounds, slope_search(climb, policy.ALPHA_STEPS, seconds))
     rows = _Rows.open([case])
-    search = _search(climb, policy.ALPHA_ROW_STEPS, seconds)
+    search = slope_search(climb, policy.ALPHA_ROW_STEPS, seconds)
     linear, _ = optimised_rows(climb.compiled, bounds, rows.C, search, offsets=rows.offsets, target=rows.target)
     rows.take(bounds, linear, prove=True)
     # The checker knows the bounds of default slopes only.
-    case.tightened = True
+    case.default = case.default or case.enclosure
     _keep([case], bounds)
-    return _unstable(bounds)
+    unstable = _unstable(bounds)
+    if unstable <= policy.DEEP_COLUMNS:
+        case.recomputed = Recomputed(climb.compiled, bounds, slopes)
+    return unstable
 
 
 def _boxes(climb: Climb, cases: list[Case], *, backward: bool, stop: Callable[[], bool] | None = None) -> BoxBounds:
@@ -124,7 +128,8 @@ def _boxes(climb: Climb, cases: list[Case], *, backward: bool, stop: Callable[[]
     return enclose(climb.compiled, lower, upper, start=known_bounds(cases), backward=backward, stop=stop)
 
 
-def _search(climb: Climb, steps: int, seconds: float) -> SlopeSearch:
+def slope_search(climb: Climb, steps: int, seconds: float) -> SlopeSearch:
+    """How slopes are looked for, for at most ``seconds``."""
     late = climb.stop_within(seconds)
     return SlopeSearch(program(climb.network, dtype=torch.float32), steps, stop=lambda: late() is not None)
 

@@ -2,7 +2,8 @@
 
 Where the input is small, ``auto`` splits inputs, and lets the MILP follow where the ReLUs are few; otherwise it splits
 ReLUs, tightens bounds by LPs, and ends with the MILP. With several hidden layers, slopes are optimised for the neurons
-before the ReLU splits, and these have a second turn after the LPs; where very many ReLUs are open, they have all of it.
+before the ReLU splits; then come ReLU splits that bound all neurons anew on every cell, and after the LPs a second turn
+of the simpler ones. Where very many ReLUs are open, there are neither LPs nor a MILP.
 
 A rung takes what is open of a case and a number of seconds, and leaves what it found in the case and the climb.
 """
@@ -24,10 +25,10 @@ from solver import policy
 from solver.case import Case
 from solver.climb import Climb
 from solver.options import Engine
-from solver.root import bound_cases, optimise_neurons
+from solver.root import bound_cases, optimise_neurons, slope_search
 from solver.verdict import Counterexample, Reason
 
-__all__ = ["milp", "optimise", "search", "split_inputs", "split_relus", "tighten"]
+__all__ = ["deep", "milp", "optimise", "search", "split_inputs", "split_relus", "tighten"]
 
 #: Decides what is open of a case, as far as it can within some seconds.
 Rung: TypeAlias = Callable[[Climb, Case, float], None]
@@ -38,6 +39,9 @@ def search(climb: Climb) -> None:
     open_cases = [case for case in climb.cases if case.open]
     for done, case in enumerate(open_cases):
         end = time.monotonic() + (climb.deadline - time.monotonic()) / (len(open_cases) - done)
+        if case.enclosure is not None and not case.enclosure.finite:
+            climb.reason = Reason.NUMERICS  # float64 overflows; no engine is made for that
+            continue
         for rung, share in _rungs(climb, case):
             if not climb.undecided:
                 return
@@ -60,16 +64,12 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         return [(branch, policy.BOX_SHARE), *by_milp] if few else [(branch, 1.0)]
     if len(climb.network.relu_nodes) > 1:
         assert case.enclosure is not None
+        # Most queries that bounds leave open end soon; what does not, profits from new bounds for the deeper layers.
+        anew: list[tuple[Rung, float]] = [(deep, policy.DEEP_SHARE), (branch, policy.BAB_SHARE), *by_milp]
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
-            early = [(branch, policy.BAB_SHARE)] if climb.options.certificate else []
-            return [*early, (optimise, policy.ALPHA_SHARE), (branch, 1.0)]
-        # Most queries that bounds leave open end soon; what does not, profits from LPs for the deeper layers.
-        again: list[tuple[Rung, float]] = [by_milp[0], (branch, policy.BAB_SHARE), by_milp[1]]
-        if climb.options.certificate:
-            # The checker starts from bounds of its own, so what comes after better ones is not certified.
-            return [(branch, policy.BAB_SHARE), (optimise, policy.ALPHA_SHARE), *again]
-        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *again]
+            anew = [(deep, policy.DEEP_SHARE), (branch, 1.0)]
+        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *anew]
     return [(branch, policy.BAB_SHALLOW_SHARE), *by_milp]
 
 
@@ -88,6 +88,7 @@ def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
             stop=climb.stop_within(seconds),
             progress=climb.reporter("bab", case, clauses),
             record=record,
+            threads=climb.budget.threads,
         )
         detail["nodes"] = result.boxes
         climb.take(result.upper, result.counterexample)
@@ -150,11 +151,35 @@ def optimise(climb: Climb, case: Case, seconds: float) -> None:
         detail["unstable"] = climb.statistics["unstable"] = optimise_neurons(climb, case, seconds)
 
 
+def deep(climb: Climb, case: Case, seconds: float) -> None:
+    """Branch and bound over phases of ReLUs that bounds all neurons anew on every cell; all clauses together."""
+    from solver.deep_split import decide_by_deep_split
+
+    if case.recomputed is None:
+        return
+    with climb.stage("deep") as detail:
+        clauses = case.open
+        result = decide_by_deep_split(
+            case.recomputed,
+            clauses,
+            climb.attacker(case) if case.region.replayable else None,
+            slope_search(climb, policy.DEEP_STEPS, seconds),
+            stop=climb.stop_within(seconds),
+            progress=climb.reporter("deep", case, clauses),
+        )
+        detail["nodes"] = result.nodes
+        climb.take(result.upper, result.counterexample)
+        for clause, lower, proven in zip(clauses, result.lower, result.proven, strict=True):
+            case.prove(clause, lower, proven=proven)
+        climb.reason = result.reason
+
+
 def tighten(climb: Climb, case: Case, seconds: float) -> None:
     """LPs for the bounds of neurons whose sign is open."""
     import bounds.tighten as tightening
 
     assert case.enclosure is not None
+    before = case.enclosure
     with climb.stage("tighten") as detail:
         case.enclosure, report = tightening.tighten(
             climb.network,
@@ -179,8 +204,8 @@ def tighten(climb: Climb, case: Case, seconds: float) -> None:
         if report.skipped:
             detail["skipped"] = [reason for _, reason in report.skipped]
         climb.statistics["unstable"] = report.unstable_after
-        case.tightened |= report.lp_solved > 0
         if report.lp_solved:
+            case.default = case.default or before
             bound_cases(climb, [case], backward=False, prove=climb.options.engine is Engine.AUTO)
 
 
@@ -218,6 +243,8 @@ def milp(climb: Climb, case: Case, seconds: float) -> None:
         climb.found(result.counterexample)
         for clause, outcome in zip(clauses, result.clauses, strict=True):
             case.prove(clause, outcome.lower, proven=outcome.status is ClauseStatus.PROVEN)
+            if outcome.status is ClauseStatus.PROVEN:
+                case.trusted.add(case.prop.clauses.index(clause))
         climb.reason = result.reason
         climb.statistics["backend"] = result.backend
         if result.choice:

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bounds.columns import Columns, Layout
 from bounds.linear import BoxBounds, backward_pass, enclose, specification_bounds
-from bounds.optimised import SlopeSearch, _Climb, _Rows, _Slopes, optimised_bounds, optimised_rows
+from bounds.optimised import Climb, SlopeSearch, _Rows, optimised_bounds, optimised_rows
 from bounds.program import Program, program
 from bounds.windows import Frame
 from networks.graph import Network
@@ -40,7 +41,7 @@ def setting(
 def test_no_sampled_point_beats_an_optimised_bound(kind: str, seed: int, radius: float) -> None:
     rng, network, regions, compiled, start = setting(kind, seed, (radius, radius / 2))
     search = SlopeSearch(program(network, dtype=torch.float32), 5)
-    bounds = optimised_bounds(compiled, start, search)
+    bounds, _ = optimised_bounds(compiled, start, search)
     C = torch.as_tensor(rng.normal(size=(3, network.outputs)))
     box = torch.arange(2).repeat_interleave(3)
     rows, _ = optimised_rows(compiled, bounds, C.repeat(2, 1), search, box=box)
@@ -74,22 +75,23 @@ def test_steps_improve_on_the_default_slopes(kind: str, precision: str) -> None:
 def test_the_estimate_is_the_rigorous_bound_and_the_gradient_its_slope(kind: str) -> None:
     rng, network, _, compiled, bounds = setting(kind, 3, (0.5, 0.3))
     last = len(compiled.steps) - 1
-    slopes = _Slopes(bounds, last)
-    climb = _Climb(compiled, slopes)
+    columns = Columns.of(bounds, Layout.of(bounds))
+    climb = Climb(compiled, bounds, columns)
     box = torch.tensor([0, 1, 1])
     C = torch.as_tensor(rng.normal(size=(3, network.outputs)))
     rows = _Rows({last: C}, torch.zeros(3, dtype=torch.float64), box, torch.arange(3))
-    free = climb._free[box]
-    theta = torch.where(free > 0, torch.as_tensor(rng.uniform(0.1, 0.9, size=free.shape)), climb._default[box])
-    value, gradient = climb._pass(theta, rows)
+    free = columns.free[box]
+    theta = torch.where(free, torch.as_tensor(rng.uniform(0.1, 0.9, size=free.shape)), columns.slope[box])
+    one = torch.ones_like(theta)
+    value, gradient, _ = climb._pass(theta, one, rows)
 
-    frame = Frame(box)
-    rigorous = backward_pass(compiled, bounds, {last: C}, frame, last, slopes.relus(frame, theta))
+    relus = columns.relus(box, theta)
+    rigorous = backward_pass(compiled, bounds, {last: C}, Frame(box), last, relus)
     torch.testing.assert_close(value, rigorous.value)
-    for column in range(slopes.columns):
+    for column in range(columns.layout.count):
         step = torch.zeros_like(theta)
         step[:, column] = 1e-6 * free[:, column]
-        slope = (climb._pass(theta + step, rows)[0] - climb._pass(theta - step, rows)[0]) / 2e-6
+        slope = (climb._pass(theta + step, one, rows)[0] - climb._pass(theta - step, one, rows)[0]) / 2e-6
         expected = gradient[:, column] * free[:, column]
         # Piecewise linear: a row may stand next to a kink.
         assert ((slope - expected).abs() < 1e-4 * (1 + slope.abs())).double().mean() > 0.6
@@ -109,7 +111,7 @@ def test_rows_that_are_decided_leave_and_the_others_go_on_as_if_alone() -> None:
 def test_a_search_that_is_stopped_keeps_what_was_known() -> None:
     _, network, _, compiled, start = setting("deep", 1)
     search = SlopeSearch(program(network, dtype=torch.float32), 12, stop=lambda: True)
-    bounds = optimised_bounds(compiled, start, search)
+    bounds, _ = optimised_bounds(compiled, start, search)
     for node in network.relu_nodes:
         assert (bounds.pre_lower[node] >= start.pre_lower[node]).all()
         assert (bounds.pre_upper[node] <= start.pre_upper[node]).all()

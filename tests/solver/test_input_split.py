@@ -26,10 +26,12 @@ BUILDERS = {
 DIFFERENCE = ((0, exact(1)), (1, exact(-1)))
 
 
-def search(network: Network, region: Region, *clauses: Clause) -> SplitResult:
+def search(network: Network, region: Region, *clauses: Clause, threads: int = 1) -> SplitResult:
     compiled = program(network)
     attacker = Attack(compiled, Replayer(network), region, Property(clauses), lambda: False)
-    return decide_by_input_split(compiled, region, clauses, attacker, stop=lambda: None, progress=lambda *_: None)
+    return decide_by_input_split(
+        compiled, region, clauses, attacker, stop=lambda: None, progress=lambda *_: None, threads=threads
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(BUILDERS))
@@ -59,6 +61,18 @@ def test_inputs_that_cannot_be_cut_are_left_alone() -> None:
     robust = search(network, region, Clause((Row(DIFFERENCE, exact(round(0.01 - least, 9))),), 2))
     assert robust.reason is None
     assert 0 <= robust.lower <= 0.01 + 1e-6
+
+
+def test_two_cores_find_what_one_finds() -> None:
+    network = random_dense(2, (3, 5, 4, 2))
+    region = Region.linf_ball(np.random.default_rng(2).normal(size=3), 0.4)
+    least = minimum_margin(network, region, Clause((Row(DIFFERENCE),), 2))
+    for shift in (1e-4, -1e-4):
+        clause = Clause((Row(DIFFERENCE, exact(round(shift - least, 9))),), 2)
+        one, two = search(network, region, clause), search(network, region, clause, threads=2)
+        assert one.boxes == two.boxes
+        assert one.lower == pytest.approx(two.lower)
+        assert (one.counterexample is None) == (two.counterexample is None) == (shift > 0)
 
 
 @pytest.mark.parametrize("kind", sorted(BUILDERS))

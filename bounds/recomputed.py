@@ -1,0 +1,177 @@
+"""Bounds on cells where every neuron's bounds are computed anew, layer by layer, from the phases chosen there.
+
+`bounds.phases` keeps the root's bounds on every cell; here a chosen phase narrows the bounds of all later layers, which
+on deep networks is most of what it gains (Henriksen & Lomuscio 2020, 2021, VeriNet). A cell costs a backward pass over
+all neurons whose sign is open on it. Their slopes are those that were optimised at the root.
+
+`Recomputed.importance` says what to split: a column's gap loosens the row's bound directly, and through the bounds of
+later columns, whose own gaps it widens; both are summed to first order.
+
+Soundness. As `bounds.linear`, in float64; every bound used on a cell was proven there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bounds.columns import Columns, Layout
+from bounds.linear import CHUNK_ENTRIES, BoxBounds, backward_pass, unit_rows
+from bounds.optimised import Climb, NeuronSlopes, SlopeSearch
+from bounds.program import Program
+from bounds.windows import Frame
+
+__all__ = ["Recomputed", "RowBounds", "Traces"]
+
+
+@dataclass(frozen=True, eq=False)
+class Traces:
+    """Which columns loosened the bounds of which neurons.
+
+    Attributes:
+        cell: the cell of each row, shape ``(R,)``.
+        column: the column that the row bounds, shape ``(R,)``.
+        below: whether it is the lower bound, shape ``(R,)``.
+        arriving: ``|A|`` at the K columns, float32, shape ``(R, K)``.
+    """
+
+    cell: Tensor
+    column: Tensor
+    below: Tensor
+    arriving: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class RowBounds:
+    """Bounds of R rows of a specification on cells.
+
+    Attributes:
+        value: proven lower bounds, offsets included, shape ``(R,)``.
+        theta: what they were found with, float32, shape ``(R, K)``.
+        arriving: ``|A|`` at the columns, float32, shape ``(R, K)``.
+        corner: where each is attained, shape ``(R, inputs)``.
+    """
+
+    value: Tensor
+    theta: Tensor
+    arriving: Tensor
+    corner: Tensor
+
+
+class Recomputed:
+    """Cells of one region, from its root bounds.
+
+    Attributes:
+        layout: the columns: ReLUs that are unstable at the root.
+    """
+
+    def __init__(self, program: Program, bounds: BoxBounds, slopes: Mapping[int, NeuronSlopes] | None = None) -> None:
+        """``bounds`` and ``slopes``: what `optimised_bounds` gives for one box; default slopes when absent."""
+        self._program, self._bounds = program, bounds
+        self.layout = Layout.of(bounds)
+        self.root = Columns.of(bounds, self.layout)
+        K = self.layout.count
+        #: Lower slopes for the bounds of each column: index 0 for the lower one, 1 for the upper one.
+        self._slopes = self.root.slope.to(torch.float32).expand(2, K, -1).clone()
+        for node, place in self.layout.places.items():
+            if slopes is None or node not in slopes:
+                continue
+            found = slopes[node]
+            rank = torch.full((program.features[node],), -1, dtype=torch.int64, device=program.device)
+            rank[found.neuron] = torch.arange(len(found.neuron), device=program.device)
+            known = rank[self.layout.neurons[node]]
+            columns = torch.arange(place.start, place.stop, device=program.device)[known >= 0]
+            # Bounds of the nodes before were final by then, so the slopes' columns are the first ones here.
+            self._slopes[:, columns, : place.start] = found.alpha[:, known[known >= 0]]
+
+    def neuron(self, column: int) -> tuple[int, int]:
+        """The ReLU node and the index of the neuron that ``column`` stands for."""
+        for node, place in self.layout.places.items():
+            if column < place.stop:
+                return node, int(self.layout.neurons[node][column - place.start])
+        raise IndexError(column)
+
+    def bound_neurons(self, cells: Columns) -> list[Traces]:
+        """Tightens the bounds of ``cells`` in place, layer by layer; says what loosened them."""
+        program, traces = self._program, []
+        for node, place in self.layout.places.items():
+            if program.boxed[program.parent(node)]:
+                continue
+            cell, j = torch.nonzero(cells.free[:, place], as_tuple=True)
+            size = max(1, CHUNK_ENTRIES // max(program.features[: node + 1]) // 2)
+            for begin in range(0, len(cell), size):
+                some = slice(begin, begin + size)
+                traces.append(self._rows(cells, node, cell[some], j[some]))
+            # Later layers profit from what is known of this one.
+            cells.refresh()
+        return traces
+
+    def _rows(self, cells: Columns, node: int, cell: Tensor, j: Tensor) -> Traces:
+        program, bounds = self._program, self._bounds
+        place, parent = self.layout.places[node], program.parent(node)
+        neuron = self.layout.neurons[node][j].repeat(2)
+        owner, column = cell.repeat(2), (j + place.start).repeat(2)
+        side = torch.tensor([0, 1], device=cell.device).repeat_interleave(len(cell))
+        signs = (1 - 2 * side).to(program.dtype)
+        theta = self._slopes[side, column].to(program.dtype)
+        # No multipliers where phases are chosen.
+        fixed = torch.where(cells.phases == 0, cells.slope, 0.0)
+        theta = torch.where(cells.of_rows(cells.free, owner), theta, cells.of_rows(fixed, owner))
+        magnitude = bounds.magnitude[parent][0, neuron]
+        pending, total, charge = unit_rows(program, parent, neuron, signs, magnitude)
+        seen: dict[int, Tensor] = {}
+        frame = Frame(torch.zeros_like(owner))
+        relus = cells.relus(owner, theta, seen)
+        value = backward_pass(program, bounds, pending, frame, parent, relus, total, charge).value
+        low, high = value[: len(cell)], -value[len(cell) :]
+        at = cell, j + place.start
+        cells.low[at] = torch.maximum(cells.low[at], low)
+        cells.high[at] = torch.minimum(cells.high[at], high)
+        return Traces(owner, column, side == 0, self._arrived(seen, len(owner)))
+
+    def bound_rows(
+        self, cells: Columns, C: Tensor, offsets: Tensor, cell: Tensor, search: SlopeSearch, start: Tensor
+    ) -> RowBounds:
+        """Lower bounds of ``C[r] · output + offsets[r]`` on the cells ``cell[r]``, for R rows.
+
+        ``start``: θ to start from, shape ``(R, K)``.
+        """
+        program, last = self._program, len(self._program.steps) - 1
+        climb = Climb(search.program, self._bounds, cells)
+        each = torch.arange(len(C), device=C.device)
+        theta = climb.run(search, {last: C}, offsets, cell, each, start)
+        seen: dict[int, Tensor] = {}
+        relus = cells.relus(cell, theta, seen)
+        linear = backward_pass(program, self._bounds, {last: C}, Frame(torch.zeros_like(cell)), last, relus)
+        total = linear.value + offsets - 2.0**-52 * (linear.value.abs() + offsets.abs())
+        return RowBounds(
+            torch.nan_to_num(total, nan=-torch.inf),
+            theta.to(torch.float32),
+            self._arrived(seen, len(C)),
+            torch.where(linear.coefficients > 0, self._bounds.lower, self._bounds.upper),
+        )
+
+    def _arrived(self, seen: dict[int, Tensor], rows: int) -> Tensor:
+        out = torch.zeros((rows, self.layout.count), dtype=torch.float32, device=self._program.device)
+        for node, a in seen.items():
+            out[:, self.layout.places[node]] = a.abs().to(torch.float32)
+        return out
+
+    def importance(self, cells: Columns, arriving: Tensor, traces: list[Traces]) -> Tensor:
+        """How much each free column loosens the bound of one row on each cell, to first order, shape ``(B, K)``.
+
+        ``arriving``: that row's ``|A|``, shape ``(B, K)``.
+        """
+        weight = arriving.clone()
+        span = (cells.high - cells.low).clamp(min=1e-30)
+        # How fast a gap −l u/(u−l) grows with −l, and with u.
+        below = torch.where(cells.free, (cells.high / span) ** 2, 0.0).to(torch.float32)
+        above = torch.where(cells.free, (cells.low / span) ** 2, 0.0).to(torch.float32)
+        for trace in reversed(traces):
+            rate = torch.where(trace.below, below[trace.cell, trace.column], above[trace.cell, trace.column])
+            pull = weight[trace.cell, trace.column] * rate
+            weight.index_add_(0, trace.cell, trace.arriving * pull[:, None])
+        return weight * cells.gap.to(torch.float32)

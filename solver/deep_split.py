@@ -1,0 +1,251 @@
+"""Branch and bound by splitting ReLUs, with the bounds of all neurons computed anew on every cell.
+
+For networks with several hidden layers. One tree serves all open clauses of a case, as bounds of neurons do not depend
+on the clause: a cell is closed when each of them is proven there (or on a cell around it), or when bounds that cross
+show that it is empty. The column to split is the one that loosens the weakest clause's bound most, directly and through
+the bounds of later neurons (`bounds.recomputed`).
+
+The search is not complete: cells without a free column that are still open end it undecided, with `Reason.NUMERICS`;
+`solver.relu_split` has an LP for such cells.
+
+Soundness. Cells are closed by rigorous float64 bounds only. The two children of a cell share the face z = 0, so the
+leaves cover the region.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bounds.columns import Columns
+from bounds.optimised import SlopeSearch
+from bounds.recomputed import Recomputed
+from networks.property import Clause
+from solver import policy
+from solver.attack import Attack
+from solver.verdict import Counterexample, Reason
+
+__all__ = ["DeepSearch", "decide_by_deep_split"]
+
+# Every so many batches a descent starts from the weakest bound's minimiser, even if it violates nothing yet.
+_PUSH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class DeepSearch:
+    """What the search found.
+
+    Attributes:
+        lower: proven lower bound of each clause's margin over the region, shape ``(clauses,)``; +inf where every cell
+            was empty.
+        proven: which clauses hold on the region.
+        upper: smallest replayed margin.
+        counterexample: a replayed violation, if one was found.
+        reason: why the search stopped undecided; None when it decided.
+        nodes: cells bounded.
+    """
+
+    lower: list[float]
+    proven: list[bool]
+    upper: float
+    counterexample: Counterexample | None
+    reason: Reason | None
+    nodes: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Cell:
+    """An open cell: its bounds and phases ``(K,)``, slopes of each row ``(R, K)``, bounds and openness of each clause
+    ``(clauses,)``, and the column to split.
+    """
+
+    low: Tensor
+    high: Tensor
+    phases: Tensor
+    theta: Tensor
+    bound: Tensor
+    open: Tensor
+    column: int
+
+
+def decide_by_deep_split(
+    cells: Recomputed,
+    clauses: Sequence[Clause],
+    attack: Attack | None,
+    search: SlopeSearch,
+    *,
+    stop: Callable[[], Reason | None],
+    progress: Callable[[float, float, int, int], None],
+) -> DeepSearch:
+    """Proves clauses on a region, or finds a counterexample, or runs until ``stop``.
+
+    Args:
+        cells: the region's root bounds.
+        clauses: what is open.
+        attack: confirms points where the network violates a clause; None if the region holds no float32 point.
+        search: how slopes and multipliers of the rows are looked for on each cell.
+        stop: asked between batches; a reason ends the search.
+        progress: told (lower, upper, open cells, cells so far) after each batch.
+    """
+    return _Search(cells, clauses, attack, search, stop, progress).run()
+
+
+class _Search:
+    def __init__(
+        self,
+        cells: Recomputed,
+        clauses: Sequence[Clause],
+        attack: Attack | None,
+        search: SlopeSearch,
+        stop: Callable[[], Reason | None],
+        progress: Callable[[float, float, int, int], None],
+    ) -> None:
+        self._cells, self._clauses, self._attack, self._slopes = cells, clauses, attack, search
+        self._stop, self._progress = stop, progress
+        device = cells.root.low.device
+        self._C = torch.as_tensor(np.concatenate([clause.matrix for clause in clauses]), device=device)
+        self._offsets = torch.as_tensor(np.concatenate([clause.offsets for clause in clauses]), device=device)
+        each = torch.as_tensor([len(clause.rows) for clause in clauses], device=device)
+        self._clause = torch.arange(len(clauses), device=device).repeat_interleave(each)
+        K, R = cells.layout.count, len(self._C)
+        self._batch = max(1, min(policy.DEEP_BATCH, policy.DEEP_ENTRIES // (4 * K * K + 1)))
+        self._most = max(1, policy.BAB_MEMORY // (K * (17 + 4 * R) + 1))
+        self._heap: list[tuple[float, int, _Cell]] = []
+        self._ticks = itertools.count()
+        #: The weakest bound of each clause among closed cells, and cells that nothing decides.
+        self._closed = torch.full((len(clauses),), torch.inf, dtype=torch.float64, device=device)
+        self._stuck = torch.zeros(len(clauses), dtype=torch.bool, device=device)
+        self._upper = math.inf
+        self._nodes = 0
+
+    def run(self) -> DeepSearch:
+        root = self._cells.root
+        R, K = len(self._C), self._cells.layout.count
+        count = len(self._clauses)
+        nothing = torch.full((1, count), -torch.inf, dtype=torch.float64, device=root.low.device)
+        found = self._bound(
+            Columns(root.layout, root.low.clone(), root.high.clone(), root.phases.clone()),
+            root.slope.to(torch.float32).expand(1, R, K).clone(),
+            nothing,
+            torch.ones_like(nothing, dtype=torch.bool),
+            push=False,
+        )
+        for turn in itertools.count():
+            if found is not None:
+                return self._result(None, found)
+            if not self._heap:
+                return self._result(Reason.NUMERICS if self._stuck.any() else None, None)
+            self._progress(self._heap[0][0], self._upper, len(self._heap), self._nodes)
+            reason = self._stop()
+            if reason is not None:
+                return self._result(reason, None)
+            found = self._split(push=turn % _PUSH == 0)
+        raise AssertionError
+
+    def _result(self, reason: Reason | None, found: Counterexample | None) -> DeepSearch:
+        lower = self._closed.clone()
+        left = self._stuck.clone()
+        for _, _, cell in self._heap:
+            lower = torch.minimum(lower, cell.bound)
+            left |= cell.open
+        proven = ~left if found is None else torch.zeros_like(left)
+        upper = self._upper if found is None else min(self._upper, found.margin)
+        return DeepSearch(lower.tolist(), proven.tolist(), upper, found, reason, self._nodes)
+
+    def _split(self, *, push: bool) -> Counterexample | None:
+        """Splits the weakest cells into two each; where memory runs out, others, which are deeper."""
+        deep = len(self._heap) > self._most
+        taken = [
+            (self._heap.pop() if deep else heapq.heappop(self._heap))[2]
+            for _ in range(min(self._batch, len(self._heap)))
+        ]
+
+        def twice(name: str) -> Tensor:
+            return torch.stack([getattr(cell, name) for cell in taken]).repeat_interleave(2, 0)
+
+        low, high, phases, theta = (twice(name) for name in ("low", "high", "phases", "theta"))
+        column = torch.tensor([cell.column for cell in taken], device=low.device).repeat_interleave(2)
+        at = torch.arange(len(column), device=low.device)
+        on = at % 2 == 0
+        phases[at, column] = torch.where(on, 1, -1).to(phases)
+        low[at[on], column[on]] = 0
+        high[at[~on], column[~on]] = 0
+        # What was a slope there is a multiplier from now on.
+        theta[at, :, column] = 0
+        columns = Columns(self._cells.layout, low, high, phases)
+        return self._bound(columns, theta, twice("bound"), twice("open"), push=push)
+
+    def _bound(
+        self, cells: Columns, theta: Tensor, inherited: Tensor, open_: Tensor, *, push: bool
+    ) -> Counterexample | None:
+        """Bounds new cells, and closes them or keeps them; returns a counterexample if one turned up.
+
+        Args:
+            cells: B cells with their parents' bounds; they are tightened.
+            theta: the parents' slopes for each row, shape ``(B, R, K)``.
+            inherited: the parents' bounds of the clauses' margins, which hold here too, shape ``(B, clauses)``.
+            open_: which clauses are open on the parents, shape ``(B, clauses)``.
+        """
+        self._nodes += cells.cells
+        traces = self._cells.bound_neurons(cells)
+        open_ &= ~(cells.low > cells.high).any(1)[:, None]
+        cell, row = torch.nonzero(open_[:, self._clause], as_tuple=True)
+        if not len(cell):
+            return None
+        found = self._cells.bound_rows(
+            cells, self._C[row], self._offsets[row], cell, self._slopes, theta[cell, row].double()
+        )
+        theta[cell, row] = found.theta
+        # A clause holds where one of its rows is positive.
+        value = torch.full((cells.cells, len(self._C)), -torch.inf, dtype=torch.float64, device=cell.device)
+        value[cell, row] = found.value
+        own = torch.full_like(inherited, -torch.inf)
+        own.scatter_reduce_(1, self._clause.expand(len(own), -1), value, "amax")
+        bound = torch.maximum(own, inherited)
+        still = open_ & (bound <= 0)
+        proven = torch.where(open_ & ~still, bound, torch.inf)
+        self._closed = torch.minimum(self._closed, proven.amin(0))
+        # The weakest clause of a cell, and its best row, say what to split.
+        weakest = torch.where(still, bound, torch.inf).argmin(1)
+        leading = torch.where(self._clause == weakest[:, None], value, -torch.inf).argmax(1)
+        lines = torch.full(value.shape, -1, dtype=torch.int64, device=cell.device)
+        lines[cell, row] = torch.arange(len(cell), device=cell.device)
+        line = lines[torch.arange(len(lines), device=cell.device), leading]
+        importance = self._cells.importance(cells, found.arriving[line], traces)
+        # One more column stands for none.
+        score = torch.cat([torch.where(cells.free, importance, -1.0), importance.new_full((cells.cells, 1), -0.5)], 1)
+        column = score.argmax(1)
+        left = torch.nonzero(still.any(1))[:, 0]
+        for i in left.tolist():
+            if column[i] == self._cells.layout.count:
+                self._stuck |= still[i]
+                self._closed = torch.minimum(self._closed, torch.where(still[i], bound[i], torch.inf))
+                continue
+            kept = _Cell(cells.low[i], cells.high[i], cells.phases[i], theta[i], bound[i], still[i], int(column[i]))
+            heapq.heappush(self._heap, (float(bound[i, weakest[i]]), next(self._ticks), kept))
+        if self._attack is None or not len(left):
+            return None
+        return self._probe(self._attack, found.corner[line[left]], push=push)
+
+    def _probe(self, attack: Attack, points: Tensor, *, push: bool) -> Counterexample | None:
+        """Looks for a violation at the bounds' minimisers; with ``push``, descends from the best of them."""
+        output = attack.program.forward(points)
+        best = None
+        for clause in self._clauses:
+            rows = output @ torch.as_tensor(clause.matrix, device=output.device).T
+            margin, at = (rows + torch.as_tensor(clause.offsets, device=output.device)).amax(1).min(0)
+            if best is None or float(margin) < best[0]:
+                best = float(margin), clause, int(at)
+        assert best is not None
+        if not push and best[0] > 0:
+            return None
+        outcome = attack.confirm(best[1], points[best[2]].numpy(force=True))
+        self._upper = min(self._upper, outcome.upper)
+        return outcome.counterexample

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from bounds.linear import enclose
+from bounds.optimised import SlopeSearch, optimised_bounds
+from bounds.program import program
+from bounds.recomputed import Recomputed
+from networks import Clause, Network, Property, Region, Row
+from networks.exact import exact
+from solver import policy
+from solver.attack import Attack
+from solver.deep_split import DeepSearch, decide_by_deep_split
+from solver.replay import Replayer
+from solver.verdict import Reason
+from tests.random_networks import random_dense
+from tests.solver.oracle import minimum_margin
+from tests.solver.test_relu_split import BUILDERS
+
+
+def search(
+    network: Network, region: Region, clauses: Sequence[Clause], *, attack: bool = True, turns: int = 10**6
+) -> DeepSearch:
+    compiled = program(network)
+    steps = SlopeSearch(program(network, dtype=torch.float32), 10)
+    lower, upper = torch.as_tensor(region.lower)[None], torch.as_tensor(region.upper)[None]
+    cells = Recomputed(compiled, *optimised_bounds(compiled, enclose(compiled, lower, upper), steps))
+    attacker = Attack(compiled, Replayer(network), region, Property(tuple(clauses)), lambda: False) if attack else None
+    left = iter([None] * turns)
+    return decide_by_deep_split(
+        cells, clauses, attacker, steps, stop=lambda: next(left, Reason.TIMEOUT), progress=lambda *_: None
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(BUILDERS))
+def test_agrees_with_brute_force_on_both_sides_of_the_minimum(kind: str) -> None:
+    decided = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        build, radius = BUILDERS[kind]
+        network = build(seed)
+        region = Region.linf_ball(rng.normal(size=network.inputs), radius)
+        rows = ((0, exact(1)), (1, exact(-1)))
+        least = minimum_margin(network, region, Clause((Row(rows),), network.outputs))
+        for shift in (0.3, 1e-2, -1e-2, -0.3):
+            clause = Clause((Row(rows, exact(round(shift - least, 9))),), network.outputs)
+            found = search(network, region, [clause])
+            decided.append(found.reason is None)
+            if shift > 0:
+                assert found.counterexample is None
+                assert found.lower[0] <= shift + 1e-6
+                assert found.proven == [found.reason is None]
+                assert not found.proven[0] or found.lower[0] > 0
+            else:
+                assert not found.proven[0]
+                assert found.counterexample is None or region.contains(found.counterexample.input)
+    # The search is not complete, but little is left to others.
+    assert np.mean(decided) > 0.8
+
+
+def test_clauses_share_a_tree_and_each_keeps_its_own_verdict() -> None:
+    proven = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        network = random_dense(seed, (3, 5, 4, 3))
+        region = Region.linf_ball(rng.normal(size=3), 0.4)
+        pairs = [((0, exact(1)), (1, exact(-1))), ((0, exact(1)), (2, exact(-1))), ((1, exact(1)), (2, exact(-1)))]
+        least = [minimum_margin(network, region, Clause((Row(row),), 3)) for row in pairs]
+        shifts = (0.1, 0.02, -0.05)
+        clauses = [
+            Clause((Row(row, exact(round(shift - low, 9))),), 3)
+            for row, shift, low in zip(pairs, shifts, least, strict=True)
+        ]
+        found = search(network, region, clauses, attack=False, turns=200)
+        assert not found.proven[2]
+        for lower, shift in zip(found.lower, shifts, strict=True):
+            assert lower <= shift + 1e-6
+        proven += sum(found.proven)
+    assert proven > 6
+
+
+def test_conjunctions_hold_where_one_row_is_positive_on_each_cell() -> None:
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        network = random_dense(seed, (2, 6, 4, 3))
+        region = Region.linf_ball(rng.normal(size=2), 0.5)
+        rows = (((0, exact(1)), (1, exact(-1))), ((0, exact(1)), (2, exact(-1))))
+        least = minimum_margin(network, region, Clause(tuple(Row(row) for row in rows), 3))
+        for shift in (0.2, -1e-2):
+            offset = exact(round(shift - least, 9))
+            clause = Clause(tuple(Row(row, offset) for row in rows), 3)
+            found = search(network, region, [clause])
+            assert found.proven[0] <= (shift > 0)
+            assert found.lower[0] <= shift + 1e-6
+
+
+def test_stopping_and_small_batches_and_full_memory_keep_what_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = random_dense(1, (3, 6, 6, 2))
+    region = Region.linf_ball(np.zeros(3), 0.6)
+    rows = ((0, exact(1)), (1, exact(-1)))
+    least = minimum_margin(network, region, Clause((Row(rows),), 2))
+    clause = Clause((Row(rows, exact(round(1e-3 - least, 9))),), 2)
+    for turns in range(6):
+        found = search(network, region, [clause], attack=False, turns=turns)
+        assert found.lower[0] <= 1e-3 + 1e-6
+        assert found.proven[0] == (found.reason is None)
+    monkeypatch.setattr(policy, "DEEP_ENTRIES", 1)
+    monkeypatch.setattr(policy, "BAB_MEMORY", 1)
+    found = search(network, region, [clause], attack=False)
+    assert found.lower[0] <= 1e-3 + 1e-6
+    assert found.reason in {None, Reason.NUMERICS}
