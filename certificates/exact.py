@@ -152,8 +152,7 @@ def enclose(network: Network, lower: Sequence[Fraction], upper: Sequence[Fractio
         z = box.ends[node.parent] if known[node.parent] else _refined(box, node.parent)
         z = box.before[index] = _chosen(z, phases, index)
         box.ends.append(Ends(np.maximum(z.low, 0), np.maximum(z.high, 0), z.shift))
-        unstable = (z.low < 0) & (z.high > 0)
-        box.above[index] = np.where(unstable, z.high * power(_SLOPE_BITS) // np.where(unstable, z.high - z.low, 1), 0)
+        box.above[index] = _slopes(z)
     return box
 
 
@@ -279,10 +278,11 @@ def _least(A: Rows, shift: int, ends: Ends) -> Numbers:
 
 def _relax(box: ExactBox, index: int, A: Rows, shift: int, cell: Cell | None) -> tuple[Rows, int, Numbers]:
     """Λ, its shift, and the sum of the inner minima."""
-    z, above = box.before[index], A.at(box.above[index])
+    z, above = box.before[index], box.above[index]
     if cell is not None:
         A, z = A.whole(z.low.shape[1]), _chosen(_known(box, z, cell, index), cell.phases, index)
-    low, high, a = A.at(z.low), A.at(z.high), A.values
+        above = _slopes(z) if index in cell.known else above
+    low, high, above, a = A.at(z.low), A.at(z.high), A.at(above), A.values
     one = power(_SLOPE_BITS)
     sloped = np.where(a < 0, a * above, np.where(high > -low, a * one, 0))
     L = Numbers(np.where(low >= 0, a * one, np.where(high <= 0, 0, sloped)), shift + _SLOPE_BITS)
@@ -295,6 +295,12 @@ def _relax(box: ExactBox, index: int, A: Rows, shift: int, cell: Cell | None) ->
     least = np.minimum(a * np.maximum(low, 0) - L.integers * low, a * np.maximum(high, 0) - L.integers * high)
     least = np.where(unstable, np.minimum(least, 0), least)
     return replace(A, values=L.integers), L.shift, Numbers(least.sum(-1), L.shift + z.shift)
+
+
+def _slopes(z: Ends) -> NDArray[Any]:
+    """u/(u − l) times 2⁶⁴, rounded, where l < 0 < u; else 0."""
+    unstable = (z.low < 0) & (z.high > 0)
+    return np.where(unstable, z.high * power(_SLOPE_BITS) // np.where(unstable, z.high - z.low, 1), 0)
 
 
 def _known(box: ExactBox, z: Ends, cell: Cell, index: int) -> Ends:
