@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bounds.windows import Window
+from bounds.windows import Window, coordinates
 from networks.graph import Conv, ConvTranspose, Dense, Gather, Identity, LinearMap, Scale
 
 __all__ = ["Operator", "operator"]
@@ -247,7 +247,7 @@ class _Slices:
         alive = torch.nonzero(inside.all(1))[:, 0]
         if not len(alive) or bool(inside.sum() != len(alive) * each.shape[1]):
             return None
-        places = [part.reshape(len(alive), *after[1:]) for part in torch.unravel_index(each[alive], before)]
+        places = [part.reshape(len(alive), *after[1:]) for part in coordinates(each[alive], before)]
         starts = [part.flatten(1)[:, 0] for part in places]
         stride = []
         for axis, part in enumerate(places):
@@ -354,6 +354,8 @@ class _Conv:
         if window.entries * reached.entries > _MATRIX_ENTRIES:
             return self._within(A, window)
         if window.size not in self._matrices:
+            if len(A) < window.entries:
+                return self._within(A, window)  # the matrix would cost more than it saves
             self._matrices[window.size] = self._within(
                 torch.eye(window.entries, dtype=A.dtype, device=A.device), window
             )
