@@ -1,9 +1,10 @@
 """Branch and bound by splitting the input box: the ``bab`` engine for networks with few inputs.
 
-A box is closed when backward linear bounds, recomputed on it, prove every clause there. An open box is first clipped
-by the linear bounds of its rows (a violation can only lie where every row of some open clause is at most 0; a linear
-form over a box gives the clipped end points in closed form), then halved along the input that promises most
-(`solver.pseudocosts`). The two halves share the cut exactly, so the leaves cover the region.
+A box is closed when backward linear bounds, recomputed on it, prove every clause there: by one of its rows, or by the
+best combination of them with slopes of its own. An open box is first clipped by these bounds (a violation can only lie
+where every row of some open clause is at most 0; a linear form over a box gives the clipped end points in closed form),
+then halved along the input that promises most (`solver.pseudocosts`). The two halves share the cut exactly, so the
+leaves cover the region.
 
 Soundness. Every bound is rigorous in float64 (`bounds.linear`) and clipping rounds outward, so "proven" here rests on
 no solver tolerance. Of a part that was clipped away only the sign of the margin is known, so the reported bound of the
