@@ -36,7 +36,7 @@ _SINGLE = 2.0**-23
 _DOUBLE = 2.0**-52
 _UNDERFLOW = 2.0**-100
 #: Entries that stay in the cache while distances are summed.
-_CHUNK_ENTRIES = 2**16
+_CHUNK_ENTRIES = 2**17
 #: Columns of which each has less than this part of the inputs are summed over their own entries alone.
 _FEW = 8
 
@@ -134,19 +134,21 @@ class Clipper:
         rows = len(self._left)
         for begin in range(0, len(j), rows):
             some = slice(begin, begin + rows)
-            left, right = self._left[: len(j[some])], self._right[: len(j[some])]
+            count = min(rows, len(j) - begin)
+            left, right = self._left[:count], self._right[:count]
+            torch.index_select(self._unit, 0, j[some], out=left)
             torch.index_select(s, 0, cell[some], out=right)
-            torch.index_select(self._unit, 0, j[some], out=left)
-            torch.mv(left.sub_(right).abs_(), self._one, out=minus[some])
-            torch.index_select(self._unit, 0, j[some], out=left)
-            torch.mv(left.add_(right).abs_(), self._one, out=plus[some])
+            left.sub_(right)
+            torch.add(left, right, alpha=2, out=right)
+            torch.mv(left.abs_(), self._one, out=minus[some])
+            torch.mv(right.abs_(), self._one, out=plus[some])
         return minus, plus
 
     @staticmethod
     def _few_distances(unit: Tensor, index: Tensor, j: Tensor, cell: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         rest, s = s.abs().sum(1), functional.pad(s, (0, 1))
         minus, plus = s.new_empty(len(j)), s.new_empty(len(j))
-        rows = max(1, _CHUNK_ENTRIES // unit.shape[1])
+        rows = max(1, _CHUNK_ENTRIES // max(1, unit.shape[1]))
         for begin in range(0, len(j), rows):
             some = slice(begin, begin + rows)
             own, near = unit[j[some]], s[cell[some, None], index[j[some]]]

@@ -255,8 +255,9 @@ class _Judge:
         value = lower_bounds(self._network, bounds, C, box, [task.cell for task in tasks])
         with np.errstate(invalid="ignore", over="ignore"):
             charge = np.where(error > 0, error * bounds.magnitude[-1][box], 0).sum(-1) * (1 + 2.0**-20)
-            value = value + offset - charge - 2.0**-50 * (np.abs(value) + np.abs(offset) + charge)
-        return np.where(np.isnan(value), -np.inf, value)
+            total = value + offset - charge - 2.0**-50 * (np.abs(value) + np.abs(offset) + charge)
+        # +∞ says that the cell is empty.
+        return np.where(value == np.inf, value, np.where(np.isnan(total), -np.inf, total))
 
     def _form(self, claim: Claim, clauses: tuple[Clause, ...]) -> _Form:
         key = clauses[claim.clause], claim.weights

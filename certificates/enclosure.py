@@ -74,6 +74,7 @@ class Slopes:
     width: Array
 
     @classmethod
+    @np.errstate(all="ignore")
     def of(cls, low: Array, high: Array) -> Slopes:
         unstable = (low < 0) & (high > 0)
         known = (low >= 0).astype(np.float64)

@@ -287,9 +287,9 @@ def _relax(box: ExactBox, index: int, A: Rows, shift: int, cell: Cell | None) ->
     sloped = np.where(a < 0, a * above, np.where(high > -low, a * one, 0))
     L = Numbers(np.where(low >= 0, a * one, np.where(high <= 0, 0, sloped)), shift + _SLOPE_BITS)
     unstable = (low < 0) & (high > 0)
-    if (low > high).any():
-        raise _EmptyCellError
     if cell is not None:
+        if (low > high).any():
+            raise _EmptyCellError
         L = _supplied(L, Numbers(a, shift), low >= 0, unstable, cell, index)
     a = a * power(L.shift - shift)
     least = np.minimum(a * np.maximum(low, 0) - L.integers * low, a * np.maximum(high, 0) - L.integers * high)

@@ -1,4 +1,4 @@
-"""The LP relaxation of a MILP with ideal cuts: what it proves at the root, and which cuts a MIP solver starts from.
+"""The LP relaxation of a MILP with ideal cuts: what it proves without branching.
 
 Symbols are those of `solver.formulation`. For an unstable ReLU with ``ẑ = w·v + b`` over source columns v in a box, put
 ``L̆_i = L_i`` and ``Ŭ_i = U_i`` where ``w_i ≥ 0``, and the other way round where ``w_i < 0``. Every set I of its sources
@@ -70,13 +70,11 @@ class Root:
 
     Attributes:
         lower: rigorous lower bound of the clause's margin, −inf where there is none.
-        cuts: those that were tight at the end.
         point: the last LP's minimiser as a point of the model, None if no LP was solved.
         rounds: LPs solved.
     """
 
     lower: float
-    cuts: Cuts
     point: NDArray[np.float64] | None
     rounds: int
 
@@ -143,7 +141,7 @@ def solve_root(formulation: Formulation, clause: int, *, seconds: float, stop: C
         if not len(found):
             break
         program.add(found)
-    return Root(lower, program.tight(), point, rounds)
+    return Root(lower, point, rounds)
 
 
 @dataclass(eq=False)
@@ -230,10 +228,6 @@ class _Program:
             matrix.indices.astype(np.int32),
             matrix.data,
         )
-
-    def tight(self) -> Cuts:
-        """The cuts that hold with equality at the last point."""
-        return self.cuts.select(self._tight())
 
     def _tight(self) -> NDArray[np.bool_]:
         activity = np.asarray(self._solver.getSolution().row_value)[self.scaled.model.rows :]

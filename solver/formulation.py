@@ -164,7 +164,12 @@ def formulate(network: Network, region: Region, clauses: Sequence[Clause], enclo
     reach = np.maximum(upper, -lower)
     box = np.maximum(np.abs(region.lower), np.abs(region.upper))
     magnitude = abs(rows.matrix) @ np.concatenate([box, upper]) + np.abs(rows.constant) + rows.error
-    allowance = 10 * TOLERANCE * (_sensitivities(affine, rows, network.inputs) @ reach) + 1e-6 * magnitude + rows.error
+    with np.errstate(over="ignore", invalid="ignore"):
+        sensitivity = _sensitivities(affine, rows, network.inputs) @ reach
+    if not np.isfinite(sensitivity).all():
+        msg = "the network's numbers overflow: an error in a hidden neuron may move an output by more than any number"
+        raise NumericsError(msg)
+    allowance = 10 * TOLERANCE * sensitivity + 1e-6 * magnitude + rows.error
     of_clause = np.repeat(np.arange(len(clauses)), [len(clause.rows) for clause in clauses])
 
     # Without the pause Python's garbage collector takes most of the time, over objects by the hundred thousand.

@@ -647,6 +647,8 @@ def _probe(
     points = np.concatenate([bounded.corner[left], (low[left] + high[left]) / 2])
     with torch.no_grad():
         margins = clause_margins(clauses, program.forward(torch.as_tensor(points))).numpy()
+    if np.isnan(margins).all():
+        return AttackResult(None, math.inf, 0)
     point, clause = np.unravel_index(np.nanargmin(margins), margins.shape)
     if push or margins[point, clause] <= 0:
         return attack.confirm(clauses[int(clause)], points[point])

@@ -31,7 +31,7 @@ from networks.region import Region
 from solver import policy
 from solver.backends import BACKENDS, MilpBackend, MilpOutcome, MilpStatus, choose
 from solver.compiled import ScaledModel, scale
-from solver.cuts import Cuts, solve_root
+from solver.cuts import solve_root
 from solver.errors import BackendError, ModelSizeError, NumericsError
 from solver.formulation import Formulation, formulate
 from solver.options import Backend
@@ -235,10 +235,10 @@ class _Search:
         """Minimises the margin of clause ``k`` until its sign is known."""
         allowance = float(formulation.allowances[k])
         cutoff = CUTOFF * allowance
-        cuts = self._root(formulation, k, deadline)
+        self._root(formulation, k, deadline)
         if not self._pending(k):
             return
-        scaled = scale(formulation.model(k).extended(cuts.matrix, cuts.sides).below(cutoff))
+        scaled = scale(formulation.model(k).below(cutoff))
 
         def on_incumbent(v: NDArray[np.float64], _objective: float) -> bool:
             self._try(formulation, scaled.restore(v))
@@ -266,13 +266,12 @@ class _Search:
         )
         self.results[k] = self._judged(k, outcome, outcome.dual * scaled.unit, allowance, cutoff)
 
-    def _root(self, formulation: Formulation, k: int, deadline: float) -> Cuts:
-        """Proves clause ``k`` without branching, or finds cuts to start from."""
+    def _root(self, formulation: Formulation, k: int, deadline: float) -> None:
+        """Proves clause ``k`` without branching, if its LP relaxation with ideal cuts can."""
         before, began = self.results[k], time.monotonic()
         seconds = policy.CUT_SHARE * (deadline - began)
         root = solve_root(formulation, k, seconds=seconds, stop=self._cancelled)
         self.statistics["rounds"] = self.statistics.get("rounds", 0) + root.rounds
-        self.statistics["cuts"] = self.statistics.get("cuts", 0) + len(root.cuts)
         if root.point is not None:
             self._try(formulation, root.point)
         if root.lower > self.seen[k]:
@@ -283,7 +282,6 @@ class _Search:
             status = ClauseStatus.VIOLATED
         lower, seconds = max(before.lower, root.lower), before.seconds + time.monotonic() - began
         self.results[k] = replace(before, status=status, lower=lower, seconds=seconds)
-        return root.cuts
 
     def _try(self, formulation: Formulation, v: NDArray[np.float64]) -> None:
         """Looks for a counterexample at a point of the model, shape ``(columns,)``."""

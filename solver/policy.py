@@ -149,7 +149,7 @@ BAB_COEFFICIENTS = 2**27
 BAB_CLIPS = 2
 
 #: Columns that strong branching tries in each cell.
-BAB_CANDIDATES = 8
+BAB_CANDIDATES = 16
 
 #: Bytes that open cells may fill before the search goes depth first.
 BAB_MEMORY = 2**30

@@ -39,6 +39,9 @@ def search(climb: Climb) -> None:
     open_cases = [case for case in climb.cases if case.open]
     for done, case in enumerate(open_cases):
         end = time.monotonic() + (climb.deadline - time.monotonic()) / (len(open_cases) - done)
+        if case.enclosure is not None and not case.enclosure.finite:
+            climb.reason = Reason.NUMERICS  # float64 overflows; no engine is made for that
+            continue
         for rung, share in _rungs(climb, case):
             if not climb.undecided:
                 return
