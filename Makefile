@@ -9,7 +9,7 @@ SETS     ?= --all --only-firm
 RESULTS  := benchmarks/results
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench bench-sets bench-all bench-scaling openapi examples clean
+.PHONY: help venv demo test check format bench bench-sets bench-all bench-scaling bench-certificates openapi examples clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-all: $(READY) ## the whole table: every instance with a firm answer, two a
 
 bench-scaling: $(READY) ## how cost grows: batch size, unstable ReLUs, cores, open cells
 	$(BIN)/python -m benchmarks.scaling $(BENCH_ARGS)
+
+bench-certificates: $(READY) ## what certificates cost to write and to check, and how many robust verdicts have one
+	$(BIN)/python -m benchmarks.certificates $(BENCH_ARGS)
 
 openapi: $(READY) ## write openapi.yaml from the app
 	$(BIN)/python -m service.openapi > $@.tmp && mv $@.tmp openapi.yaml

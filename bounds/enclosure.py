@@ -38,6 +38,11 @@ class Enclosure:
         return (self.upper[node] <= 0) & ~self.active(node)
 
     @property
+    def finite(self) -> bool:
+        """Whether every bound is a number: none overflowed."""
+        return all(np.isfinite(self.lower[node]).all() and np.isfinite(self.upper[node]).all() for node in self.lower)
+
+    @property
     def unstable_count(self) -> int:
         """Number of ReLUs whose sign is open."""
         return int(sum(self.unstable(node).sum() for node in self.lower))

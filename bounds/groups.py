@@ -16,7 +16,7 @@ from bounds.windows import Frame
 __all__ = ["Groups", "group"]
 
 # Boxes go together where the one with the fewest entries has at least this share of the most.
-_ALIKE = 0.7
+_ALIKE = 0.5
 
 
 class Groups(Frame):

@@ -39,7 +39,7 @@ __all__ = [
     "write",
 ]
 
-VERSION = 1
+VERSION = 2
 FORMAT = "netproof-certificate"
 KINDS = ("slopes", "rows")
 
@@ -66,10 +66,14 @@ class BoxSplit:
 
 @dataclass(frozen=True, slots=True)
 class PhaseSplit:
-    """Two children: pre-activation ``neuron`` of ReLU node ``node`` at least 0, and at most 0."""
+    """Two children: pre-activation ``neuron`` of ReLU node ``node`` at least 0, and at most 0.
+
+    With ``keep`` the children's neuron bounds are those of the cell that is split, not recomputed on each child.
+    """
 
     node: int
     neuron: int
+    keep: bool = True
 
 
 Split: TypeAlias = BoxSplit | PhaseSplit
@@ -89,10 +93,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A cell: what is claimed on it, and how it is split; a leaf is not."""
+    """A cell: what is claimed on it, and how it is split; a leaf is not.
+
+    ``clips`` name linear bounds as claims do, but these need not be positive: they tighten neuron bounds, one after the
+    other, for the claims of the same clause on the cell and below.
+    """
 
     claims: tuple[Claim, ...] = ()
     split: Split | None = None
+    clips: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +170,11 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 def _case(region: Region, prop: Property) -> dict[str, Any]:
     return {
-        "lower": [_text(value) for value in region.exact_lower],
-        "upper": [_text(value) for value in region.exact_upper],
+        "region": {
+            "kind": "box",
+            "lower": [_text(value) for value in region.exact_lower],
+            "upper": [_text(value) for value in region.exact_upper],
+        },
         "outputs": prop.clauses[0].outputs,
         "clauses": [
             {
@@ -178,13 +190,17 @@ def _case(region: Region, prop: Property) -> dict[str, Any]:
 
 
 def _node(node: Node) -> list[Any]:
-    claims = [[c.clause, [w.hex() for w in c.weights], list(c.multipliers or ())] for c in node.claims]
+    claims, clips = (
+        [[c.clause, [w.hex() for w in c.weights], list(c.multipliers or ())] for c in some]
+        for some in (node.claims, node.clips)
+    )
+    split: list[Any] = []
     match node.split:
         case BoxSplit(entry, at, keep):
-            return [claims, ["cut" if keep else "box", entry, at.hex()]]
-        case PhaseSplit(relu, neuron):
-            return [claims, ["relu", relu, neuron]]
-    return [claims]
+            split = ["cut" if keep else "box", entry, at.hex()]
+        case PhaseSplit(relu, neuron, keep):
+            split = ["relu" if keep else "anew", relu, neuron]
+    return [claims, split, clips] if clips else [claims, split] if split else [claims]
 
 
 def _text(value: Fraction) -> str:
@@ -226,7 +242,7 @@ def read(data: bytes) -> Certificate:
     except InputError as error:
         msg = f"the certificate states no query that can be asked: {error}"
         raise CertificateError(msg) from error
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
         msg = f"the certificate is malformed: {type(error).__name__}: {error}"
         raise CertificateError(msg) from error
 
@@ -323,7 +339,9 @@ class _Reader:
 
     @staticmethod
     def _case(case: Any) -> tuple[Region, Property]:
-        region = Region(tuple(map(_exact, case["lower"])), tuple(map(_exact, case["upper"])))
+        ends = case["region"]
+        _require(ends["kind"] == "box", "a region of kind 'box'", ends["kind"])
+        region = Region(tuple(map(_exact, ends["lower"])), tuple(map(_exact, ends["upper"])))
         outputs = _integer(case["outputs"], "the number of outputs")
         clauses = []
         for clause in case["clauses"]:
@@ -353,24 +371,34 @@ class _Reader:
 
     @staticmethod
     def _node(node: Any, sizes: list[int], lines: dict[str, int]) -> Node:
-        claims = []
-        for number, texts, supplied in node[0]:
-            clause = _integer(number, "the index of a clause")
-            weights = tuple(map(_float, texts))
-            _require(clause < len(sizes), "the index of a clause", clause)
-            _require(len(weights) == sizes[clause], f"{sizes[clause]} weights", len(weights))
-            _require(min(weights) >= 0, "nonnegative weights", texts)
-            multipliers = None
-            if supplied:
-                kind, line = supplied
-                stored = kind in KINDS and _integer(line, "a line of multipliers") < lines[kind]
-                _require(stored, "a kind and a line of the multipliers that are stored", supplied)
-                multipliers = (kind, line)
-            claims.append(Claim(clause, weights, multipliers))
-        if len(node) == 1:
-            return Node(tuple(claims))
-        kind, first, second = node[1]
-        _require(len(node) == 2 and kind in ("box", "cut", "relu"), "at most one split: box, cut or relu", node[1:])
-        if kind == "relu":
-            return Node(tuple(claims), PhaseSplit(_integer(first, "a node"), _integer(second, "a neuron")))
-        return Node(tuple(claims), BoxSplit(_integer(first, "an input's index"), _float(second), kind == "cut"))
+        _require(isinstance(node, list) and 1 <= len(node) <= 3, "a node: claims, split, clips", node)
+        claims, split, clips = [*node, [], []][:3]
+        return Node(_claims(claims, sizes, lines), _split(split), _claims(clips, sizes, lines))
+
+
+def _split(split: Any) -> Split | None:
+    if split == []:
+        return None
+    kind, first, second = split
+    _require(kind in ("box", "cut", "relu", "anew"), "a split: box, cut, relu or anew", kind)
+    if kind in ("relu", "anew"):
+        return PhaseSplit(_integer(first, "a node"), _integer(second, "a neuron"), kind == "relu")
+    return BoxSplit(_integer(first, "an input's index"), _float(second), kind == "cut")
+
+
+def _claims(some: Any, sizes: list[int], lines: dict[str, int]) -> tuple[Claim, ...]:
+    claims = []
+    for number, texts, supplied in some:
+        clause = _integer(number, "the index of a clause")
+        weights = tuple(map(_float, texts))
+        _require(clause < len(sizes), "the index of a clause", clause)
+        _require(len(weights) == sizes[clause], f"{sizes[clause]} weights", len(weights))
+        _require(min(weights) >= 0, "nonnegative weights", texts)
+        multipliers = None
+        if supplied:
+            kind, line = supplied
+            stored = kind in KINDS and _integer(line, "a line of multipliers") < lines[kind]
+            _require(stored, "a kind and a line of the multipliers that are stored", supplied)
+            multipliers = (kind, line)
+        claims.append(Claim(clause, weights, multipliers))
+    return tuple(claims)

@@ -19,8 +19,9 @@ there z = W h + b + e with |e| ≤ γ³²_n (|W||h| + |b|) + n·2⁻¹²⁵, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +30,31 @@ from certificates.maps import Rows, adjoint, terms
 from networks.evaluation import apply
 from networks.graph import AffineNode, Dense, Identity, Network, ReluNode, Scale
 
-__all__ = ["Boxes", "Cell", "boxed", "enclose", "lower_bounds"]
+__all__ = [
+    "Boxes",
+    "Cell",
+    "LinearBound",
+    "Phases",
+    "batch",
+    "boxed",
+    "enclose",
+    "gamma",
+    "linear_bounds",
+    "lower_bounds",
+    "neuron_forms",
+]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
+#: Signs that are chosen: (ReLU node, neuron, sign), z ≥ 0 for sign +1 and z ≤ 0 for −1.
+Phases: TypeAlias = tuple[tuple[int, int, int], ...]
 
 _UNIT = 2.0**-52
 _UNDERFLOW = 2.0**-1000
 _FLOAT32_MAX = 2.0**127
 # Entries of one matrix that are held at a time: what fits in the cache.
 _ENTRIES = 2**16
+_BOXES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +74,13 @@ class Slopes:
     width: Array
 
     @classmethod
-    def of(cls, low: Array, high: Array) -> Slopes:
+    @np.errstate(all="ignore")
+    def of(cls, low: Array, high: Array, below: Array | None = None) -> Slopes:
+        """``below``: of unstable neurons; by default 1 where u > −l."""
         unstable = (low < 0) & (high > 0)
         known = (low >= 0).astype(np.float64)
         above = np.where(unstable, np.where(np.isfinite(high - low), high / (high - low), 0.0), known)
-        below = np.where(unstable, high > -low, known)
+        below = np.where(unstable, high > -low if below is None else below, known)
         height = np.where(unstable, np.maximum(-low * above, high * (1 - above)), 0)
         return cls(above, below, height, np.where(unstable, np.maximum(-low, high), 0))
 
@@ -73,6 +91,7 @@ class Boxes:
 
     Attributes:
         lower, upper: end points, shape ``(B, inputs)``.
+        phases: for each box, the signs under which its neurons are bounded; () for none at all.
         float32: whether all of it holds for float32 inference.
         unit: twice the unit of rounding that is charged; 0 to see what charging costs, which proves nothing.
         pre_lower, pre_upper: for each ReLU node, bounds of its pre-activations, shape ``(B, features)``.
@@ -82,6 +101,7 @@ class Boxes:
 
     lower: Array
     upper: Array
+    phases: Sequence[Phases] = ()
     float32: bool = False
     unit: float = _UNIT
     pre_lower: dict[int, Array] = field(default_factory=dict)
@@ -94,9 +114,11 @@ class Boxes:
         if len(self.lower) == 1:
             return self
         low, high = ({k: z[box] for k, z in known.items()} for known in (self.pre_lower, self.pre_upper))
-        slopes = {k: Slopes.of(low[k], high[k]) for k in self.slopes}
+        slopes = {k: Slopes(*(each[box] for each in astuple(slopes))) for k, slopes in self.slopes.items()}
         magnitude = [M[box] for M in self.magnitude]
-        return Boxes(self.lower[box], self.upper[box], self.float32, self.unit, low, high, slopes, magnitude)
+        phases = [self.phases[b] for b in box.tolist()] if self.phases else ()
+        ends = self.lower[box], self.upper[box]
+        return Boxes(*ends, phases, self.float32, self.unit, low, high, slopes, magnitude)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,34 +127,51 @@ class Cell:
 
     Attributes:
         lower, upper: end points of the part, shape ``(inputs,)``, inside its box.
-        phases: (ReLU node, neuron, sign): z ≥ 0 for sign +1, z ≤ 0 for −1.
+        phases: the signs that are chosen on it.
         columns: for each ReLU node, the neurons that ``kind`` gives something for.
         kind: "none", "slopes" (``first`` α, ``second`` β) or "rows" (``first`` Λ).
         first, second: for each ReLU node, values at ``columns``.
+        known: for some ReLU nodes, bounds of the pre-activations that hold on the part, in place of its box's.
     """
 
     lower: Array
     upper: Array
-    phases: Sequence[tuple[int, int, int]] = ()
+    phases: Phases = ()
     columns: Mapping[int, Indices] = field(default_factory=dict)
     kind: str = "none"
     first: Mapping[int, Array] = field(default_factory=dict)
     second: Mapping[int, Array] = field(default_factory=dict)
+    known: Mapping[int, tuple[Array, Array]] = field(default_factory=dict)
 
 
 @np.errstate(all="ignore")
-def enclose(network: Network, lower: Array, upper: Array, *, float32: bool = False, unit: float = _UNIT) -> Boxes:
+def enclose(
+    network: Network,
+    lower: Array,
+    upper: Array,
+    phases: Sequence[Phases] = (),
+    *,
+    float32: bool = False,
+    unit: float = _UNIT,
+    around: Boxes | None = None,
+) -> Boxes:
     """Pre-activation bounds on each of B boxes: intervals, then the formula for each neuron of open sign.
 
-    Where intervals are exact, nothing is repeated.
+    Where intervals are exact, nothing is repeated. With ``phases`` they hold where the box's signs are as chosen;
+    ``around`` are the bounds of the same box, or boxes, without them: they hold there as well, and what is a slope
+    below there stays that (chosen anew, slopes would jump from cell to cell, and bounds with them).
     """
-    bounds = Boxes(lower, upper, float32, unit, magnitude=[np.maximum(np.abs(lower), np.abs(upper))])
+    bounds = Boxes(lower, upper, phases, float32, unit, magnitude=[np.maximum(np.abs(lower), np.abs(upper))])
     values = [(lower, upper)]
     known = boxed(network)
     for index, node in enumerate(network.nodes[1:], 1):
         if isinstance(node, ReluNode):
             low, high = values[node.parent]
-            bounds.pre_lower[index], bounds.pre_upper[index] = low, high = low.copy(), high.copy()
+            low, high = low.copy(), high.copy()
+            if around is not None:
+                np.maximum(low, around.pre_lower[index], out=low)
+                np.minimum(high, around.pre_upper[index], out=high)
+            bounds.pre_lower[index], bounds.pre_upper[index] = low, high
             still_open = (low < 0) & (high > 0)
             if still_open.any() and not known[node.parent]:
                 # The same number of neurons in every box: where fewer are open, some are bounded for nothing.
@@ -144,13 +183,20 @@ def enclose(network: Network, lower: Array, upper: Array, *, float32: bool = Fal
                     np.put_along_axis(ends, neuron, found, 1)
                 np.maximum(low, least, out=low, where=still_open)
                 np.minimum(high, most, out=high, where=still_open)
-            bounds.slopes[index] = Slopes.of(low, high)
+            for box, chosen in enumerate(phases):
+                choose(low[box], high[box], chosen, index)
+            bounds.slopes[index] = Slopes.of(low, high, None if around is None else around.slopes[index].below)
             values.append((np.maximum(low, 0), np.maximum(high, 0)))
             bounds.magnitude.append(values[-1][1])
         else:
             assert isinstance(node, AffineNode)
             values.append(_interval(node, values, bounds))
     return bounds
+
+
+def batch(network: Network) -> int:
+    """How many boxes are best enclosed together: as many as fit in the cache."""
+    return max(1, min(_BOXES, _ENTRIES // max(node.features for node in network.nodes) ** 2))
 
 
 def boxed(network: Network) -> list[bool]:
@@ -173,10 +219,10 @@ def _interval(node: AffineNode, values: list[tuple[Array, Array]], bounds: Boxes
         magnitude = magnitude + apply(linear, bounds.magnitude[parent], absolute=True)
     n = _summands(node)
     magnitude = magnitude * (1 + 1e-9) + _UNDERFLOW
-    gamma, tiny = _gamma(n, bounds) + _float32(n, bounds)[0], _UNDERFLOW + _float32(n, bounds)[1]
-    radius = radius * (1 + _gamma(n, bounds)) + gamma * magnitude + tiny
+    relative, tiny = gamma(n, bounds) + _float32(n, bounds)[0], _UNDERFLOW + _float32(n, bounds)[1]
+    radius = radius * (1 + gamma(n, bounds)) + relative * magnitude + tiny
     if bounds.float32:
-        magnitude = magnitude * (1 + gamma) + tiny
+        magnitude = magnitude * (1 + relative) + tiny
         magnitude = np.where(magnitude < _FLOAT32_MAX, magnitude, np.inf)
         radius = np.where(magnitude < np.inf, radius, np.inf)
     bounds.magnitude.append(magnitude)
@@ -186,11 +232,18 @@ def _interval(node: AffineNode, values: list[tuple[Array, Array]], bounds: Boxes
 
 def _neuron_bounds(network: Network, bounds: Boxes, index: int, neuron: Indices) -> tuple[Array, Array]:
     """The formula's lower and upper bounds of entries ``neuron``, shape ``(B, R)``, of node ``index`` on each box."""
+    forms = [form.least(bounds.lower, bounds.upper) for form in neuron_forms(network, bounds, index, neuron)]
+    both = np.concatenate([form.reshape(len(form), 2, -1) for form in forms], -1)
+    return both[:, 0], -both[:, 1]
+
+
+def neuron_forms(network: Network, bounds: Boxes, index: int, neuron: Indices) -> Iterator[LinearBound]:
+    """Linear bounds of entries ``neuron``, ``(B, R)``, of node ``index``, then of their negatives, some at a time."""
     node = network.nodes[index]
     assert isinstance(node, AffineNode)
     n = _summands(node)
     gamma32, tiny32 = _float32(n, bounds)
-    magnitude, value = bounds.magnitude[index], []
+    magnitude = bounds.magnitude[index]
     for part in _parts(network, neuron):
         start = Rows.unit(node, part)
         pending: dict[int, Rows] = {}
@@ -198,30 +251,58 @@ def _neuron_bounds(network: Network, bounds: Boxes, index: int, neuron: Indices)
             A = Rows(linear.weight[part]) if isinstance(linear, Dense) else adjoint(linear, start)
             pending[parent] = A if parent not in pending else pending[parent].plus(A, linear.in_features)
         pending = {parent: A.both_signs() for parent, A in pending.items()}
-        charge = (_gamma(n, bounds) + gamma32) * np.take_along_axis(magnitude, part, 1) + tiny32
+        charge = (gamma(n, bounds) + gamma32) * np.take_along_axis(magnitude, part, 1) + tiny32
         total = np.concatenate([node.bias[part], -node.bias[part]], 1)
-        found = _backward(network, bounds, pending, total, np.tile(charge, 2), bounds.lower, bounds.upper)
-        value.append(found.reshape(len(part), 2, -1))
-    both = np.concatenate(value, -1)
-    return both[:, 0], -both[:, 1]
+        yield _backward(network, bounds, pending, total, np.tile(charge, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class LinearBound:
+    """``A·x + constant`` is at most what was bounded, for every x of the cell.
+
+    Attributes:
+        A: shape ``(B, R, inputs)``.
+        constant: with everything charged that evaluating the bound rounds, shape ``(B, R)``.
+        empty: whether the bounds of some neuron cross: the cell has no points, shape ``(B, R)``.
+        falling: for each ReLU node that was relaxed on cells, where its coefficient was negative, ``(B·R, features)``.
+    """
+
+    A: Array
+    constant: Array
+    empty: Array
+    falling: dict[int, NDArray[np.bool_]]
+
+    def least(self, lower: Array, upper: Array) -> Array:
+        """The least value over a region, shape ``(B, R)``; −∞ claims nothing.
+
+        This is all that knows what kind of region it is: a box with ends of shape ``(B, inputs)``, or one for each row.
+        """
+        if lower.ndim == 2:
+            lower, upper = lower[:, None], upper[:, None]
+        value = self.constant + np.minimum(self.A * lower, self.A * upper).sum(-1)
+        return np.where(self.empty, np.inf, np.where(np.isfinite(value), value, -np.inf))
 
 
 @np.errstate(all="ignore")
 def lower_bounds(network: Network, bounds: Boxes, C: Array, box: Indices, cells: Sequence[Cell]) -> Array:
     """Rigorous lower bounds of ``C[r] · output`` on ``cells[r]``, which lies in box ``box[r]``; −∞ claims nothing."""
     out = [np.empty(0)]
-    for (part,) in (p for p in _parts(network, np.arange(len(C))[None])):
-        there, zero = bounds.take(box[part]), np.zeros(len(part))
-        A = C[part][None] if there is bounds else C[part][:, None]
-        some = [cells[r] for r in part.tolist()]
-        low, high = (
-            np.stack([getattr(cell, end) for cell in some]).reshape(*A.shape[:2], -1) for end in ("lower", "upper")
-        )
-        shape = zero.reshape(A.shape[:2])
-        out.append(
-            _backward(network, there, {len(network.nodes) - 1: Rows(A)}, shape, shape, low, high, some).reshape(-1)
-        )
+    for found, some in linear_bounds(network, bounds, C, box, cells):
+        low, high = (np.stack([getattr(cell, end) for cell in some]) for end in ("lower", "upper"))
+        out.append(found.least(*(end.reshape(*found.A.shape[:2], -1) for end in (low, high))).reshape(-1))
     return np.concatenate(out)
+
+
+def linear_bounds(
+    network: Network, bounds: Boxes, C: Array, box: Indices, cells: Sequence[Cell]
+) -> Iterator[tuple[LinearBound, list[Cell]]]:
+    """The linear bounds that these come from, some cells at a time."""
+    for (part,) in _parts(network, np.arange(len(C))[None]):
+        there = bounds.take(box[part])
+        A = C[part][None] if there is bounds else C[part][:, None]
+        some, zero = [cells[r] for r in part.tolist()], np.zeros(A.shape[:2])
+        with np.errstate(all="ignore"):
+            yield _backward(network, there, {len(network.nodes) - 1: Rows(A)}, zero, zero, some), some
 
 
 def _parts(network: Network, rows: Indices) -> list[Indices]:
@@ -236,18 +317,17 @@ def _backward(
     pending: dict[int, Rows],
     total: Array,
     charge: Array,
-    lower: Array,
-    upper: Array,
     cells: Sequence[Cell] = (),
-) -> Array:
-    """The formula from the coefficients ``pending``, shape ``(B, R)``.
+) -> LinearBound:
+    """The formula from the coefficients ``pending`` to the input.
 
-    ``total`` and ``charge`` are what has been collected so far, ``lower`` and ``upper`` the ends of the input's region,
-    ``cells`` the B·R cells if they have phases or multipliers of their own.
+    ``total`` and ``charge``, shape ``(B, R)``, are what has been collected so far; ``cells`` the B·R cells if they have
+    phases or multipliers of their own.
     """
     sums = len(network.nodes) + 8
     last = max(pending, default=0)
-    chosen = any(cell.phases or cell.kind != "none" for cell in cells)
+    chosen = any(cell.phases or cell.known or cell.kind != "none" for cell in cells)
+    empty, falling = np.zeros(total.shape, bool), {}
 
     def push(parent: int, A: Rows) -> Array | float:
         """Adds A to what is pending at ``parent``; returns the charge for that addition."""
@@ -267,32 +347,26 @@ def _backward(
             n = max(_summands(node), node.features) + sums
             gamma32, tiny32 = _float32(_summands(node), bounds)
             total = total + A.dot(node.bias)
-            charge = charge + (_gamma(n, bounds) + gamma32) * abs(A).dot(bounds.magnitude[index])
+            charge = charge + (gamma(n, bounds) + gamma32) * abs(A).dot(bounds.magnitude[index])
             if tiny32:
                 charge = charge + tiny32 * abs(A).values.sum(-1)
             for parent, linear in node.terms:
                 charge = charge + push(parent, adjoint(linear, A))
         else:
             assert isinstance(node, ReluNode)
-            relaxed = _relax_cells(A, bounds, index, cells) if chosen else _relax(A, bounds.slopes[index])
-            L, minimum, size = relaxed
+            if chosen:
+                L, minimum, size, nowhere, falling[index] = _relax_cells(A, bounds, index, cells)
+                empty |= nowhere
+            else:
+                L, minimum, size = _relax(A, bounds.slopes[index])
             total = total + minimum
-            charge = charge + _gamma(node.features + sums, bounds) * size
+            charge = charge + gamma(node.features + sums, bounds) * size
             charge = charge + push(node.parent, L)
-    A = pending.pop(0, None)
-    if A is not None:
-        charge = charge + _gamma(network.inputs + sums, bounds) * abs(A).dot(bounds.magnitude[0])
-        total = total + _least(A.whole(network.inputs).values, lower, upper)
+    A = pending.pop(0, Rows(np.zeros((*total.shape, network.inputs)))).whole(network.inputs)
+    charge = charge + gamma(network.inputs + sums, bounds) * abs(A).dot(bounds.magnitude[0])
     everything = 1 + sum(M.sum() for M in bounds.magnitude[: last + 1])
-    value = total - (charge * (1 + 2.0**-20) + _UNDERFLOW * everything)
-    return np.where(np.isfinite(value), value, -np.inf)
-
-
-def _least(A: Array, lower: Array, upper: Array) -> Array:
-    """The minimum of ``A·x`` over a region, ``(B, R, inputs)`` to ``(B, R)``: all that knows what a region is."""
-    if lower.ndim == 2:
-        lower, upper = lower[:, None], upper[:, None]
-    return np.asarray(np.minimum(A * lower, A * upper).sum(-1))
+    constant = total - (charge * (1 + 2.0**-20) + _UNDERFLOW * everything)
+    return LinearBound(A.values, constant, empty, falling)
 
 
 def _relax(A: Rows, slopes: Slopes) -> tuple[Rows, Array, Array]:
@@ -307,29 +381,33 @@ def _relax(A: Rows, slopes: Slopes) -> tuple[Rows, Array, Array]:
     return replace(A, values=positive), negative.dot(slopes.height), -negative.dot(slopes.width)
 
 
-def _relax_cells(A: Rows, bounds: Boxes, index: int, cells: Sequence[Cell]) -> tuple[Rows, Array, Array]:
-    """The same on cells with phases or multipliers of their own."""
+def _relax_cells(
+    A: Rows, bounds: Boxes, index: int, cells: Sequence[Cell]
+) -> tuple[Rows, Array, Array, NDArray[np.bool_], NDArray[np.bool_]]:
+    """The same on cells with phases or multipliers of their own; then where bounds cross, and where A is negative."""
     low, high = bounds.pre_lower[index], bounds.pre_upper[index]
-    a = A.whole(low.shape[1]).values
-    low, high = (np.broadcast_to(z[:, None], a.shape).copy().reshape(len(cells), -1) for z in (low, high))
-    flat = a.reshape(len(cells), -1)
+    arrived = A.whole(low.shape[1]).values
+    low, high = (np.broadcast_to(z[:, None], arrived.shape).copy().reshape(len(cells), -1) for z in (low, high))
+    a = arrived.reshape(len(cells), -1)
     for r, cell in enumerate(cells):
-        choose(low[r], high[r], cell, index)
-    L = default(flat, low, high)
+        if index in cell.known:
+            low[r], high[r] = cell.known[index]
+        choose(low[r], high[r], cell.phases, index)
+    L = default(a, low, high)
     for r, cell in enumerate(cells):
-        supplied(L[r], flat[r], low[r], high[r], cell, index)
-    value = np.minimum(flat * np.maximum(low, 0) - L * low, flat * np.maximum(high, 0) - L * high)
+        supplied(L[r], a[r], low[r], high[r], cell, index)
+    value = np.minimum(a * np.maximum(low, 0) - L * low, a * np.maximum(high, 0) - L * high)
     value = np.where((low < 0) & (high > 0), np.minimum(value, 0), value)
     # There the inner minimum is exactly 0, and the products above cancel exactly.
-    exact = ((low >= 0) & (flat == L)) | ((high <= 0) & (L == 0))
-    size = (np.abs(flat) + np.abs(L)) * np.maximum(np.abs(low), np.abs(high))
-    minimum, size = (np.where(exact, 0, x).sum(-1).reshape(a.shape[:2]) for x in (value, size))
-    return Rows(L.reshape(a.shape)), minimum, size
+    exact = ((low >= 0) & (a == L)) | ((high <= 0) & (L == 0))
+    size = (np.abs(a) + np.abs(L)) * np.maximum(np.abs(low), np.abs(high))
+    sums = (np.where(exact, 0, x).sum(-1).reshape(arrived.shape[:2]) for x in (value, size))
+    return Rows(L.reshape(arrived.shape)), *sums, (low > high).any(-1).reshape(arrived.shape[:2]), a < 0
 
 
-def choose(low: Array, high: Array, cell: Cell, index: int) -> None:
-    """Replaces l or u by 0 where the cell chooses a sign."""
-    for node, neuron, sign in cell.phases:
+def choose(low: Array, high: Array, phases: Phases, index: int) -> None:
+    """Replaces l or u by 0 where a sign is chosen."""
+    for node, neuron, sign in phases:
         if node == index:
             if sign > 0:
                 low[neuron] = max(low[neuron], 0.0)
@@ -352,19 +430,17 @@ def supplied(L: Array, A: Array, low: Array, high: Array, cell: Cell, index: int
     if cell.kind == "rows":
         L[columns] = cell.first[index]
         return
-    a, free = A[columns], L[columns]
-    unstable = (low[columns] < 0) & (high[columns] > 0)
-    free = np.where(unstable & (a > 0), a * cell.first[index], free)
-    chosen = {neuron: sign for node, neuron, sign in cell.phases if node == index}
-    signs = np.array([chosen.get(neuron, 0) for neuron in columns.tolist()])
-    L[columns] = np.where(signs > 0, a - cell.second[index], np.where(signs < 0, cell.second[index], free))
+    a, alpha, beta = A[columns], cell.first[index], cell.second[index]
+    free = np.where(a > 0, a * alpha, L[columns])
+    L[columns] = np.where(low[columns] >= 0, a - beta, np.where(high[columns] <= 0, beta, free))
 
 
 def _summands(node: AffineNode) -> int:
     return sum(terms(linear) for _, linear in node.terms) + len(node.terms) + 1
 
 
-def _gamma(n: int, bounds: Boxes) -> float:
+def gamma(n: int, bounds: Boxes) -> float:
+    """Relative error of a sum of n products."""
     return (n + 16) * bounds.unit
 
 

@@ -20,13 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certificates.enclosure import Cell, boxed
+from certificates.enclosure import Cell, Phases, boxed
 from certificates.integers import integers as integers_of
 from certificates.integers import power
 from certificates.maps import Rows, adjoint
 from networks.graph import AffineNode, Conv, ConvTranspose, Dense, LinearMap, Network, ReluNode, Scale
 
 __all__ = ["Ends", "ExactBox", "Numbers", "enclose", "lower_bound"]
+
+Mask = NDArray[np.bool_]
 
 _SLOPE_BITS = 64
 # Entries of one matrix that are held at a time.
@@ -103,6 +105,7 @@ class ExactBox:
         ends: for each node, between what its values lie.
         before: for each ReLU node, the same of its pre-activations.
         above: for each ReLU node, the slopes u/(u − l) times 2⁶⁴, shape ``(1, features)``.
+        below: for each ReLU node, whether the slope of an unstable neuron is 1 where A > 0, same shape.
     """
 
     network: _Integers
@@ -110,6 +113,7 @@ class ExactBox:
     ends: list[Ends]
     before: dict[int, Ends] = field(default_factory=dict)
     above: dict[int, NDArray[Any]] = field(default_factory=dict)
+    below: dict[int, Mask] = field(default_factory=dict)
 
 
 class _Integers:
@@ -136,8 +140,14 @@ class _Integers:
         return linear, 0
 
 
-def enclose(network: Network, lower: Sequence[Fraction], upper: Sequence[Fraction]) -> ExactBox:
-    """Pre-activation bounds on one box, as `certificates.enclosure.enclose` finds them."""
+def enclose(
+    network: Network,
+    lower: Sequence[Fraction],
+    upper: Sequence[Fraction],
+    phases: Phases = (),
+    around: ExactBox | None = None,
+) -> ExactBox:
+    """Pre-activation bounds on one box under phases, as `certificates.enclosure.enclose` finds them."""
     scale = math.lcm(*(value.denominator // (value.denominator & -value.denominator) for value in (*lower, *upper)))
     integers = _Integers(network, scale)
     box = ExactBox(integers, scale, [Ends.of_fractions(lower, upper, scale)])
@@ -147,12 +157,21 @@ def enclose(network: Network, lower: Sequence[Fraction], upper: Sequence[Fractio
             box.ends.append(_interval(box, index))
             continue
         assert isinstance(node, ReluNode)
+        if around is not None:
+            box.ends[node.parent] = _both(box.ends[node.parent], around.before[index])
         z = box.ends[node.parent] if known[node.parent] else _refined(box, node.parent)
-        box.before[index] = z
+        z = box.before[index] = _chosen(z, phases, index)
         box.ends.append(Ends(np.maximum(z.low, 0), np.maximum(z.high, 0), z.shift))
-        unstable = (z.low < 0) & (z.high > 0)
-        box.above[index] = np.where(unstable, z.high * power(_SLOPE_BITS) // np.where(unstable, z.high - z.low, 1), 0)
+        box.below[index] = z.high > -z.low if around is None else around.below[index]
+        box.above[index] = _slopes(z)
     return box
+
+
+def _both(a: Ends, b: Ends) -> Ends:
+    """What lies in both."""
+    shift = max(a.shift, b.shift)
+    (low, high), (least, most) = ((z.low * power(shift - z.shift), z.high * power(shift - z.shift)) for z in (a, b))
+    return Ends(np.maximum(low, least), np.minimum(high, most), shift)
 
 
 def _parts(neurons: NDArray[np.intp], features: int) -> list[NDArray[np.intp]]:
@@ -212,12 +231,24 @@ def _refined(box: ExactBox, index: int) -> Ends:
     return Ends(low, high, shift)
 
 
-def lower_bound(box: ExactBox, C: Sequence[Fraction], cell: Cell, ends: tuple[Sequence[Fraction], ...]) -> Fraction:
-    """The formula's exact value for ``C · output`` on a cell, whose part of the input lies between ``ends``."""
+class _EmptyCellError(Exception):
+    """Bounds of a neuron cross."""
+
+
+def lower_bound(
+    box: ExactBox, C: Sequence[Fraction], cell: Cell, ends: tuple[Sequence[Fraction], ...]
+) -> Fraction | None:
+    """The formula's exact value for ``C · output`` on a cell, whose part of the input lies between ``ends``.
+
+    None where bounds of a neuron cross, so that the cell has no points.
+    """
     row = Numbers.of_fractions(C)
     pending = {len(box.network.nodes) - 1: (Rows(row.integers[None, None]), row.shift)}
     zero = Numbers.of(np.zeros((1, 1)))
-    found = _backward(box, pending, zero, Ends.of_fractions(ends[0], ends[1], box.scale), cell)
+    try:
+        found = _backward(box, pending, zero, Ends.of_fractions(ends[0], ends[1], box.scale), cell)
+    except _EmptyCellError:
+        return None
     return Fraction(int(found.integers[0, 0]), box.scale) / Fraction(2) ** found.shift
 
 
@@ -265,26 +296,49 @@ def _least(A: Rows, shift: int, ends: Ends) -> Numbers:
 
 def _relax(box: ExactBox, index: int, A: Rows, shift: int, cell: Cell | None) -> tuple[Rows, int, Numbers]:
     """Λ, its shift, and the sum of the inner minima."""
-    z, above = box.before[index], A.at(box.above[index])
+    z, above, below = box.before[index], box.above[index], box.below[index]
     if cell is not None:
-        A, z = A.whole(z.low.shape[1]), _chosen(z, cell, index)
-    low, high, a = A.at(z.low), A.at(z.high), A.values
+        A, z = A.whole(z.low.shape[1]), _chosen(_known(box, z, cell, index), cell.phases, index)
+        above = _slopes(z) if index in cell.known else above
+        below = z.high > -z.low
+    low, high, above, below, a = A.at(z.low), A.at(z.high), A.at(above), A.at(below), A.values
     one = power(_SLOPE_BITS)
-    sloped = np.where(a < 0, a * above, np.where(high > -low, a * one, 0))
+    sloped = np.where(a < 0, a * above, np.where(below, a * one, 0))
     L = Numbers(np.where(low >= 0, a * one, np.where(high <= 0, 0, sloped)), shift + _SLOPE_BITS)
     unstable = (low < 0) & (high > 0)
     if cell is not None:
-        L = _supplied(L, Numbers(a, shift), unstable, cell, index)
+        if (low > high).any():
+            raise _EmptyCellError
+        L = _supplied(L, Numbers(a, shift), low >= 0, unstable, cell, index)
     a = a * power(L.shift - shift)
     least = np.minimum(a * np.maximum(low, 0) - L.integers * low, a * np.maximum(high, 0) - L.integers * high)
     least = np.where(unstable, np.minimum(least, 0), least)
     return replace(A, values=L.integers), L.shift, Numbers(least.sum(-1), L.shift + z.shift)
 
 
-def _chosen(z: Ends, cell: Cell, index: int) -> Ends:
-    """Ends with 0 in place of those that the cell's phases exclude."""
+def _slopes(z: Ends) -> NDArray[Any]:
+    """u/(u − l) times 2⁶⁴, rounded, where l < 0 < u; else 0."""
+    unstable = (z.low < 0) & (z.high > 0)
+    return np.where(unstable, z.high * power(_SLOPE_BITS) // np.where(unstable, z.high - z.low, 1), 0)
+
+
+def _known(box: ExactBox, z: Ends, cell: Cell, index: int) -> Ends:
+    """Ends no wider than the floats that are known to hold on the cell."""
+    if index not in cell.known:
+        return z
+    known = np.stack(cell.known[index])
+    finite = np.isfinite(known)
+    floats = Numbers.of(np.where(finite, known, 0))
+    shift = max(z.shift, floats.shift)
+    ends = np.concatenate([z.low, z.high]) * power(shift - z.shift)
+    low, high = np.where(finite, floats.to(shift) * box.scale, ends)
+    return Ends(np.maximum(ends[:1], low), np.minimum(ends[1:], high), shift)
+
+
+def _chosen(z: Ends, phases: Phases, index: int) -> Ends:
+    """Ends with 0 in place of those that phases exclude."""
     low, high = z.low.copy(), z.high.copy()
-    for node, neuron, sign in cell.phases:
+    for node, neuron, sign in phases:
         if node == index and sign > 0:
             low[0, neuron] = max(low[0, neuron], 0)
         elif node == index:
@@ -292,7 +346,7 @@ def _chosen(z: Ends, cell: Cell, index: int) -> Ends:
     return Ends(low, high, z.shift)
 
 
-def _supplied(L: Numbers, A: Numbers, unstable: NDArray[Any], cell: Cell, index: int) -> Numbers:
+def _supplied(L: Numbers, A: Numbers, on: Mask, unstable: Mask, cell: Cell, index: int) -> Numbers:
     """Λ with what the certificate supplies at the cell's columns; one row."""
     columns = cell.columns.get(index)
     if columns is None or cell.kind == "none":
@@ -303,12 +357,9 @@ def _supplied(L: Numbers, A: Numbers, unstable: NDArray[Any], cell: Cell, index:
         a, free = (Numbers(n.integers[0, 0, columns], n.shift) for n in (A, L))
         alpha = Numbers(a.integers * new.integers, a.shift + new.shift)
         shift = max(n.shift for n in (a, free, alpha, beta))
-        signs = dict.fromkeys(range(unstable.shape[-1]), 0) | {j: s for k, j, s in cell.phases if k == index}
-        sign = np.array([signs[j] for j in columns.tolist()])
-        rising = unstable[0, 0, columns] & (a.integers > 0)
-        open_rows = np.where(rising, alpha.to(shift), free.to(shift))
-        chosen = np.where(sign > 0, a.to(shift) - beta.to(shift), beta.to(shift))
-        new = Numbers(np.where(sign == 0, open_rows, chosen), shift)
+        sloped = np.where(a.integers > 0, alpha.to(shift), free.to(shift))
+        known = np.where(on[0, 0, columns], a.to(shift) - beta.to(shift), beta.to(shift))
+        new = Numbers(np.where(unstable[0, 0, columns], sloped, known), shift)
     shift = max(L.shift, new.shift)
     out = L.to(shift).copy()
     out[0, 0, columns] = new.to(shift)

@@ -13,22 +13,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certificates.document import BoxSplit, Claim, PhaseSplit, Tree
-from certificates.enclosure import Cell
+from certificates.enclosure import Cell, Phases
 from certificates.errors import CertificateError
 from networks.graph import Network, ReluNode
 from networks.region import Region
 
-__all__ = ["Frame", "covered", "frames"]
+__all__ = ["Clip", "Frame", "covered", "frames"]
 
 Array = NDArray[np.float64]
 
 
 @dataclass(eq=False)
+class Clip:
+    """A clip and its cell, on which the clips before it hold, ``depth`` of them; ``known`` is what it tells, once it is
+    evaluated.
+    """
+
+    claim: Claim
+    cell: Cell
+    depth: int
+    known: dict[int, tuple[Array, Array]] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
 class Frame:
-    """A box on which neurons are bounded, the claims that rest on those bounds, and how many cells may add more."""
+    """What neurons are bounded on: a box, and the signs that phases choose.
+
+    Attributes:
+        lower, upper: the box, shape ``(inputs,)``.
+        phases: (ReLU node, neuron, sign), as in `Cell`.
+        clips: what tightens them on cells, parents before children.
+        tasks: the claims that rest on those bounds, each with the number of its node and its cell.
+        open: how many cells may still add claims.
+    """
 
     lower: Array
     upper: Array
+    phases: Phases = ()
+    clips: list[Clip] = field(default_factory=list)
     tasks: list[tuple[int, Claim, Cell]] = field(default_factory=list)
     open: int = 0
 
@@ -37,25 +59,34 @@ def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[
     """Walks the tree in preorder; yields each frame that has claims once all of them are known."""
     supplied = _Supplied(tree, network, name)
     root = Frame(region.lower, region.upper, open=1)
-    # Cells still to come, the next one last: box, frame and the signs chosen on the way.
-    pending: list[tuple[Array, Array, Frame, tuple[tuple[int, int, int], ...]]] = []
-    pending.append((root.lower, root.upper, root, ()))
+    # Cells still to come, the next one last: box, frame, the signs chosen and the last clip of each clause on the way.
+    pending: list[tuple[Array, Array, Frame, Phases, dict[int, Clip]]] = [(root.lower, root.upper, root, (), {})]
     for i, node in enumerate(tree.nodes):
         if not pending:
             msg = f"{name} has nodes after its last leaf"
             raise CertificateError(msg)
-        lower, upper, frame, phases = pending.pop()
+        lower, upper, frame, phases, clipped = pending.pop()
         frame.open -= 1
-        frame.tasks.extend((i, claim, supplied.cell(lower, upper, phases, claim)) for claim in node.claims)
+        for claim in node.clips:
+            last = clipped.get(claim.clause)
+            cell = supplied.cell(lower, upper, phases, claim, last)
+            clip = Clip(claim, cell, last.depth + 1 if last is not None else 0)
+            clipped = clipped | {claim.clause: clip}
+            frame.clips.append(clip)
+        for claim in node.claims:
+            cell = supplied.cell(lower, upper, phases, claim, clipped.get(claim.clause))
+            frame.tasks.append((i, claim, cell))
         split = node.split
         if isinstance(split, PhaseSplit):
             relu = network.nodes[split.node] if split.node < len(network.nodes) else None
             if not isinstance(relu, ReluNode) or split.neuron >= relu.features:
                 msg = f"{name} splits neuron {split.neuron} of node {split.node}, which is no ReLU of the network"
                 raise CertificateError(msg)
-            frame.open += 2
-            signs = [(*phases, (split.node, split.neuron, sign)) for sign in (-1, 1)]
-            pending.extend((lower, upper, frame, chosen) for chosen in signs)
+            for sign in (-1, 1):
+                chosen = (*phases, (split.node, split.neuron, sign))
+                child = frame if split.keep else Frame(lower, upper, chosen)
+                child.open += 1
+                pending.append((lower, upper, child, chosen, clipped if split.keep else {}))
         elif isinstance(split, BoxSplit):
             j = split.entry
             if j >= network.inputs or not lower[j] <= split.at <= upper[j]:
@@ -64,9 +95,9 @@ def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[
             below, above = upper.copy(), lower.copy()
             below[j] = above[j] = split.at
             for low, high in ((above, upper), (lower, below)):
-                child = frame if split.keep else Frame(low, high)
+                child = frame if split.keep else Frame(low, high, phases)
                 child.open += 1
-                pending.append((low, high, child, phases))
+                pending.append((low, high, child, phases, clipped if split.keep else {}))
         if not frame.open and frame.tasks:
             yield frame
     if pending:
@@ -90,15 +121,16 @@ class _Supplied:
                 raise CertificateError(msg)
             self._places[index], self._neurons[index] = places, neurons
 
-    def cell(self, lower: Array, upper: Array, phases: tuple[tuple[int, int, int], ...], claim: Claim) -> Cell:
-        """The cell of a claim, with the multipliers that the claim names."""
+    def cell(self, lower: Array, upper: Array, phases: Phases, claim: Claim, last: Clip | None) -> Cell:
+        """The cell of a claim, with the multipliers that the claim names and what the last clip tells."""
+        known = last.known if last is not None else {}
         if claim.multipliers is None:
-            return Cell(lower, upper, phases)
+            return Cell(lower, upper, phases, known=known)
         kind, line = claim.multipliers
         if kind == "rows":
-            return Cell(lower, upper, phases, self._neurons, kind, self._by_node(self._tree.rows[line]))
-        alpha, beta = self._tree.slopes[line]
-        return Cell(lower, upper, phases, self._neurons, kind, self._by_node(alpha), self._by_node(beta))
+            return Cell(lower, upper, phases, self._neurons, kind, self._by_node(self._tree.rows[line]), known=known)
+        alpha, beta = map(self._by_node, self._tree.slopes[line])
+        return Cell(lower, upper, phases, self._neurons, kind, alpha, beta, known)
 
     def _by_node(self, values: NDArray[np.floating]) -> dict[int, Array]:
         return {index: values[places].astype(np.float64) for index, places in self._places.items()}

@@ -50,7 +50,8 @@ def report(verdict: Mapping[str, Any], *, center: Sequence[float] | None = None)
     if verdict.get("open"):
         lines.append(f"  open     {_abridged(verdict['open'])}")
     if verdict.get("hint"):
-        lines.append(f"  try      {verdict['hint']}")
+        label = "try " if outcome == "unknown" else "note"
+        lines.append(f"  {label}     {verdict['hint']}")
     lines += _stages(verdict.get("stages", []))
     return "\n".join(lines)
 

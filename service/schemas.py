@@ -259,7 +259,7 @@ class VerdictDocument(_Answer):
     seconds: float
     stages: list[dict[str, Any]] = Field(default_factory=list, description="what each rung did; left out in lists")
     reason: Reason | None = Field(default=None, description="why the verdict is `unknown`")
-    hint: str = Field(default="", description="what would help an `unknown`")
+    hint: str = Field(default="", description="what would help an `unknown`, or what is odd or missing")
 
 
 class CheckDocument(_Answer):

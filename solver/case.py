@@ -30,8 +30,9 @@ class Case:
         lower: proven lower bound of each clause's margin, shape ``(clauses,)``.
         proven: which clauses hold on the region; set apart from ``lower`` because engines may prove a sign alone.
         corners: for each clause, where its linear bound is smallest, shape ``(clauses, inputs)``.
-        tightened: whether the enclosure is better than the one that default slopes give.
+        default: the enclosure that default slopes give, once a better one has taken its place.
         recomputed: cells of the region, from slopes that were optimised for every neuron.
+        trusted: clauses that a MIP solver alone says to hold.
         evidence: for each clause that a certificate can prove, the record of the search that did.
     """
 
@@ -41,8 +42,9 @@ class Case:
     proven: NDArray[np.bool_]
     corners: NDArray[np.float64]
     enclosure: Enclosure | None = None
-    tightened: bool = False
+    default: Enclosure | None = None
     recomputed: Recomputed | None = None
+    trusted: set[int] = field(default_factory=set)
     evidence: dict[int, Record] = field(default_factory=dict)
 
     @cached_property
@@ -55,6 +57,17 @@ class Case:
         count = len(prop.clauses)
         middle = (region.lower + region.upper) / 2
         return cls(region, prop, np.full(count, -math.inf), np.zeros(count, dtype=bool), np.tile(middle, (count, 1)))
+
+    @property
+    def tightened(self) -> bool:
+        """Whether the enclosure is better than what default slopes give."""
+        return self.default is not None
+
+    @property
+    def unproven(self) -> list[Clause]:
+        """The clauses that hold, but without anything that a certificate can prove them by."""
+        pairs = enumerate(zip(self.prop.clauses, self.proven, strict=True))
+        return [clause for c, (clause, proven) in pairs if proven and c not in self.evidence]
 
     @property
     def open(self) -> list[Clause]:

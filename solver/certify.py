@@ -33,6 +33,7 @@ class Branch:
     """A cell of a search, as it will stand in the certificate."""
 
     claims: list[Claim] = field(default_factory=list)
+    clips: list[Claim] = field(default_factory=list)
     split: BoxSplit | PhaseSplit | None = None
     children: tuple[Branch, ...] = ()
 
@@ -67,6 +68,23 @@ class Record:
         """Notes that weights of a clause's rows prove it on a cell, with α and β ``(2, K)``, or Λ ``(K,)``, or default
         slopes.
         """
+        branch.claims.append(self._noted(clause, weights, slopes, rows))
+
+    def clip(
+        self,
+        branch: Branch,
+        clause: int,
+        weights: Sequence[float],
+        *,
+        slopes: ArrayLike | None = None,
+        rows: ArrayLike | None = None,
+    ) -> None:
+        """Notes that the linear bound of these weights and multipliers tightens neuron bounds for the clause's later
+        clips and claims on a cell and below.
+        """
+        branch.clips.append(self._noted(clause, weights, slopes, rows))
+
+    def _noted(self, clause: int, weights: Sequence[float], slopes: ArrayLike | None, rows: ArrayLike | None) -> Claim:
         multipliers = None
         if slopes is not None and len(self.columns):
             multipliers = ("slopes", len(self._slopes))
@@ -74,8 +92,8 @@ class Record:
         elif rows is not None and len(self.columns):
             multipliers = ("rows", len(self._rows))
             self._rows.append(np.asarray(rows, np.float64))
-        branch.claims.append(Claim(self._clauses[clause], tuple(map(float, weights)), multipliers))
         self._grow(_CLAIM_BYTES + 8 * len(self.columns) * (multipliers is not None))
+        return Claim(self._clauses[clause], tuple(map(float, weights)), multipliers)
 
     def split(self, branch: Branch, split: BoxSplit | PhaseSplit) -> tuple[Branch, Branch]:
         """Splits a cell; the two children in the order of the certificate."""
@@ -99,7 +117,7 @@ class Record:
         nodes, pending = [], [self.root]
         while pending:
             branch = pending.pop()
-            nodes.append(Node(tuple(branch.claims), branch.split))
+            nodes.append(Node(tuple(branch.claims), branch.split, tuple(branch.clips)))
             pending.extend(reversed(branch.children))
         slopes = np.stack(self._slopes) if self._slopes else np.zeros((0, 2, k), np.float32)
         rows = np.stack(self._rows) if self._rows else np.zeros((0, k))

@@ -6,6 +6,7 @@ certificate after another, so that only the first pays for its start.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from types import TracebackType
@@ -33,9 +34,19 @@ class Checker:
         self._threads = threads
         self._child: Child | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """The process, if one is at work."""
+        return self._child.pid if self._child is not None else None
+
     def start(self) -> None:
-        """Starts the process, if none is at work; it is ready about half a second later."""
-        if self._child is None:
+        """Starts the process, if none is at work; it is ready about half a second later.
+
+        A failure shows in what `check` says.
+        """
+        if self._child is not None:
+            return
+        with contextlib.suppress(OSError):
             self._child = Child("certificates.serving:serve", threads=self._threads)
             self._child.send_bytes(self._network.model)
 
@@ -48,11 +59,9 @@ class Checker:
         """
         if len(certificate) > MAX_FILE:
             return f"the certificate has {len(certificate)} bytes, more than a checker reads"
-        try:
-            self.start()
-        except OSError as error:
-            return f"the checker could not be started: {error}"
-        assert self._child is not None
+        self.start()
+        if self._child is None:
+            return "the checker's process could not be started"
         self._child.send_bytes(certificate)
         while not self._child.link.poll(_POLL):
             if stop():

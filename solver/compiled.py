@@ -8,6 +8,7 @@ to rescaling the layers of a ReLU network: ReLU is positively homogeneous.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from scipy.sparse import csr_array, vstack
 
 from solver.errors import NumericsError
 
-__all__ = ["LARGEST", "SMALLEST", "TOLERANCE", "CompiledModel", "ScaledModel", "scale"]
+__all__ = ["LARGEST", "SMALLEST", "TOLERANCE", "CompiledModel", "ScaledModel", "scale", "scale_rows"]
 
 #: Feasibility, optimality and integrality tolerance that every back end sets.
 TOLERANCE = 1e-9
@@ -67,14 +68,35 @@ class CompiledModel:
         """``Σ |c_j|·max|v_j| + |d|``: the largest size that the objective's terms can sum to."""
         return float(np.abs(self.cost) @ np.maximum(np.abs(self.lower), np.abs(self.upper)) + abs(self.offset))
 
-    def below(self, limit: float) -> CompiledModel:
-        """The model with the row ``objective ≤ limit``: what lies above is of no interest and need not be searched."""
+    def extended(self, matrix: csr_array, sides: NDArray[np.float64]) -> CompiledModel:
+        """The model with the rows ``matrix · v ≤ sides`` too; shapes ``(R, n)`` and ``(R,)``."""
         return replace(
             self,
-            matrix=csr_array(vstack([self.matrix, csr_array(self.cost[None])])),
-            row_lower=np.append(self.row_lower, -np.inf),
-            row_upper=np.append(self.row_upper, limit - self.offset),
+            matrix=csr_array(vstack([self.matrix, matrix])),
+            row_lower=np.append(self.row_lower, np.full(len(sides), -np.inf)),
+            row_upper=np.append(self.row_upper, sides),
         )
+
+    def below(self, limit: float) -> CompiledModel:
+        """The model with the row ``objective ≤ limit``: what lies above is of no interest and need not be searched."""
+        return self.extended(csr_array(self.cost[None]), np.array([limit - self.offset]))
+
+    def dual_bound(self, multipliers: NDArray[np.float64]) -> float:
+        """Rigorous lower bound of the objective without integrality, from any row multipliers, shape ``(m,)``.
+
+        ``y·s + Σ_j min{(c − Aᵀy)_j v : v ∈ [lower_j, upper_j]} + d``, s_i the side of row i that y_i's sign asks for (0
+        where there is none), less the rounding of these sums: all of them together have at most ``m + n + 16`` terms
+        one after the other (Neumaier & Shcherbina, *Math. Programming* 2004; Higham §3.1).
+        """
+        side = np.where(multipliers > 0, self.row_lower, self.row_upper)
+        y = np.where(np.isfinite(side) & np.isfinite(multipliers), multipliers, 0.0)
+        side = np.where(y == 0, 0.0, side)
+        reduced = self.cost - self.matrix.T @ y
+        value = y @ side + np.minimum(reduced * self.lower, reduced * self.upper).sum() + self.offset
+        reach = np.maximum(np.abs(self.lower), np.abs(self.upper))
+        magnitude = np.abs(y) @ np.abs(side) + (np.abs(self.cost) + abs(self.matrix).T @ np.abs(y)) @ reach
+        bound = float(value - 2.0**-51 * (self.rows + self.columns + 16) * (magnitude + abs(self.offset)))
+        return bound if np.isfinite(bound) else -np.inf
 
     def objective(self, v: NDArray[np.float64]) -> float:
         """``c·v + d`` at ``v``, shape ``(n,)``."""
@@ -124,14 +146,9 @@ def scale(model: CompiledModel) -> ScaledModel:
             raise NumericsError(msg)
     reach = np.maximum(np.abs(model.lower), np.abs(model.upper))
     columns = np.where(model.integral, 1.0, _power_above(reach))
-    matrix = model.matrix @ _diagonal(columns)
-    largest = _row_maxima(matrix)
-    rows = 1.0 / _power_above(largest)
-    matrix = csr_array(_diagonal(rows) @ matrix)
+    matrix, row_lower, row_upper = scale_rows(model.matrix @ _diagonal(columns), model.row_lower, model.row_upper)
     lower, upper = model.lower / columns, model.upper / columns
-    matrix, row_lower, row_upper = _absorb_small_terms(
-        matrix, model.row_lower * rows, model.row_upper * rows, lower, upper
-    )
+    matrix, row_lower, row_upper = _absorb_small_terms(matrix, row_lower, row_upper, lower, upper)
     cost = model.cost * columns
     unit = float(_power_above(np.abs(cost).max(initial=0.0, keepdims=True))[0])
     cost = cost / unit
@@ -153,6 +170,12 @@ def scale(model: CompiledModel) -> ScaledModel:
         upper=upper,
     )
     return ScaledModel(scaled, columns, unit)
+
+
+def scale_rows(matrix: csr_array, *sides: NDArray[np.float64]) -> tuple[Any, ...]:
+    """Rows and their sides, each divided by the power of two just above its largest coefficient."""
+    rows = 1.0 / _power_above(_row_maxima(matrix))
+    return csr_array(_diagonal(rows) @ matrix), *(side * rows for side in sides)
 
 
 def _power_above(values: NDArray[np.float64]) -> NDArray[np.float64]:

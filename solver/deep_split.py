@@ -31,9 +31,11 @@ from torch import Tensor
 from bounds.columns import Columns
 from bounds.optimised import SlopeSearch
 from bounds.recomputed import Recomputed
+from certificates import PhaseSplit
 from networks.property import Clause
 from solver import policy
 from solver.attack import Attack
+from solver.certify import Branch, Record
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["DeepSearch", "decide_by_deep_split"]
@@ -67,7 +69,7 @@ class DeepSearch:
 @dataclass(frozen=True, eq=False)
 class _Cell:
     """An open cell: its bounds and phases ``(K,)``, slopes of each row ``(R, K)``, bounds and openness of each clause
-    ``(clauses,)``, and the column to split.
+    ``(clauses,)``, the column to split, and its cell in the record.
     """
 
     low: Tensor
@@ -77,6 +79,7 @@ class _Cell:
     bound: Tensor
     open: Tensor
     column: int
+    branch: Branch | None
 
 
 def decide_by_deep_split(
@@ -88,6 +91,7 @@ def decide_by_deep_split(
     *,
     stop: Callable[[], Reason | None],
     progress: Callable[[float, float, int, int], None],
+    record: Record | None = None,
 ) -> DeepSearch:
     """Proves clauses on a region, or finds a counterexample, or runs until ``stop``.
 
@@ -99,8 +103,10 @@ def decide_by_deep_split(
         neurons: how slopes of the neurons are looked for on each new root.
         stop: asked between batches; a reason ends the search.
         progress: told (lower, upper, open cells, cells so far) after each batch.
+        record: notes the tree for a certificate; ``cells`` must then have default slopes, which every cell keeps, as
+            checkers know no others.
     """
-    return _Search(cells, clauses, attack, rows, neurons, stop, progress).run()
+    return _Search(cells, clauses, attack, rows, neurons, stop, progress, record).run()
 
 
 @dataclass(eq=False)
@@ -122,7 +128,12 @@ class _Search:
         neurons: SlopeSearch,
         stop: Callable[[], Reason | None],
         progress: Callable[[float, float, int, int], None],
+        record: Record | None,
     ) -> None:
+        self._record = record
+        if record is not None:
+            pairs = [cells.neuron(column) for column in range(cells.layout.count)]
+            record.columns = np.array(pairs, np.int64).reshape(-1, 2)
         self._root, self._clauses, self._attack, self._rows, self._neurons = cells, clauses, attack, rows, neurons
         self._stop, self._progress = stop, progress
         device = cells.root.low.device
@@ -141,7 +152,8 @@ class _Search:
 
     def run(self) -> DeepSearch:
         nothing = torch.full_like(self._closed, -torch.inf)
-        found = self._plant(self._root, nothing, torch.ones_like(self._stuck))
+        branch = None if self._record is None else self._record.root
+        found = self._plant(self._root, nothing, torch.ones_like(self._stuck), branch)
         for turn in itertools.count():
             if found is not None:
                 return self._result(None, found)
@@ -155,22 +167,22 @@ class _Search:
             if reason is not None:
                 return self._result(reason, None)
             tree = self._trees[-1]
-            if tree.nodes <= policy.DEEP_TURN:
+            if tree.nodes <= policy.DEEP_TURN or self._record is not None:
                 found = self._split(tree, push=turn % _PUSH == 0)
                 continue
             cell = heapq.heappop(tree.heap)[2]
             anew = tree.cells.anew(cell.low, cell.high, self._neurons)
             if anew is not None:
-                found = self._plant(anew, cell.bound, cell.open)
+                found = self._plant(anew, cell.bound, cell.open, cell.branch)
         raise AssertionError
 
-    def _plant(self, cells: Recomputed, bound: Tensor, open_: Tensor) -> Counterexample | None:
+    def _plant(self, cells: Recomputed, bound: Tensor, open_: Tensor, branch: Branch | None) -> Counterexample | None:
         """Begins a tree; ``bound`` and ``open_`` say what is known of each clause on its root, ``(clauses,)``."""
         root = cells.root
         self._trees.append(_Tree(cells))
         theta = root.slope.to(torch.float32).expand(1, len(self._C), -1).clone()
         columns = Columns(root.layout, root.low.clone(), root.high.clone())
-        return self._bound(self._trees[-1], columns, theta, bound[None], open_[None].clone(), push=False)
+        return self._bound(self._trees[-1], columns, theta, bound[None], open_[None].clone(), [branch], push=False)
 
     def _result(self, reason: Reason | None, found: Counterexample | None) -> DeepSearch:
         lower = self._closed.clone()
@@ -197,15 +209,35 @@ class _Search:
         at = torch.arange(len(column), device=low.device)
         on = at % 2 == 0
         phases[at, column] = torch.where(on, 1, -1).to(phases)
+        if self._record is not None:
+            # The checker knows the root's bounds and the phases, not what was found on the cells between.
+            low, high = (each.expand_as(low).clone() for each in (tree.cells.root.low, tree.cells.root.high))
+            low[phases > 0] = 0
+            high[phases < 0] = 0
         low[at[on], column[on]] = 0
         high[at[~on], column[~on]] = 0
         # What was a slope there is a multiplier from now on.
         theta[at, :, column] = 0
         columns = Columns(tree.cells.layout, low, high, phases)
-        return self._bound(tree, columns, theta, twice("bound"), twice("open"), push=push)
+        branches = [branch for cell in taken for branch in self._grow(cell)]
+        return self._bound(tree, columns, theta, twice("bound"), twice("open"), branches, push=push)
+
+    def _grow(self, cell: _Cell) -> tuple[Branch | None, Branch | None]:
+        """The children of a cell in the record, phase +1 first."""
+        if self._record is None or cell.branch is None:
+            return None, None
+        return self._record.split(cell.branch, PhaseSplit(*self._root.neuron(cell.column), keep=False))
 
     def _bound(
-        self, tree: _Tree, cells: Columns, theta: Tensor, inherited: Tensor, open_: Tensor, *, push: bool
+        self,
+        tree: _Tree,
+        cells: Columns,
+        theta: Tensor,
+        inherited: Tensor,
+        open_: Tensor,
+        branches: list[Branch | None],
+        *,
+        push: bool,
     ) -> Counterexample | None:
         """Bounds new cells, and closes them or keeps them; returns a counterexample if one turned up.
 
@@ -215,11 +247,15 @@ class _Search:
             theta: the parents' slopes for each row, shape ``(B, R, K)``.
             inherited: the parents' bounds of the clauses' margins, which hold here too, shape ``(B, clauses)``.
             open_: which clauses are open on the parents, shape ``(B, clauses)``.
+            branches: the cells' own in the record.
         """
         self._nodes += cells.cells
         tree.nodes += cells.cells
         traces = tree.cells.bound_neurons(cells)
-        open_ &= ~(cells.low > cells.high).any(1)[:, None]
+        empty = (cells.low > cells.high).any(1)
+        for i, clause in torch.nonzero(open_ & empty[:, None]).tolist():
+            self._claim(branches[i], clause)
+        open_ &= ~empty[:, None]
         cell, row = torch.nonzero(open_[:, self._clause], as_tuple=True)
         if not len(cell):
             return None
@@ -234,6 +270,9 @@ class _Search:
         own.scatter_reduce_(1, self._clause.expand(len(own), -1), value, "amax")
         bound = torch.maximum(own, inherited)
         still = open_ & (bound <= 0)
+        for i, clause in torch.nonzero(open_ & ~still).tolist():
+            best = int(torch.where(self._clause == clause, value[i], -torch.inf).argmax())
+            self._claim(branches[i], clause, best, (theta[i, best], cells.phases[i] == 0))
         proven = torch.where(open_ & ~still, bound, torch.inf)
         self._closed = torch.minimum(self._closed, proven.amin(0))
         # The weakest clause of a cell, and its best row, say what to split.
@@ -252,11 +291,26 @@ class _Search:
                 self._stuck |= still[i]
                 self._closed = torch.minimum(self._closed, torch.where(still[i], bound[i], torch.inf))
                 continue
-            kept = _Cell(cells.low[i], cells.high[i], cells.phases[i], theta[i], bound[i], still[i], int(column[i]))
+            known = cells.low[i], cells.high[i], cells.phases[i], theta[i], bound[i], still[i]
+            kept = _Cell(*known, int(column[i]), branches[i])
             heapq.heappush(tree.heap, (float(bound[i, weakest[i]]), next(self._ticks), kept))
         if self._attack is None or not len(left):
             return None
         return self._probe(self._attack, found.corner[line[left]], push=push)
+
+    def _claim(
+        self, branch: Branch | None, clause: int, row: int | None = None, theta: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        """Notes that a clause holds on a cell: by a row, with θ and where that is a slope; or as nothing is there."""
+        if self._record is None or self._record.full or branch is None:
+            return
+        own = torch.nonzero(self._clause == clause)[:, 0].tolist()
+        weights = [float(r == (own[0] if row is None else row)) for r in own]
+        slopes = None
+        if theta is not None:
+            values, free = theta
+            slopes = torch.stack([values * free, values * ~free]).numpy(force=True)
+        self._record.claim(branch, clause, weights, slopes=slopes)
 
     def _probe(self, attack: Attack, points: Tensor, *, push: bool) -> Counterexample | None:
         """Looks for a violation at the bounds' minimisers; with ``push``, descends from the best of them."""

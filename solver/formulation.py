@@ -38,7 +38,7 @@ from networks.region import Region
 from solver.compiled import SMALLEST, TOLERANCE, CompiledModel
 from solver.errors import ModelSizeError, NumericsError
 
-__all__ = ["LARGEST_MODEL", "Formulation", "formulate"]
+__all__ = ["LARGEST_MODEL", "Forms", "Formulation", "formulate"]
 
 #: Coefficients beyond which a model is not built: building takes minutes and gigabytes, and solving it is hopeless.
 LARGEST_MODEL = 5_000_000
@@ -60,6 +60,7 @@ class Formulation:
         phases: the columns of h, s and a of each of them, shape ``(3, K)``.
         margins: the column of t of each clause, −1 where the margin is a single row; shape ``(clauses,)``.
         allowances: how far a solver's bound of each margin may be off, shape ``(clauses,)``; see `formulate`.
+        forms: ẑ of each of the ReLUs as a linear form of the columns, ``(K, columns)``.
     """
 
     common: CompiledModel
@@ -71,6 +72,18 @@ class Formulation:
     phases: NDArray[np.int64]
     margins: NDArray[np.int64]
     allowances: NDArray[np.float64]
+    forms: Forms
+
+    def widened(self, clause: int) -> CompiledModel:
+        """`model` with the row of each ẑ widened by its form's error: a superset of the network's points, rigorously.
+
+        A bound that is proven from it needs no allowance.
+        """
+        model = self.model(clause)
+        # The equations are the ReLUs' affine rows, in the ReLUs' order.
+        error = np.zeros(model.rows)
+        error[model.row_lower == model.row_upper] = 2 * self.forms.error
+        return replace(model, row_lower=model.row_lower - error, row_upper=model.row_upper + error)
 
     def model(self, clause: int) -> CompiledModel:
         """The model whose minimum is the margin of ``clause``."""
@@ -96,7 +109,7 @@ class Formulation:
 
 
 @dataclass(frozen=True, eq=False)
-class _Forms:
+class Forms:
     """Linear forms ``matrix · (x, h) + constant``, each known up to ``error``; K unstable ReLUs have an h.
 
     Attributes:
@@ -151,7 +164,12 @@ def formulate(network: Network, region: Region, clauses: Sequence[Clause], enclo
     reach = np.maximum(upper, -lower)
     box = np.maximum(np.abs(region.lower), np.abs(region.upper))
     magnitude = abs(rows.matrix) @ np.concatenate([box, upper]) + np.abs(rows.constant) + rows.error
-    allowance = 10 * TOLERANCE * (_sensitivities(affine, rows, network.inputs) @ reach) + 1e-6 * magnitude + rows.error
+    with np.errstate(over="ignore", invalid="ignore"):
+        sensitivity = _sensitivities(affine, rows, network.inputs) @ reach
+    if not np.isfinite(sensitivity).all():
+        msg = "the network's numbers overflow: an error in a hidden neuron may move an output by more than any number"
+        raise NumericsError(msg)
+    allowance = 10 * TOLERANCE * sensitivity + 1e-6 * magnitude + rows.error
     of_clause = np.repeat(np.arange(len(clauses)), [len(clause.rows) for clause in clauses])
 
     # Without the pause Python's garbage collector takes most of the time, over objects by the hundred thousand.
@@ -170,6 +188,11 @@ def formulate(network: Network, region: Region, clauses: Sequence[Clause], enclo
     def columns(variables: Iterable[Any]) -> NDArray[np.int64]:
         return np.array([column.get(id(variable), -1) for variable in variables], dtype=np.int64)
 
+    inputs, h = columns(m.x.values()), columns(m.h.values())
+    sources = affine.matrix.tocoo()
+    place = np.concatenate([inputs, h])[sources.coords[1]]
+    kept = sources.data != 0
+    within = csr_array((sources.data[kept], (sources.coords[0][kept], place[kept])), shape=(len(relus), len(integral)))
     side = np.asarray(form.rhs, dtype=np.float64)
     kind = np.array([row.bound_type for row in form.rows], dtype=np.int64)
     common = CompiledModel(
@@ -186,12 +209,13 @@ def formulate(network: Network, region: Region, clauses: Sequence[Clause], enclo
         common=common,
         costs=np.asarray(form.c.todense(), dtype=np.float64).reshape(len(clauses), len(integral)),
         offsets=np.asarray(form.c_offset, dtype=np.float64),
-        inputs=columns(m.x.values()),
+        inputs=inputs,
         default=(region.lower + region.upper) / 2,
         relus=relus,
-        phases=np.stack([columns(m.h.values()), columns(m.s.values()), columns(m.a.values())]),
+        phases=np.stack([h, columns(m.s.values()), columns(m.a.values())]),
         margins=columns(map(dict(m.t.items()).get, range(len(clauses)))),
         allowances=np.array([allowance[of_clause == k].max() for k in range(len(clauses))]),
+        forms=Forms(within, affine.constant, affine.error),
     )
 
 
@@ -205,7 +229,7 @@ def relu_variables(m: Any, lower: NDArray[np.float64], upper: NDArray[np.float64
     m.a = pyo.Var(count, domain=pyo.Binary)
 
 
-def affine_rows(m: Any, forms: _Forms, reach: NDArray[np.float64]) -> None:
+def affine_rows(m: Any, forms: Forms, reach: NDArray[np.float64]) -> None:
     """``h_j − s_j = w_j·x + v_j·h + b_j + e_j``, one row for each unstable ReLU.
 
     ``|e_j|`` is at most the form's rounding error. It is left out (zero) where the error is below what solvers
@@ -230,7 +254,7 @@ def big_m_rows(m: Any, lower: NDArray[np.float64], upper: NDArray[np.float64]) -
     m.off = pyo.Constraint(count, rule=lambda m, j: m.s[j] - float(lower[j]) * m.a[j] <= -float(lower[j]))
 
 
-def margin_objectives(m: Any, forms: _Forms, of_clause: NDArray[np.int64], magnitude: NDArray[np.float64]) -> None:
+def margin_objectives(m: Any, forms: Forms, of_clause: NDArray[np.int64], magnitude: NDArray[np.float64]) -> None:
     """One objective for each clause: its row, or t with ``t ≥ row_r`` for every row r of a conjunction.
 
     Args:
@@ -255,7 +279,7 @@ def margin_objectives(m: Any, forms: _Forms, of_clause: NDArray[np.int64], magni
                 m.above.add(m.t[k] - rows[r] >= 0)
 
 
-def _sensitivities(affine: _Forms, rows: _Forms, inputs: int) -> NDArray[np.float64]:
+def _sensitivities(affine: Forms, rows: Forms, inputs: int) -> NDArray[np.float64]:
     """S of `formulate`, shape ``(R, K)``: how much an error in each ẑ_j can move each row."""
     total = abs(rows.matrix[:, inputs:]).toarray()
     matrix = abs(affine.matrix[:, inputs:]).tocsr()
@@ -311,7 +335,7 @@ def _mark(used: dict[int, NDArray[np.bool_]], form: _Sparse) -> None:
 
 def _linear_forms(
     network: Network, region: Region, clauses: Sequence[Clause], enclosure: Enclosure
-) -> tuple[tuple[tuple[int, int], ...], _Forms, _Forms]:
+) -> tuple[tuple[tuple[int, int], ...], Forms, Forms]:
     """The unstable ReLUs that the clauses depend on, the forms of their ẑ, and the forms of the clauses' rows."""
     errors = _rounding_errors(network, region, enclosure)
     C = np.concatenate([clause.matrix for clause in clauses])
@@ -335,13 +359,13 @@ def _linear_forms(
     chosen = {layer.node: used[layer.node] for layer in layers}
     empty = np.zeros(0)
     parts = [form for layer in layers for form in layer.forms]
-    affine = _Forms(
+    affine = Forms(
         csr_array(vstack([csr_array((0, network.inputs + len(relus))), *(part.over(chosen) for part in parts)])),
         np.concatenate([empty, *(part.constant for part in parts)]),
         np.concatenate([empty, *(layer.error for layer in layers)]),
     )
     error = np.abs(C) @ errors[-1] + 2.0**-50 * np.abs(offsets)
-    margins = _Forms(specification.over(chosen), specification.constant + offsets - error, error)
+    margins = Forms(specification.over(chosen), specification.constant + offsets - error, error)
     coefficients = affine.matrix.nnz + margins.matrix.nnz
     if coefficients > LARGEST_MODEL:
         msg = (

@@ -1,9 +1,10 @@
 """Branch and bound by splitting the input box: the ``bab`` engine for networks with few inputs.
 
-A box is closed when backward linear bounds, recomputed on it, prove every clause there. An open box is first clipped
-by the linear bounds of its rows (a violation can only lie where every row of some open clause is at most 0; a linear
-form over a box gives the clipped end points in closed form), then halved along the input that promises most
-(`solver.pseudocosts`). The two halves share the cut exactly, so the leaves cover the region.
+A box is closed when backward linear bounds, recomputed on it, prove every clause there: by one of its rows, or by the
+best combination of them with slopes of its own. An open box is first clipped by these bounds (a violation can only lie
+where every row of some open clause is at most 0; a linear form over a box gives the clipped end points in closed form),
+then halved along the input that promises most (`solver.pseudocosts`). The two halves share the cut exactly, so the
+leaves cover the region.
 
 Soundness. Every bound is rigorous in float64 (`bounds.linear`) and clipping rounds outward, so "proven" here rests on
 no solver tolerance. Of a part that was clipped away only the sign of the margin is known, so the reported bound of the
@@ -17,6 +18,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,15 +27,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
+from bounds.ascent import Ascent
+from bounds.linear import BoxBounds, LinearBound, backward_pass, enclose, specification_bounds
 from bounds.program import Program
+from bounds.windows import Frame
 from certificates import BoxSplit
 from networks.property import Clause
 from networks.region import Region
 from solver import policy
 from solver.attack import Attack, AttackResult, clause_margins
 from solver.certify import Branch, Record
-from solver.pseudocosts import Cuts
+from solver.population import Population
+from solver.pseudocosts import Pseudocosts
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["SplitResult", "decide_by_input_split"]
@@ -141,6 +146,7 @@ def decide_by_input_split(
     stop: Callable[[], Reason | None],
     progress: Callable[[float, float, int, int], None],
     record: Record | None = None,
+    threads: int = 1,
 ) -> SplitResult:
     """Proves the clauses on the region, or finds a counterexample, or runs until ``stop``.
 
@@ -152,10 +158,27 @@ def decide_by_input_split(
         stop: asked between batches; a reason ends the search.
         progress: told (lower, upper, open boxes, boxes so far) after each batch.
         record: notes the tree for a certificate.
+        threads: cores to bound boxes on.
     """
-    rows = _Rows.of(clauses)
-    cuts = Cuts(len(region.lower))
+    with ThreadPoolExecutor(threads, thread_name_prefix="boxes") as executor:
+        return _search(
+            _Bounder(program, _Rows.of(clauses), executor, threads), region, clauses, attack, stop, progress, record
+        )
+
+
+def _search(
+    bounder: _Bounder,
+    region: Region,
+    clauses: Sequence[Clause],
+    attack: Attack | None,
+    stop: Callable[[], Reason | None],
+    progress: Callable[[float, float, int, int], None],
+    record: Record | None,
+) -> SplitResult:
+    program = bounder.program
+    cuts = Pseudocosts(len(region.lower))
     pool = _Pool()
+    population = Population(attack, clauses) if attack is not None else None
     proven = math.inf  # the weakest bound among closed boxes
     stuck = math.inf  # the weakest bound among boxes that are too small to halve
     upper = math.inf
@@ -172,21 +195,24 @@ def decide_by_input_split(
     boxes, room = 0, 1
     for round_number in itertools.count():
         began = time.perf_counter()
-        bounded = _bound(program, rows, trials.boxes, nested=record is None)
+        bounded = bounder.bound(trials.boxes, nested=record is None)
         boxes += len(trials.boxes)
         # As many at once as pay, but stop() is to be asked now and then.
         pace = len(trials.boxes) / max(time.perf_counter() - began, 1e-9)
         room = max(2, min(policy.BOX_BATCH, 4 * room, int(policy.BOX_SECONDS * pace)))
         kept, branches = trials.settle(cuts, bounded, record)
         if record is not None and not record.full:
-            branches = _Notes(record, rows, bounded).write(branches)
+            branches = _Notes(record, bounder.rows, bounded).write(branches)
         proven = min(proven, float(bounded.closed[kept].min()))
         left = kept[bounded.open[kept].any(-1)]
         for b in left.tolist():
             pool.put(bounded.box(b, branches[b]))
         lower = min(pool.weakest, proven, stuck)
-        if attack is not None and len(left):
+        if attack is not None and population is not None and len(left):
             outcome = _probe(attack, program, clauses, bounded, left, push=round_number % 16 == 0)
+            if outcome.counterexample is None:
+                upper = min(upper, outcome.upper)
+                outcome = population.evolve(policy.POPULATION_SHARE * len(trials.boxes))
             upper = min(upper, outcome.upper)
             if outcome.counterexample is not None:
                 return SplitResult(lower, outcome.upper, outcome.counterexample, None, boxes)
@@ -240,7 +266,7 @@ class _Trials:
         return cls(batch, box, entry, [batch[b].half(j, high=high) for b, j in pairs for high in (False, True)])
 
     def settle(
-        self, cuts: Cuts, bounded: _Bounded, record: Record | None
+        self, cuts: Pseudocosts, bounded: _Bounded, record: Record | None
     ) -> tuple[NDArray[np.intp], list[Branch | None]]:
         """Decides which cuts to make; returns the boxes that stay, and for all boxes the cells of these."""
         if not self.batch:
@@ -284,6 +310,30 @@ class _Bounded:
     phases: NDArray[np.int8]
     rows: _BoundedRows
 
+    @classmethod
+    def join(cls, parts: Sequence[_Bounded]) -> _Bounded:
+        """The boxes of all parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        first = np.cumsum([0, *(len(part.value) for part in parts)]).tolist()
+        rows = [part.rows for part in parts]
+        return cls(
+            (np.concatenate([p.before[0] for p in parts]), np.concatenate([p.before[1] for p in parts])),
+            (np.concatenate([p.after[0] for p in parts]), np.concatenate([p.after[1] for p in parts])),
+            np.concatenate([p.value for p in parts]),
+            np.concatenate([p.open for p in parts]),
+            np.concatenate([p.closed for p in parts]),
+            np.concatenate([p.corner for p in parts]),
+            np.concatenate([p.score for p in parts]),
+            np.concatenate([p.phases for p in parts]),
+            _BoundedRows(
+                torch.cat([r.box + begin for r, begin in zip(rows, first, strict=False)]),
+                torch.cat([r.row for r in rows]),
+                torch.cat([r.value for r in rows]),
+                _Reach(torch.cat([r.reach.low for r in rows]), torch.cat([r.reach.high for r in rows])),
+            ),
+        )
+
     @cached_property
     def worst(self) -> NDArray[np.float64]:
         """The weakest bound among the clauses still open on each box, shape ``(B,)``."""
@@ -320,6 +370,88 @@ class _BoundedRows:
     reach: _Reach
 
 
+def _together(program: Program, rows: _Rows, bounds: BoxBounds, is_open: Tensor) -> tuple[LinearBound, Tensor | None]:
+    """Bounds of the best convex combinations of clauses' rows on boxes where the clauses are open.
+
+    A violation has every row of a clause at most 0, so also each combination with weights w ≥ 0. Weights and lower
+    slopes climb side by side; both are data, so whatever they are, the bound holds.
+
+    Returns:
+        The bounds, offsets and all rounding included, and the box and the clause of each, shape ``(P, 2)``; None where
+        no open clause has several rows.
+    """
+    several = torch.bincount(rows.clause, minlength=is_open.shape[1]) > 1
+    pair = torch.nonzero(is_open & several)
+    nothing = torch.zeros(0, dtype=rows.C.dtype)
+    if not len(pair) or not program.relus:
+        return LinearBound(nothing, nothing, nothing), None
+    box, last = pair[:, 0], len(program.steps) - 1
+    frame = Frame(box)
+    relaxations = {node: bounds.relaxation(node) for node in program.relus}
+    widths = [len(relaxations[node].columns) for node in program.relus]
+    slopes = torch.cat([frame.of_box(relaxations[node].lower_slope).expand(len(pair), -1) for node in program.relus], 1)
+    logits = torch.where(rows.clause == pair[:, 1:], 0.0, -torch.inf).to(rows.C.dtype)
+
+    def bound(weights: Tensor, alpha: Tensor) -> LinearBound:
+        parts = dict(zip(program.relus, torch.split(alpha, widths, 1), strict=True))
+        return backward_pass(
+            program,
+            bounds,
+            {last: weights @ rows.C},
+            frame,
+            last,
+            lambda node: relaxations[node].rows(node, frame, alpha=parts[node]),
+        )
+
+    climb = [Ascent(slopes, policy.BOX_STEPS, 0.25), Ascent(logits, policy.BOX_STEPS, 0.5)]
+    best = torch.full((len(pair),), -torch.inf, dtype=rows.C.dtype)
+    best_weights, best_slopes = logits.softmax(1), slopes
+    for step in range(policy.BOX_STEPS + 1):
+        with torch.enable_grad():
+            slopes.requires_grad_(True)
+            logits.requires_grad_(True)
+            weights = logits.softmax(1)
+            value = bound(weights, slopes).value + weights @ rows.offsets
+            along = None
+            if step < policy.BOX_STEPS:
+                along = torch.autograd.grad(value.sum(), (slopes, logits), allow_unused=True, materialize_grads=True)
+        slopes, logits, weights, value = slopes.detach(), logits.detach(), weights.detach(), value.detach()
+        better = value > best
+        best = torch.where(better, value, best)
+        best_weights = torch.where(better[:, None], weights, best_weights)
+        best_slopes = torch.where(better[:, None], slopes, best_slopes)
+        if along is None or (best > 0).all():
+            break
+        slopes = (slopes + climb[0].step(along[0].nan_to_num())).clamp(0, 1)
+        logits = logits + climb[1].step(along[1].nan_to_num())
+    linear = bound(best_weights, best_slopes)
+    offset = best_weights @ rows.offsets
+    # What is bounded is the rounded combination; the weights add up to 1 but for rounding.
+    size = ((best_weights @ rows.C.abs()) * frame.of_box(bounds.magnitude[last])).sum(-1)
+    size = size + best_weights @ rows.offsets.abs() + linear.value.abs() + 2.0**-900
+    charge = (len(rows.C) + 32) * 2.0**-52 * size
+    value = torch.nan_to_num(linear.value + offset - charge, nan=-torch.inf, posinf=-torch.inf)
+    return LinearBound(value, linear.coefficients, linear.constant + offset - charge), pair
+
+
+@dataclass(frozen=True, eq=False)
+class _Bounder:
+    """Bounds boxes on several cores; torch lets threads run side by side."""
+
+    program: Program
+    rows: _Rows
+    executor: Executor
+    threads: int
+
+    def bound(self, boxes: Sequence[_Box], *, nested: bool) -> _Bounded:
+        """See `_bound`; each core has its share of the boxes."""
+        size = -(-len(boxes) // self.threads)
+        parts = [boxes[begin : begin + size] for begin in range(0, len(boxes), size)]
+        return _Bounded.join(
+            list(self.executor.map(lambda part: _bound(self.program, self.rows, part, nested=nested), parts))
+        )
+
+
 @torch.no_grad()
 def _bound(program: Program, rows: _Rows, batch: Sequence[_Box], *, nested: bool) -> _Bounded:
     """``nested``: whether boxes may use what was found out about the boxes around them."""
@@ -342,6 +474,16 @@ def _bound(program: Program, rows: _Rows, batch: Sequence[_Box], *, nested: bool
     value = torch.full((count * clauses,), -torch.inf, dtype=torch.float64)
     value = value.scatter_reduce(0, flat, row_value, "amax").reshape(count, clauses)
     is_open = was_open & ~(value > 0)
+    plain = len(box)
+    if nested and policy.BOX_STEPS:
+        # Certificates do without: they would have to hold the slopes of every box.
+        together, pair = _together(program, rows, bounds, is_open)
+        if pair is not None:
+            linear, row_value = LinearBound.join([linear, together]), torch.cat([row_value, together.value])
+            box, clause = torch.cat([box, pair[:, 0]]), torch.cat([clause, pair[:, 1]])
+            flat = box * clauses + clause
+            value = value.reshape(-1).scatter_reduce(0, flat, row_value, "amax").reshape(count, clauses)
+            is_open = was_open & ~(value > 0)
     closed = torch.where(was_open & ~is_open, value, torch.inf).amin(1)
 
     keep = is_open.reshape(-1)[flat]
@@ -358,7 +500,7 @@ def _bound(program: Program, rows: _Rows, batch: Sequence[_Box], *, nested: bool
     # Every row of an open clause counts: with the leading row alone, ACAS Xu's property 4 on network 1_1 takes more
     # than 60 times the boxes, for inputs that only the other rows depend on are never cut.
     weight = linear.coefficients.abs() * keep[:, None]
-    score = torch.zeros_like(lower).index_add_(0, box, weight) * (high - low)
+    score = torch.zeros_like(lower).index_add_(0, box[:plain], weight[:plain]) * (high - low)
     return _Bounded(
         (lower.numpy(), upper.numpy()),
         (low.numpy(), high.numpy()),
@@ -505,6 +647,8 @@ def _probe(
     points = np.concatenate([bounded.corner[left], (low[left] + high[left]) / 2])
     with torch.no_grad():
         margins = clause_margins(clauses, program.forward(torch.as_tensor(points))).numpy()
+    if np.isnan(margins).all():
+        return AttackResult(None, math.inf, 0)
     point, clause = np.unravel_index(np.nanargmin(margins), margins.shape)
     if push or margins[point, clause] <= 0:
         return attack.confirm(clauses[int(clause)], points[point])

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -70,7 +71,11 @@ def verify(
     budget = budget or Budget()
     check_fit(network, query)
     torch.set_num_threads(min(budget.threads, policy.TORCH_THREADS))
-    return _climb(Climb(network, query, options, budget, progress, cancel), checker)
+    with ExitStack() as stack:
+        if options.certificate and checker is None:
+            checker = stack.enter_context(Checker(network, threads=budget.threads))
+            checker.start()  # it takes half a second to be ready, while others work here
+        return _climb(Climb(network, query, options, budget, progress, cancel), checker)
 
 
 def _climb(climb: Climb, checker: Checker | None) -> Verdict:
@@ -87,12 +92,13 @@ def _climb(climb: Climb, checker: Checker | None) -> Verdict:
         climb.reason = climb.reason or Reason.INCOMPLETE
     elif climb.undecided:
         rungs.search(climb)
+    proof = certify(climb, checker)
     if climb.counterexample is not None:
         climb.counterexample = examined(climb.counterexample, climb.network, climb.cases)
-    return _verdict(climb, certify(climb, checker))
+    return _verdict(climb, proof)
 
 
-def _verdict(climb: Climb, proof: tuple[bytes, Report] | None) -> Verdict:
+def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
     seconds = time.monotonic() - climb.started
     margin = (climb.lower, climb.upper)
     common: dict[str, Any] = {"margin": margin, "seconds": seconds, "stages": tuple(climb.stages)}
@@ -107,13 +113,14 @@ def _verdict(climb: Climb, proof: tuple[bytes, Report] | None) -> Verdict:
             **common,
         )
     if climb.open_count == 0:
-        data, report = proof or (None, None)
+        data, report = (None, None) if isinstance(proof, str) else proof
         return Verdict(
             Outcome.ROBUST,
-            Trust.SOLVER if proof is None else Trust.CERTIFIED,
+            Trust.SOLVER if data is None else Trust.CERTIFIED,
             decided_by=climb.decided_by,
             statistics=climb.statistics,
             certificate=data,
+            hint=proof if isinstance(proof, str) else "",
             checked=report,
             **common,
         )

@@ -1,12 +1,14 @@
 """Exact search by mixed-integer programming: from open clauses to proofs, counterexamples or bounds.
 
-Each clause's margin is minimised by a MIP solver that stops as soon as the sign is known.
+Each clause's margin is bounded by its LP relaxation with ideal cuts (`solver.cuts`), which proves many a clause without
+branching; what that leaves is minimised by a MIP solver that stops as soon as the sign is known.
 
-Soundness. A clause counts as proven when the solver's lower bound of its margin, less the allowance for the solver's
-tolerances (`Formulation.allowances`), is positive. That is the solver's word (trust: solver), so it is cross-checked
-with what is known for certain: sampled points of the region must be feasible in the model, with the margins that the
-network has there, and no margin seen anywhere may lie below a claimed bound. Where a check fails nothing is claimed
-and the reason is ``numerics``. A counterexample exists only when the caller's replay confirms one.
+Soundness. The bound at the root is rigorous. Otherwise a clause counts as proven when the solver's lower bound of its
+margin, less the allowance for the solver's tolerances (`Formulation.allowances`), is positive. That is the solver's
+word (trust: solver), so it is cross-checked with what is known for certain: sampled points of the region must be
+feasible in the model, with the margins that the network has there, and no margin seen anywhere may lie below a claimed
+bound. Where a check fails nothing is claimed and the reason is ``numerics``. A counterexample exists only when the
+caller's replay confirms one.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import enum
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,10 @@ from networks.evaluation import evaluate
 from networks.graph import Network
 from networks.property import Clause
 from networks.region import Region
+from solver import policy
 from solver.backends import BACKENDS, MilpBackend, MilpOutcome, MilpStatus, choose
 from solver.compiled import ScaledModel, scale
+from solver.cuts import solve_root
 from solver.errors import BackendError, ModelSizeError, NumericsError
 from solver.formulation import Formulation, formulate
 from solver.options import Backend
@@ -231,12 +235,13 @@ class _Search:
         """Minimises the margin of clause ``k`` until its sign is known."""
         allowance = float(formulation.allowances[k])
         cutoff = CUTOFF * allowance
+        self._root(formulation, k, deadline)
+        if not self._pending(k):
+            return
         scaled = scale(formulation.model(k).below(cutoff))
 
         def on_incumbent(v: NDArray[np.float64], _objective: float) -> bool:
-            point = np.clip(formulation.point(scaled.restore(v)), self.region.lower, self.region.upper)
-            self._see(point[None])
-            self.counterexample = self.counterexample or self.replay(point)
+            self._try(formulation, scaled.restore(v))
             return self.counterexample is not None
 
         nodes_before, lower_before = self.nodes, self.results[k].lower
@@ -260,6 +265,29 @@ class _Search:
             },
         )
         self.results[k] = self._judged(k, outcome, outcome.dual * scaled.unit, allowance, cutoff)
+
+    def _root(self, formulation: Formulation, k: int, deadline: float) -> None:
+        """Proves clause ``k`` without branching, if its LP relaxation with ideal cuts can."""
+        before, began = self.results[k], time.monotonic()
+        seconds = policy.CUT_SHARE * (deadline - began)
+        root = solve_root(formulation, k, seconds=seconds, stop=self._cancelled)
+        self.statistics["rounds"] = self.statistics.get("rounds", 0) + root.rounds
+        if root.point is not None:
+            self._try(formulation, root.point)
+        if root.lower > self.seen[k]:
+            msg = f"the LP relaxation proves a margin of at least {root.lower:g}, but the network has {self.seen[k]:g}"
+            raise NumericsError(msg)
+        status = ClauseStatus.PROVEN if root.lower > 0 else before.status
+        if self.counterexample is not None:
+            status = ClauseStatus.VIOLATED
+        lower, seconds = max(before.lower, root.lower), before.seconds + time.monotonic() - began
+        self.results[k] = replace(before, status=status, lower=lower, seconds=seconds)
+
+    def _try(self, formulation: Formulation, v: NDArray[np.float64]) -> None:
+        """Looks for a counterexample at a point of the model, shape ``(columns,)``."""
+        point = np.clip(formulation.point(v), self.region.lower, self.region.upper)
+        self._see(point[None])
+        self.counterexample = self.counterexample or self.replay(point)
 
     def _solve(self, scaled: ScaledModel, *, fallback: bool, options: dict[str, Any]) -> MilpOutcome:
         assert self.backend is not None

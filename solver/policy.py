@@ -26,9 +26,13 @@ __all__ = [
     "BOX_POOL",
     "BOX_SECONDS",
     "BOX_SHARE",
+    "BOX_STEPS",
     "BOX_TRIED",
     "BOX_TRY_ONE_IN",
     "CASES_PER_BATCH",
+    "CUT_PATIENCE",
+    "CUT_ROUNDS",
+    "CUT_SHARE",
     "DEEP_BATCH",
     "DEEP_COLUMNS",
     "DEEP_ENTRIES",
@@ -41,6 +45,12 @@ __all__ = [
     "MILP_RELUS",
     "MILP_UNSTABLE",
     "MIP_SECONDS",
+    "POPULATION_BEST",
+    "POPULATION_CHILDREN",
+    "POPULATION_FIRST",
+    "POPULATION_GENERATIONS",
+    "POPULATION_SHARE",
+    "PROOF_SHARE",
     "REPORT_SECONDS",
     "SPLIT_INPUTS",
     "TIGHTEN_MIP_SHARE",
@@ -83,13 +93,24 @@ BOX_SHARE = 0.3
 MILP_UNSTABLE = 400
 
 #: Boxes that input splits bound together, and the seconds that this may take where a box is dear.
-BOX_BATCH = 256
+BOX_BATCH = 512
 BOX_SECONDS = 0.5
+
+#: Adam steps on the weights of a conjunction's rows, and on the slopes under them, where a box is still open.
+BOX_STEPS = 6
 
 #: Inputs that are tried on a box to learn which to cut; on how many boxes at first; and then on one in how many.
 BOX_CANDIDATES = 8
 BOX_TRIED = 64
 BOX_TRY_ONE_IN = 10
+
+#: Input splits also look for violations with a population of points: new points for each box that is bounded, points at
+#: random in the first generation, how many of the best stay, children of each, and generations until the next start.
+POPULATION_SHARE = 16
+POPULATION_FIRST = 4096
+POPULATION_BEST = 64
+POPULATION_CHILDREN = 16
+POPULATION_GENERATIONS = 15
 
 #: Above this many open boxes the search goes depth first, so memory stays bounded.
 BOX_POOL = 200_000
@@ -130,7 +151,7 @@ BAB_COEFFICIENTS = 2**27
 BAB_CLIPS = 2
 
 #: Columns that strong branching tries in each cell.
-BAB_CANDIDATES = 8
+BAB_CANDIDATES = 16
 
 #: Bytes that open cells may fill before the search goes depth first.
 BAB_MEMORY = 2**30
@@ -166,6 +187,17 @@ TIGHTEN_MIP_SHARE = 0.0
 #: Seconds for one neuron's LP, and for one neuron's MIP.
 LP_SECONDS = 2.0
 MIP_SECONDS = 2.0
+
+#: Share of a clause's time that the MILP engine spends on its LP relaxation with ideal cuts, before it branches; and
+#: the most rounds of cuts. The rounds end earlier where this many more, each as good as the better of the last two,
+#: would leave the sign open.
+CUT_SHARE = 0.5
+CUT_ROUNDS = 40
+CUT_PATIENCE = 10
+
+#: Share of a query's remaining time that proving again may take, where a certificate is asked for and what was proven
+#: left no evidence that a checker could check; the rest is for the check.
+PROOF_SHARE = 0.5
 
 #: Seconds between two progress reports of one search.
 REPORT_SECONDS = 0.2

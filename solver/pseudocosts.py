@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from solver import policy
 
-__all__ = ["Cuts"]
+__all__ = ["Pseudocosts"]
 
 
-class Cuts:
+class Pseudocosts:
     """Chooses cuts, and learns from those that were tried."""
 
     def __init__(self, inputs: int) -> None:

@@ -51,9 +51,11 @@ __all__ = ["CellSearch", "ReluSplit", "SplitRegion"]
 # Length of the first Adam step; slopes lie in [0, 1], and multipliers are in units of the root's coefficients.
 _RATE = 0.2
 # Weight of the stronger child's gain beside the weaker one's.
-_STRONGER = 0.5
+_STRONGER = 1.0
 # Every so many batches a descent starts from the best minimiser, even if it violates nothing yet.
 _PUSH = 32
+# Columns are clipped that lose more than this share of what the columns that lose something lose on average.
+_WORTH = 0.25
 # What clipped cells prove, at most: any positive margin.
 _GOAL = 2.0**-40
 
@@ -126,8 +128,6 @@ class ReluSplit:
         """
         self._over = over
         self._cells = over.cells
-        # Certificates know no clipped bounds.
-        self._clips = policy.BAB_CLIPS if record is None else 0
         self._reduced = Reduced(over.network, over.enclosure, over.forms, clause)
         self._clause = clause
         self._attack = attack
@@ -238,18 +238,12 @@ class ReluSplit:
         high[first + 1, columns] = 0
         theta[first, :, columns] = 0
         theta[first + 1, :, columns] = 0
-        branch = self._grow(batch.branch, columns)
-        self._receive(self._optimised(Batch(batch.bound.repeat_interleave(2), low, high, theta, branch)))
-
-    def _optimised(self, batch: Batch) -> Batch:
-        """The cells with better parameters."""
-        if not self._steps:
-            return batch
-        assert batch.theta is not None
-        low, high, row = self._lines(batch)
-        theta = batch.theta.flatten(0, 1)
-        _, best = self._reduced.optimise(low, high, theta, row, steps=self._steps, rate=_RATE)
-        return replace(batch, theta=best.reshape(batch.theta.shape))
+        children = Batch(batch.bound.repeat_interleave(2), low, high, theta, self._grow(batch.branch, columns))
+        if self._steps:
+            lines = self._lines(children)
+            _, best = self._reduced.optimise(*lines[:2], theta.flatten(0, 1), lines[2], steps=self._steps, rate=_RATE)
+            children = replace(children, theta=best.reshape(theta.shape))
+        self._receive(children)
 
     def _grow(self, parents: Tensor, columns: Tensor) -> Tensor:
         """Splits cells of the record at one column each; the numbers of their children, phase +1 first."""
@@ -264,15 +258,15 @@ class ReluSplit:
     def _receive(self, batch: Batch) -> None:
         """Closes new cells or keeps them; their bounds are those of their parents, which hold for them too."""
         self._nodes += len(batch)
-        for clip in range(self._clips + 1):
-            batch, linear, row = self._close(batch, clipped=clip > 0)
+        for clip in range(policy.BAB_CLIPS + 1):
+            batch, linear, row = self._close(batch)
             if not len(batch):
                 return
-            if clip < self._clips:
+            if clip < policy.BAB_CLIPS:
                 batch = self._clip(batch, linear, row)
         self._open.put(batch)
 
-    def _close(self, batch: Batch, *, clipped: bool) -> tuple[Batch, LinearBound, Tensor]:
+    def _close(self, batch: Batch) -> tuple[Batch, LinearBound, Tensor]:
         """Bounds cells; returns those that stay open, with the bounds of their leading rows, and those rows."""
         assert batch.theta is not None
         count, rows = len(batch), self._rows
@@ -280,21 +274,16 @@ class ReluSplit:
         alpha, beta = self._reduced.multipliers(low, high, batch.theta.flatten(0, 1))
         linear = self._cells.bound(self._C.repeat(count, 1), low, high, alpha, beta)
         own, leading = self._margins(linear.value, count)
-        if self._clips:
-            own = own.clamp(max=_GOAL)
         # Clipped bounds that cross leave no place for a violation.
-        empty = (batch.low > batch.high).any(1) if clipped else torch.zeros(count, dtype=torch.bool)
-        bound = torch.where(empty, _GOAL, torch.maximum(own, batch.bound))
+        empty = (batch.low > batch.high).any(1)
+        bound = torch.where(empty, _GOAL, torch.maximum(own.clamp(max=_GOAL), batch.bound))
         closed = bound > 0
         if closed.any():
             self._proven = min(self._proven, float(bound[closed].min()))
-            if self._record is not None and not self._record.full:
-                for i in torch.nonzero(closed)[:, 0].tolist():
-                    line, best = i * rows + int(leading[i]), int(leading[i])
-                    slopes = torch.stack([alpha[line], beta[line]]).numpy()
-                    weights = [float(r == best) for r in range(rows)]
-                    self._record.claim(self._branches[int(batch.branch[i])], 0, weights, slopes=slopes)
         left = torch.nonzero(~closed)[:, 0]
+        if self._record is not None:
+            done, at = torch.nonzero(closed)[:, 0], torch.arange(count) * rows + leading
+            self._note(self._record.claim, batch.branch[done], leading[done], alpha[at[done]], beta[at[done]])
         at, row = left * rows + leading[left], leading[left]
         linear = LinearBound(linear.value[at], linear.coefficients[at], linear.constant[at])
         return replace(batch, bound=bound).select(left), linear, row
@@ -304,15 +293,28 @@ class ReluSplit:
         assert batch.theta is not None
         low, high = batch.low.clone(), batch.high.clone()
         theta = batch.theta[torch.arange(len(batch)), row]
-        lossy = self._reduced.estimate(low.float(), high.float(), theta, row).arriving < 0
+        if self._record is not None:
+            self._note(self._record.clip, batch.branch, row, *self._reduced.multipliers(low, high, theta))
+        arriving = self._reduced.estimate(low.float(), high.float(), theta, row).arriving
+        unknown = (low < 0) & (high > 0)
+        loss = torch.where(unknown, arriving.clamp(max=0) * low * high / (high - low), 0.0)
+        lossy = loss > _WORTH * loss.sum(1, keepdim=True) / (loss > 0).sum(1, keepdim=True)
         offset = self._offsets[row]
         constant = linear.constant + offset - _GOAL
         constant = constant - 2.0**-51 * (linear.constant.abs() + offset.abs() + _GOAL)
-        self._over.clipper.clip(low, high, lossy & (low < 0) & (high > 0), linear.coefficients, constant)
+        self._over.clipper.clip(low, high, lossy, linear.coefficients, constant)
         # θ is a slope where the phase is open and a multiplier where it is not.
         free = ((low < 0) & (high > 0))[:, None]
-        known = ((batch.low < 0) & (batch.high > 0))[:, None] & ~free
-        return self._optimised(replace(batch, low=low, high=high, theta=batch.theta.masked_fill(known, 0.0)))
+        known = unknown[:, None] & ~free
+        return replace(batch, low=low, high=high, theta=batch.theta.masked_fill(known, 0.0))
+
+    def _note(self, what: Callable[..., None], branch: Tensor, row: Tensor, alpha: Tensor, beta: Tensor) -> None:
+        """Notes claims or clips of cells in the record."""
+        assert self._record is not None
+        slopes = torch.stack([alpha, beta], 1).numpy()
+        for cell, best, line in zip(branch.tolist(), row.tolist(), slopes, strict=True):
+            if not self._record.full:
+                what(self._branches[cell], 0, [float(r == best) for r in range(self._rows)], slopes=line)
 
     def _margins(self, value: Tensor, cells: int) -> tuple[Tensor, Tensor]:
         """Lower bounds of the clause's margin, ``(cells,)``, with one more rounding charged; and its best rows."""
@@ -364,7 +366,7 @@ class ReluSplit:
         offset = float(weights @ self._offsets)
         # Sums of as many terms as the clause has rows, and one more, are rounded.
         value = value + offset - (len(weights) + 2) * 2.0**-52 * (abs(value) + float(weights @ self._offsets.abs()))
-        return min(value, _GOAL) if self._clips else value
+        return min(value, _GOAL)
 
     @cached_property
     def _lp(self) -> CellProgram:

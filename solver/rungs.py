@@ -25,7 +25,7 @@ from solver import policy
 from solver.case import Case
 from solver.climb import Climb
 from solver.options import Engine
-from solver.root import bound_cases, optimise_neurons, slope_search
+from solver.root import bound_cases, default_cells, optimise_neurons, slope_search
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["deep", "milp", "optimise", "search", "split_inputs", "split_relus", "tighten"]
@@ -39,6 +39,9 @@ def search(climb: Climb) -> None:
     open_cases = [case for case in climb.cases if case.open]
     for done, case in enumerate(open_cases):
         end = time.monotonic() + (climb.deadline - time.monotonic()) / (len(open_cases) - done)
+        if case.enclosure is not None and not case.enclosure.finite:
+            climb.reason = Reason.NUMERICS  # float64 overflows; no engine is made for that
+            continue
         for rung, share in _rungs(climb, case):
             if not climb.undecided:
                 return
@@ -66,9 +69,7 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
             anew = [(deep, policy.DEEP_SHARE), (branch, 1.0)]
-        first = (optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE)
-        # The checker starts from bounds of its own, so what comes after better ones is not certified.
-        return [(branch, policy.BAB_SHARE), *first, *anew] if climb.options.certificate else [*first, *anew]
+        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *anew]
     return [(branch, policy.BAB_SHALLOW_SHARE), *by_milp]
 
 
@@ -87,6 +88,7 @@ def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
             stop=climb.stop_within(seconds),
             progress=climb.reporter("bab", case, clauses),
             record=record,
+            threads=climb.budget.threads,
         )
         detail["nodes"] = result.boxes
         climb.take(result.upper, result.counterexample)
@@ -150,25 +152,32 @@ def optimise(climb: Climb, case: Case, seconds: float) -> None:
 
 
 def deep(climb: Climb, case: Case, seconds: float) -> None:
-    """Branch and bound over phases of ReLUs that bounds all neurons anew on every cell; all clauses together."""
+    """Branch and bound over phases of ReLUs that bounds all neurons anew on every cell; all clauses together.
+
+    From slopes that were optimised, where the case has them; else from default slopes, as the checker does.
+    """
     from solver.deep_split import decide_by_deep_split
 
-    if case.recomputed is None:
-        return
     with climb.stage("deep") as detail:
+        cells = case.recomputed if case.tightened else default_cells(climb, case)
+        if cells is None:
+            return
         clauses = case.open
+        record = climb.record(case, clauses)
         result = decide_by_deep_split(
-            case.recomputed,
+            cells,
             clauses,
             climb.attacker(case) if case.region.replayable else None,
             slope_search(climb, policy.DEEP_STEPS, seconds),
             slope_search(climb, policy.DEEP_NEURON_STEPS, seconds),
             stop=climb.stop_within(seconds),
             progress=climb.reporter("deep", case, clauses),
+            record=record,
         )
         detail["nodes"] = result.nodes
         climb.take(result.upper, result.counterexample)
         for clause, lower, proven in zip(clauses, result.lower, result.proven, strict=True):
+            case.keep(clause, record if proven else None)
             case.prove(clause, lower, proven=proven)
         climb.reason = result.reason
 
@@ -178,6 +187,7 @@ def tighten(climb: Climb, case: Case, seconds: float) -> None:
     import bounds.tighten as tightening
 
     assert case.enclosure is not None
+    before = case.enclosure
     with climb.stage("tighten") as detail:
         case.enclosure, report = tightening.tighten(
             climb.network,
@@ -202,8 +212,8 @@ def tighten(climb: Climb, case: Case, seconds: float) -> None:
         if report.skipped:
             detail["skipped"] = [reason for _, reason in report.skipped]
         climb.statistics["unstable"] = report.unstable_after
-        case.tightened |= report.lp_solved > 0
         if report.lp_solved:
+            case.default = case.default or before
             bound_cases(climb, [case], backward=False, prove=climb.options.engine is Engine.AUTO)
 
 
@@ -241,6 +251,8 @@ def milp(climb: Climb, case: Case, seconds: float) -> None:
         climb.found(result.counterexample)
         for clause, outcome in zip(clauses, result.clauses, strict=True):
             case.prove(clause, outcome.lower, proven=outcome.status is ClauseStatus.PROVEN)
+            if outcome.status is ClauseStatus.PROVEN:
+                case.trusted.add(case.prop.clauses.index(clause))
         climb.reason = result.reason
         climb.statistics["backend"] = result.backend
         if result.choice:

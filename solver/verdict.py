@@ -145,7 +145,8 @@ class Verdict:
             is at least 0 only for ``robust``; an upper bound at most 0 comes with a counterexample.
         decided_by: the stage that settled the query, "" if none did.
         open: labels of the clauses that are not proven.
-        hint: what would help, for ``unknown``.
+        hint: what would help, for ``unknown``; what is odd about a counterexample; why a certificate that was asked
+            for is missing.
         statistics: facts about the query (ReLUs, unstable ReLUs, …).
         certificate: the file that the independent checker accepted; only with trust ``certified``.
         checked: what the checker found in it.

@@ -11,15 +11,16 @@ import enum
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solver.compiled import CompiledModel
-from solver.errors import LicenceLimitError
+from solver.errors import BackendUnavailableError, LicenceLimitError
 
 __all__ = ["Availability", "MilpBackend", "MilpOutcome", "MilpStatus", "Search", "SizeLimit", "supervise"]
 
@@ -66,8 +67,11 @@ class Availability:
 
     def check(self, model: CompiledModel, solver: str) -> None:
         """Raises:
+        BackendUnavailableError: the solver cannot be used here.
         LicenceLimitError: ``model`` is larger than the licence admits.
         """
+        if not self.ok:
+            raise BackendUnavailableError(self.why)
         if self.limit is not None and not self.limit.admits(model):
             msg = (
                 f"{solver} {self.version} runs with {self.licence}, which admits at most {self.limit.columns} "
@@ -97,19 +101,24 @@ class MilpOutcome:
     message: str = ""
 
 
-class MilpBackend(Protocol):
+class MilpBackend(ABC):
     """A MIP solver.
 
-    ``capabilities`` names the problem classes that it solves: "milp", "miqp".
+    Attributes:
+        name: as the user says it.
+        capabilities: the problem classes that it solves: "milp", "miqp".
     """
 
-    @property
-    def name(self) -> str: ...
+    name: ClassVar[str]
+    capabilities: ClassVar[frozenset[str]]
 
-    @property
-    def capabilities(self) -> frozenset[str]: ...
+    @abstractmethod
+    def available(self) -> Availability:
+        """Whether it can be used here."""
 
-    def available(self) -> Availability: ...
+    @abstractmethod
+    def prepare(self, model: CompiledModel, *, deadline: float, threads: int) -> Callable[[Search], MilpOutcome]:
+        """What minimises ``model`` in the thread that calls it, reporting to a search; see `solve` for the rest."""
 
     def solve(
         self,
@@ -125,6 +134,7 @@ class MilpBackend(Protocol):
         """Minimise ``model``.
 
         Args:
+            model: the model, scaled.
             deadline: `time.monotonic` at which to stop.
             threads: cores that the solver may use.
             stop_above: stop as soon as the dual bound exceeds this.
@@ -139,7 +149,15 @@ class MilpBackend(Protocol):
             LicenceLimitError: the model is larger than the licence admits.
             NumericsError: the solver refuses the model or would change it.
         """
-        ...
+        self.available().check(model, self.name.capitalize())
+        return supervise(
+            self.prepare(model, deadline=deadline, threads=threads),
+            deadline=deadline,
+            stop_above=stop_above,
+            on_incumbent=on_incumbent,
+            progress=progress,
+            cancel=cancel,
+        )
 
 
 class Search:

@@ -16,11 +16,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from solver.backends.base import Availability, MilpOutcome, MilpStatus, Search, SizeLimit, supervise
+from solver.backends.base import Availability, MilpBackend, MilpOutcome, MilpStatus, Search, SizeLimit
 from solver.compiled import TOLERANCE, CompiledModel
-from solver.errors import BackendError, BackendUnavailableError, LicenceLimitError
+from solver.errors import BackendError, LicenceLimitError
 
 if TYPE_CHECKING:
     import gurobipy
@@ -44,7 +43,7 @@ PARAMETERS: dict[str, Any] = {
 _SIZE_LIMIT_EXCEEDED = 10010
 
 
-class Gurobi:
+class Gurobi(MilpBackend):
     """The commercial solver Gurobi."""
 
     name = "gurobi"
@@ -57,34 +56,12 @@ class Gurobi:
         settings = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(("GRB_", "GUROBI_"))))
         return _probe(settings)
 
-    def solve(
-        self,
-        model: CompiledModel,
-        *,
-        deadline: float = math.inf,
-        threads: int = 1,
-        stop_above: float = math.inf,
-        on_incumbent: Callable[[NDArray[np.float64], float], bool] | None = None,
-        progress: Callable[[float, float, int], None] | None = None,
-        cancel: Callable[[], bool] | None = None,
-    ) -> MilpOutcome:
-        availability = self.available()
-        if not availability.ok:
-            raise BackendUnavailableError(availability.why)
-        availability.check(model, "Gurobi")
-
+    def prepare(self, model: CompiledModel, *, deadline: float, threads: int) -> Callable[[Search], MilpOutcome]:
         def run(search: Search) -> MilpOutcome:
             with _environment({**self._parameters, "Threads": threads}) as environment:
-                return _run(model, environment, search, deadline, availability)
+                return _run(model, environment, search, deadline, self.available())
 
-        return supervise(
-            run,
-            deadline=deadline,
-            stop_above=stop_above,
-            on_incumbent=on_incumbent,
-            progress=progress,
-            cancel=cancel,
-        )
+        return run
 
 
 @contextmanager

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from solver.backends.base import Availability, MilpOutcome, MilpStatus, Search, supervise
+from solver.backends.base import Availability, MilpBackend, MilpOutcome, MilpStatus, Search
 from solver.compiled import TOLERANCE, CompiledModel
-from solver.errors import BackendUnavailableError, NumericsError
+from solver.errors import NumericsError
 
 if TYPE_CHECKING:
     import highspy
@@ -33,7 +32,7 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-class Highs:
+class Highs(MilpBackend):
     """The open-source solver HiGHS. It solves MILPs; it has no MIQP."""
 
     name = "highs"
@@ -49,33 +48,9 @@ class Highs:
             return Availability(ok=False, why=f"highspy cannot be imported ({error}); install highspy")
         return Availability(ok=True, version=highspy.Highs().version(), licence="MIT licence")
 
-    def solve(
-        self,
-        model: CompiledModel,
-        *,
-        deadline: float = math.inf,
-        threads: int = 1,
-        stop_above: float = math.inf,
-        on_incumbent: Callable[[NDArray[np.float64], float], bool] | None = None,
-        progress: Callable[[float, float, int], None] | None = None,
-        cancel: Callable[[], bool] | None = None,
-    ) -> MilpOutcome:
-        availability = self.available()
-        if not availability.ok:
-            raise BackendUnavailableError(availability.why)
+    def prepare(self, model: CompiledModel, *, deadline: float, threads: int) -> Callable[[Search], MilpOutcome]:
         solver = self._loaded(model, threads)
-
-        def run(search: Search) -> MilpOutcome:
-            return _run(solver, search, deadline, mixed=bool(model.integral.any()))
-
-        return supervise(
-            run,
-            deadline=deadline,
-            stop_above=stop_above,
-            on_incumbent=on_incumbent,
-            progress=progress,
-            cancel=cancel,
-        )
+        return lambda search: _run(solver, search, deadline, mixed=bool(model.integral.any()))
 
     def _loaded(self, model: CompiledModel, threads: int) -> highspy.Highs:
         import highspy

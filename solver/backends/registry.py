@@ -6,7 +6,6 @@ from solver.backends.base import MilpBackend
 from solver.backends.gurobi import Gurobi
 from solver.backends.highs import Highs
 from solver.compiled import CompiledModel
-from solver.errors import BackendUnavailableError
 from solver.options import Backend
 
 __all__ = ["BACKENDS", "choose"]
@@ -26,10 +25,7 @@ def choose(wanted: Backend, model: CompiledModel) -> tuple[MilpBackend, str]:
     """
     if wanted is not Backend.AUTO:
         chosen = BACKENDS[wanted]
-        availability = chosen.available()
-        if not availability.ok:
-            raise BackendUnavailableError(availability.why)
-        availability.check(model, chosen.name.capitalize())
+        chosen.available().check(model, chosen.name.capitalize())
         return chosen, "as asked"
     availability = BACKENDS[Backend.GUROBI].available()
     if not availability.ok:

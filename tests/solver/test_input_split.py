@@ -26,10 +26,12 @@ BUILDERS = {
 DIFFERENCE = ((0, exact(1)), (1, exact(-1)))
 
 
-def search(network: Network, region: Region, *clauses: Clause) -> SplitResult:
+def search(network: Network, region: Region, *clauses: Clause, threads: int = 1) -> SplitResult:
     compiled = program(network)
     attacker = Attack(compiled, Replayer(network), region, Property(clauses), lambda: False)
-    return decide_by_input_split(compiled, region, clauses, attacker, stop=lambda: None, progress=lambda *_: None)
+    return decide_by_input_split(
+        compiled, region, clauses, attacker, stop=lambda: None, progress=lambda *_: None, threads=threads
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(BUILDERS))
@@ -59,6 +61,18 @@ def test_inputs_that_cannot_be_cut_are_left_alone() -> None:
     robust = search(network, region, Clause((Row(DIFFERENCE, exact(round(0.01 - least, 9))),), 2))
     assert robust.reason is None
     assert 0 <= robust.lower <= 0.01 + 1e-6
+
+
+def test_two_cores_find_what_one_finds() -> None:
+    network = random_dense(2, (3, 5, 4, 2))
+    region = Region.linf_ball(np.random.default_rng(2).normal(size=3), 0.4)
+    least = minimum_margin(network, region, Clause((Row(DIFFERENCE),), 2))
+    for shift in (1e-4, -1e-4):
+        clause = Clause((Row(DIFFERENCE, exact(round(shift - least, 9))),), 2)
+        one, two = search(network, region, clause), search(network, region, clause, threads=2)
+        assert one.boxes == two.boxes
+        assert one.lower == pytest.approx(two.lower)
+        assert (one.counterexample is None) == (two.counterexample is None) == (shift > 0)
 
 
 @pytest.mark.parametrize("kind", sorted(BUILDERS))
@@ -98,3 +112,38 @@ def test_inherited_phases_hold_on_the_halves(kind: str, monkeypatch: pytest.Monk
         known += np.count_nonzero(box.phases)
     assert len(seen) > 200
     assert known
+
+
+@pytest.mark.parametrize("kind", sorted(BUILDERS))
+def test_rows_together_never_claim_more_than_points_show(kind: str) -> None:
+    build, radius = BUILDERS[kind]
+    rng = np.random.default_rng(5)
+    for seed in range(6):
+        network = build(seed)
+        compiled = program(network)
+        centers = rng.normal(size=(4, network.inputs))
+        lower, upper = torch.as_tensor(centers - radius), torch.as_tensor(centers + radius)
+        matrices = rng.normal(size=(2, 3, network.outputs))
+        clauses = [
+            Clause(
+                tuple(
+                    Row(tuple((j, exact(round(v, 3))) for j, v in enumerate(row)), exact(round(rng.normal(), 3)))
+                    for row in rows
+                ),
+                network.outputs,
+            )
+            for rows in matrices
+        ]
+        rows = input_split._Rows.of(clauses)
+        with torch.no_grad():
+            bounds = enclose(compiled, lower, upper)
+            found, pair = input_split._together(compiled, rows, bounds, torch.ones((4, 2), dtype=torch.bool))
+        assert pair is not None
+        assert len(pair) == 8
+        for value, coefficients, constant, (box, clause) in zip(
+            found.value.numpy(), found.coefficients.numpy(), found.constant.numpy(), pair.tolist(), strict=True
+        ):
+            points = centers[box] + radius * rng.uniform(-1, 1, size=(200, network.inputs))
+            margins = [clauses[clause].margin(y) for y in evaluate(network, points)]
+            assert value <= min(margins) + 1e-12
+            assert (points @ coefficients + constant <= np.asarray(margins) + 1e-12).all()
