@@ -62,6 +62,8 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
         few = climb.network.relus <= policy.MILP_RELUS
         return [(branch, policy.BOX_SHARE), *by_milp] if few else [(branch, 1.0)]
+    small = climb.network.relus <= policy.MILP_FIRST_RELUS
+    early: list[tuple[Rung, float]] = [(milp, policy.MILP_FIRST_SHARE)] if small else []
     if len(climb.network.relu_nodes) > 1:
         assert case.enclosure is not None
         # Most queries that bounds leave open end soon; what does not, profits from new bounds for the deeper layers.
@@ -69,8 +71,9 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
             anew = [(deep, policy.DEEP_SHARE), (branch, 1.0)]
-        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *anew]
-    return [(branch, policy.BAB_SHALLOW_SHARE), *by_milp]
+        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *early, *anew]
+    first: list[tuple[Rung, float]] = [(branch, policy.BAB_FIRST_SHARE), *early] if small else []
+    return [*first, (branch, policy.BAB_SHALLOW_SHARE), *by_milp]
 
 
 def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
