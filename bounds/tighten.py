@@ -273,7 +273,8 @@ class _Layer:
         open_, settled = self._split(np.flatnonzero(run.enclosure.unstable(self._node)))
         # What is nearest to a known sign first; among neurons that cannot be closed, the widest triangle first.
         near = np.minimum(-low, high) / (high - low)
-        area = low * high
+        with np.errstate(over="ignore"):
+            area = low * high
         order = [*open_[np.argsort(near[open_])], *settled[np.argsort(area[settled])]]
         recent: deque[tuple[bool, float]] = deque(maxlen=_LP_WINDOW)
         for answers in self._answers(order, until, mip=False):

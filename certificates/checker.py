@@ -12,7 +12,7 @@ import itertools
 import time
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from networks.onnx_model import parse
 from networks.property import Clause
 from networks.region import Region
 
+if TYPE_CHECKING:
+    from certificates.exact import ExactBox
+
 __all__ = ["Report", "check"]
 
 Array = NDArray[np.float64]
@@ -35,6 +38,10 @@ Array = NDArray[np.float64]
 # Operators that round as the affine maps and ReLUs they are read as, or not at all.
 _PLAIN = {"Add", "Concat", "Constant", "Conv", "Flatten", "Gemm", "Identity", "MatMul", "Relu", "Reshape", "Slice"}
 _PLAIN |= {"Squeeze", "Sub", "Transpose", "Unsqueeze"}
+
+
+# Bits that the region's different denominators may have together in exact arithmetic, factors of 2 aside.
+_DENOMINATOR_BITS = 2**14
 
 
 @dataclass(frozen=True)
@@ -180,12 +187,13 @@ class _Judge:
         self._float32 = float32
         self._all_exact = exact
         self._bounds: Boxes | None = None
+        self._whole: Boxes | None = None
+        self._exactly: tuple[tuple[list[Fraction], list[Fraction]], ExactBox] | None = None
+        self._clipper: Clipper | None = None
         self._forms: dict[tuple[Clause, tuple[float, ...]], _Form] = {}
 
     def fault(self, name: str, frames: list[Frame], region: Region, clauses: tuple[Clause, ...]) -> str:
         """Why a claim on some of these frames fails, else ""."""
-        from certificates import exact  # rarely needed
-
         tasks = [
             _Task(b, number, cell, self._form(claim, clauses))
             for b, f in enumerate(frames)
@@ -195,44 +203,61 @@ class _Judge:
         if any(frame.clips for frame in frames) or not self._all_exact:
             bounds = self._enclosed(frames)
             for number, frame in enumerate(frames):
-                self._clip(bounds.take(np.array([number])), frame.clips, clauses)
+                if frame.clips:
+                    self._clip(bounds.take(np.array([number])), frame.clips, clauses)
         values = np.zeros(len(tasks)) if self._all_exact else self._values(bounds, tasks)
-        boxes: dict[int, exact.ExactBox] = {}
+        boxes: dict[int, ExactBox] = {}
         for task, value in zip(tasks, values.tolist(), strict=True):
             bound, holds = value, value > 0
             if not holds and self._worth(frames[task.box], task, value):
-                if task.box not in boxes:
-                    frame = frames[task.box]
-                    ends = _ends(region, frame.lower, frame.upper)
-                    boxes[task.box] = exact.enclose(self._network, *ends, frame.phases)
-                ends = _ends(region, task.cell.lower, task.cell.upper)
-                found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends)
-                bound, holds = np.inf, True
-                if found is not None:
-                    bound, holds = _rounded_down(found + task.form.constant), found + task.form.constant > 0
-                self.exact += 1
+                bound, holds = self._decide_exactly(frames[task.box], task, region, boxes)
             self.weakest = min(self.weakest, bound)
             if not holds:
                 return f"{name}, node {task.number}: {task.form.label!r} is only bounded by {bound:.6g} there"
         return ""
 
+    def _decide_exactly(
+        self, frame: Frame, task: _Task, region: Region, boxes: dict[int, ExactBox]
+    ) -> tuple[float, bool]:
+        """The bound, rounded down, and whether it is positive; ``boxes`` keeps what is known of the frames."""
+        from certificates import exact  # rarely needed, as is python-flint
+
+        self.exact += 1
+        if task.box not in boxes:
+            whole = _ends(region, frame.lower, frame.upper)
+            around = self._exactly_around(whole) if frame.phases else None
+            boxes[task.box] = exact.enclose(self._network, *whole, frame.phases, around)
+        ends = _ends(region, task.cell.lower, task.cell.upper)
+        found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends)
+        if found is None:
+            return np.inf, True
+        return _rounded_down(found + task.form.constant), found + task.form.constant > 0
+
     def _clip(self, bounds: Boxes, clips: list[Clip], clauses: tuple[Clause, ...]) -> None:
-        """Evaluates the clips of a frame, parents before children."""
-        clipper = Clipper(self._network, bounds) if clips else None
-        for clip in clips:
-            assert clipper is not None
-            form = self._form(clip.claim, clauses)
-            clip.known.update(clip.cell.known or clipper.unclipped)
-            if not form.error.any():
-                C, box = form.C[None], np.zeros(1, np.intp)
-                ((bound, _),) = linear_bounds(self._network, bounds, C, box, [replace(clip.cell, known=clip.known)])
-                clipper.clip(clip.known, bound, 0, form.offset)
+        """Evaluates the clips of a frame, those together that rest on equally many others."""
+        if self._clipper is None or self._clipper.bounds is not bounds:
+            self._clipper = Clipper(self._network, bounds)
+        clips = sorted(clips, key=lambda clip: clip.depth)
+        for _, group in itertools.groupby(clips, key=lambda clip: clip.depth):
+            some = list(group)
+            forms = [self._form(clip.claim, clauses) for clip in some]
+            for clip in some:
+                clip.known.update(clip.cell.known or self._clipper.unclipped)
+            cells = [replace(clip.cell, known=clip.known) for clip in some]
+            C, box = np.stack([form.C for form in forms]), np.zeros(len(some), np.intp)
+            waiting = zip(some, forms, strict=True)
+            for bound, part in linear_bounds(self._network, bounds, C, box, cells):
+                for row, (clip, form) in enumerate(itertools.islice(waiting, len(part))):
+                    if not form.error.any():
+                        self._clipper.clip(clip.known, bound, row, form.offset)
 
     def _worth(self, frame: Frame, task: _Task, value: float) -> bool:
         """Whether exact arithmetic may decide otherwise: it gains about twice what is charged for rounding."""
         if self._all_exact or self._float32:
             return self._all_exact
-        uncharged = enclose(self._network, frame.lower[None], frame.upper[None], [frame.phases], unit=0.0)
+        lower, upper = frame.lower[None], frame.upper[None]
+        around = self._around(lower, upper) if frame.phases else None
+        uncharged = enclose(self._network, lower, upper, [frame.phases], unit=0.0, around=around)
         (best,) = self._values(uncharged, [replace(task, box=0)]).tolist()
         return not 2 * best - value <= 0
 
@@ -243,8 +268,27 @@ class _Judge:
         last = self._bounds
         same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
         if last is None or not same or last.phases != phases:
-            last = self._bounds = enclose(self._network, lower, upper, phases, float32=self._float32)
+            around = self._around(lower, upper) if any(phases) else None
+            last = self._bounds = enclose(self._network, lower, upper, phases, float32=self._float32, around=around)
         return last
+
+    def _around(self, lower: Array, upper: Array) -> Boxes:
+        """Bounds of the boxes whatever the phases: of a lone one where all are the same, as in trees of phases."""
+        if (lower == lower[:1]).all() and (upper == upper[:1]).all():
+            lower, upper = lower[:1], upper[:1]
+        last = self._whole
+        same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
+        if last is None or not same:
+            last = self._whole = enclose(self._network, lower, upper, float32=self._float32)
+        return last
+
+    def _exactly_around(self, ends: tuple[list[Fraction], list[Fraction]]) -> ExactBox:
+        """The same in exact arithmetic, of one box."""
+        from certificates import exact
+
+        if self._exactly is None or self._exactly[0] != ends:
+            self._exactly = ends, exact.enclose(self._network, *ends)
+        return self._exactly[1]
 
     def _values(self, bounds: Boxes, tasks: list[_Task]) -> Array:
         """Lower bounds of the tasks' forms; −∞ claims nothing."""
@@ -311,7 +355,12 @@ def _form(clause: Clause, weights: tuple[float, ...]) -> _Form:
 
 
 def _ends(region: Region, lower: Array, upper: Array) -> tuple[list[Fraction], list[Fraction]]:
-    """The exact ends of the region's part between ``lower`` and ``upper``."""
+    """The exact ends of the region's part between ``lower`` and ``upper``; rounded outward if their common denominator
+    would be out of hand.
+    """
+    odd = {e.denominator // (e.denominator & -e.denominator) for e in (*region.exact_lower, *region.exact_upper)}
+    if sum(denominator.bit_length() for denominator in odd) > _DENOMINATOR_BITS:
+        return [Fraction(v) for v in lower.tolist()], [Fraction(v) for v in upper.tolist()]
     low = [max(e, Fraction(v)) for e, v in zip(region.exact_lower, lower.tolist(), strict=True)]
     high = [min(e, Fraction(v)) for e, v in zip(region.exact_upper, upper.tolist(), strict=True)]
     return low, high

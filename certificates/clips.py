@@ -53,11 +53,11 @@ class _Forms:
 
 
 class Clipper:
-    """Clips cells of one box."""
+    """Clips cells of one box, of which ``bounds`` are known."""
 
     def __init__(self, network: Network, bounds: Boxes) -> None:
         """``bounds``: of one box."""
-        self._bounds = bounds
+        self.bounds = bounds
         low, high = bounds.lower[0], bounds.upper[0]
         self._middle = low / 2 + high / 2
         # Rounded up, so that the box around the middle holds all of [low, high].
@@ -74,15 +74,15 @@ class Clipper:
     @property
     def unclipped(self) -> dict[int, tuple[Array, Array]]:
         """The box's own bounds at the ReLU nodes that can be clipped."""
-        return {index: (self._bounds.pre_lower[index][0], self._bounds.pre_upper[index][0]) for index in self._forms}
+        return {index: (self.bounds.pre_lower[index][0], self.bounds.pre_upper[index][0]) for index in self._forms}
 
     def _form(self, network: Network, index: int) -> _Forms:
-        neurons = np.flatnonzero(self._bounds.slopes[index].width[0])
+        neurons = np.flatnonzero(self.bounds.slopes[index].width[0])
         relu = network.nodes[index]
         assert isinstance(relu, ReluNode)
         P, least, most = [np.zeros((0, network.inputs))], [np.zeros(0)], [np.zeros(0)]
         with np.errstate(all="ignore"):
-            for form in neuron_forms(network, self._bounds, relu.parent, neurons[None]):
+            for form in neuron_forms(network, self.bounds, relu.parent, neurons[None]):
                 half = form.A.shape[1] // 2
                 P.append(form.A[0, :half])
                 least.append(form.constant[0, :half])
@@ -108,11 +108,11 @@ class Clipper:
             low, high = (end.copy() for end in known[index])
             part = (low < 0)[forms.neurons] & (high > 0)[forms.neurons] & bound.falling[index][row][forms.neurons]
             j, scale = forms.neurons[part], step * forms.norm[part]
-            pull = scale[:, None] * d
+            P, pull = forms.P[part], scale[:, None] * d
             charge = self._gamma * (forms.size[part] + scale * size) + _TINY * (1 + forms.size[part] + scale)
             given = scale * middle
-            above = np.abs(forms.P[part] - pull).sum(1) + forms.middle[part] + forms.most[part] - given + charge
-            below = -np.abs(forms.P[part] + pull).sum(1) + forms.middle[part] + forms.least[part] + given - charge
+            above = np.abs(P - pull).sum(1) + forms.middle[part] + forms.most[part] - given + charge
+            below = -np.abs(P + pull).sum(1) + forms.middle[part] + forms.least[part] + given - charge
             low[j] = np.where(below > low[j], below, low[j])
             high[j] = np.where(above < high[j], above, high[j])
             known[index] = low, high

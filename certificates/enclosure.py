@@ -20,7 +20,7 @@ there z = W h + b + e with |e| ≤ γ³²_n (|W||h| + |b|) + n·2⁻¹²⁵, and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -75,11 +75,12 @@ class Slopes:
 
     @classmethod
     @np.errstate(all="ignore")
-    def of(cls, low: Array, high: Array) -> Slopes:
+    def of(cls, low: Array, high: Array, below: Array | None = None) -> Slopes:
+        """``below``: of unstable neurons; by default 1 where u > −l."""
         unstable = (low < 0) & (high > 0)
         known = (low >= 0).astype(np.float64)
         above = np.where(unstable, np.where(np.isfinite(high - low), high / (high - low), 0.0), known)
-        below = np.where(unstable, high > -low, known)
+        below = np.where(unstable, high > -low if below is None else below, known)
         height = np.where(unstable, np.maximum(-low * above, high * (1 - above)), 0)
         return cls(above, below, height, np.where(unstable, np.maximum(-low, high), 0))
 
@@ -113,7 +114,7 @@ class Boxes:
         if len(self.lower) == 1:
             return self
         low, high = ({k: z[box] for k, z in known.items()} for known in (self.pre_lower, self.pre_upper))
-        slopes = {k: Slopes.of(low[k], high[k]) for k in self.slopes}
+        slopes = {k: Slopes(*(each[box] for each in astuple(slopes))) for k, slopes in self.slopes.items()}
         magnitude = [M[box] for M in self.magnitude]
         phases = [self.phases[b] for b in box.tolist()] if self.phases else ()
         ends = self.lower[box], self.upper[box]
@@ -152,10 +153,13 @@ def enclose(
     *,
     float32: bool = False,
     unit: float = _UNIT,
+    around: Boxes | None = None,
 ) -> Boxes:
     """Pre-activation bounds on each of B boxes: intervals, then the formula for each neuron of open sign.
 
-    Where intervals are exact, nothing is repeated. With ``phases`` they hold where the box's signs are as chosen.
+    Where intervals are exact, nothing is repeated. With ``phases`` they hold where the box's signs are as chosen;
+    ``around`` are the bounds of the same box, or boxes, without them: they hold there as well, and what is a slope
+    below there stays that (chosen anew, slopes would jump from cell to cell, and bounds with them).
     """
     bounds = Boxes(lower, upper, phases, float32, unit, magnitude=[np.maximum(np.abs(lower), np.abs(upper))])
     values = [(lower, upper)]
@@ -163,7 +167,11 @@ def enclose(
     for index, node in enumerate(network.nodes[1:], 1):
         if isinstance(node, ReluNode):
             low, high = values[node.parent]
-            bounds.pre_lower[index], bounds.pre_upper[index] = low, high = low.copy(), high.copy()
+            low, high = low.copy(), high.copy()
+            if around is not None:
+                np.maximum(low, around.pre_lower[index], out=low)
+                np.minimum(high, around.pre_upper[index], out=high)
+            bounds.pre_lower[index], bounds.pre_upper[index] = low, high
             still_open = (low < 0) & (high > 0)
             if still_open.any() and not known[node.parent]:
                 # The same number of neurons in every box: where fewer are open, some are bounded for nothing.
@@ -177,7 +185,7 @@ def enclose(
                 np.minimum(high, most, out=high, where=still_open)
             for box, chosen in enumerate(phases):
                 choose(low[box], high[box], chosen, index)
-            bounds.slopes[index] = Slopes.of(low, high)
+            bounds.slopes[index] = Slopes.of(low, high, None if around is None else around.slopes[index].below)
             values.append((np.maximum(low, 0), np.maximum(high, 0)))
             bounds.magnitude.append(values[-1][1])
         else:

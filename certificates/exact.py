@@ -105,6 +105,7 @@ class ExactBox:
         ends: for each node, between what its values lie.
         before: for each ReLU node, the same of its pre-activations.
         above: for each ReLU node, the slopes u/(u − l) times 2⁶⁴, shape ``(1, features)``.
+        below: for each ReLU node, whether the slope of an unstable neuron is 1 where A > 0, same shape.
     """
 
     network: _Integers
@@ -112,6 +113,7 @@ class ExactBox:
     ends: list[Ends]
     before: dict[int, Ends] = field(default_factory=dict)
     above: dict[int, NDArray[Any]] = field(default_factory=dict)
+    below: dict[int, Mask] = field(default_factory=dict)
 
 
 class _Integers:
@@ -138,7 +140,13 @@ class _Integers:
         return linear, 0
 
 
-def enclose(network: Network, lower: Sequence[Fraction], upper: Sequence[Fraction], phases: Phases = ()) -> ExactBox:
+def enclose(
+    network: Network,
+    lower: Sequence[Fraction],
+    upper: Sequence[Fraction],
+    phases: Phases = (),
+    around: ExactBox | None = None,
+) -> ExactBox:
     """Pre-activation bounds on one box under phases, as `certificates.enclosure.enclose` finds them."""
     scale = math.lcm(*(value.denominator // (value.denominator & -value.denominator) for value in (*lower, *upper)))
     integers = _Integers(network, scale)
@@ -149,12 +157,21 @@ def enclose(network: Network, lower: Sequence[Fraction], upper: Sequence[Fractio
             box.ends.append(_interval(box, index))
             continue
         assert isinstance(node, ReluNode)
+        if around is not None:
+            box.ends[node.parent] = _both(box.ends[node.parent], around.before[index])
         z = box.ends[node.parent] if known[node.parent] else _refined(box, node.parent)
         z = box.before[index] = _chosen(z, phases, index)
         box.ends.append(Ends(np.maximum(z.low, 0), np.maximum(z.high, 0), z.shift))
-        unstable = (z.low < 0) & (z.high > 0)
-        box.above[index] = np.where(unstable, z.high * power(_SLOPE_BITS) // np.where(unstable, z.high - z.low, 1), 0)
+        box.below[index] = z.high > -z.low if around is None else around.below[index]
+        box.above[index] = _slopes(z)
     return box
+
+
+def _both(a: Ends, b: Ends) -> Ends:
+    """What lies in both."""
+    shift = max(a.shift, b.shift)
+    (low, high), (least, most) = ((z.low * power(shift - z.shift), z.high * power(shift - z.shift)) for z in (a, b))
+    return Ends(np.maximum(low, least), np.minimum(high, most), shift)
 
 
 def _parts(neurons: NDArray[np.intp], features: int) -> list[NDArray[np.intp]]:
@@ -279,12 +296,14 @@ def _least(A: Rows, shift: int, ends: Ends) -> Numbers:
 
 def _relax(box: ExactBox, index: int, A: Rows, shift: int, cell: Cell | None) -> tuple[Rows, int, Numbers]:
     """Λ, its shift, and the sum of the inner minima."""
-    z, above = box.before[index], A.at(box.above[index])
+    z, above, below = box.before[index], box.above[index], box.below[index]
     if cell is not None:
         A, z = A.whole(z.low.shape[1]), _chosen(_known(box, z, cell, index), cell.phases, index)
-    low, high, a = A.at(z.low), A.at(z.high), A.values
+        above = _slopes(z) if index in cell.known else above
+        below = z.high > -z.low
+    low, high, above, below, a = A.at(z.low), A.at(z.high), A.at(above), A.at(below), A.values
     one = power(_SLOPE_BITS)
-    sloped = np.where(a < 0, a * above, np.where(high > -low, a * one, 0))
+    sloped = np.where(a < 0, a * above, np.where(below, a * one, 0))
     L = Numbers(np.where(low >= 0, a * one, np.where(high <= 0, 0, sloped)), shift + _SLOPE_BITS)
     unstable = (low < 0) & (high > 0)
     if cell is not None:
@@ -295,6 +314,12 @@ def _relax(box: ExactBox, index: int, A: Rows, shift: int, cell: Cell | None) ->
     least = np.minimum(a * np.maximum(low, 0) - L.integers * low, a * np.maximum(high, 0) - L.integers * high)
     least = np.where(unstable, np.minimum(least, 0), least)
     return replace(A, values=L.integers), L.shift, Numbers(least.sum(-1), L.shift + z.shift)
+
+
+def _slopes(z: Ends) -> NDArray[Any]:
+    """u/(u − l) times 2⁶⁴, rounded, where l < 0 < u; else 0."""
+    unstable = (z.low < 0) & (z.high > 0)
+    return np.where(unstable, z.high * power(_SLOPE_BITS) // np.where(unstable, z.high - z.low, 1), 0)
 
 
 def _known(box: ExactBox, z: Ends, cell: Cell, index: int) -> Ends:

@@ -25,10 +25,13 @@ Array = NDArray[np.float64]
 
 @dataclass(eq=False)
 class Clip:
-    """A clip and its cell, on which the clips before it hold; ``known`` is what it tells, once it is evaluated."""
+    """A clip and its cell, on which the clips before it hold, ``depth`` of them; ``known`` is what it tells, once it is
+    evaluated.
+    """
 
     claim: Claim
     cell: Cell
+    depth: int
     known: dict[int, tuple[Array, Array]] = field(default_factory=dict)
 
 
@@ -65,7 +68,9 @@ def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[
         lower, upper, frame, phases, clipped = pending.pop()
         frame.open -= 1
         for claim in node.clips:
-            clip = Clip(claim, supplied.cell(lower, upper, phases, claim, clipped.get(claim.clause)))
+            last = clipped.get(claim.clause)
+            cell = supplied.cell(lower, upper, phases, claim, last)
+            clip = Clip(claim, cell, last.depth + 1 if last is not None else 0)
             clipped = clipped | {claim.clause: clip}
             frame.clips.append(clip)
         for claim in node.claims:

@@ -27,9 +27,11 @@ from torch import Tensor
 from bounds.columns import Columns
 from bounds.optimised import SlopeSearch
 from bounds.recomputed import Recomputed
+from certificates import PhaseSplit
 from networks.property import Clause
 from solver import policy
 from solver.attack import Attack
+from solver.certify import Branch, Record
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["DeepSearch", "decide_by_deep_split"]
@@ -63,7 +65,7 @@ class DeepSearch:
 @dataclass(frozen=True, eq=False)
 class _Cell:
     """An open cell: its bounds and phases ``(K,)``, slopes of each row ``(R, K)``, bounds and openness of each clause
-    ``(clauses,)``, and the column to split.
+    ``(clauses,)``, the column to split, and its cell in the record.
     """
 
     low: Tensor
@@ -73,6 +75,7 @@ class _Cell:
     bound: Tensor
     open: Tensor
     column: int
+    branch: Branch | None
 
 
 def decide_by_deep_split(
@@ -83,6 +86,7 @@ def decide_by_deep_split(
     *,
     stop: Callable[[], Reason | None],
     progress: Callable[[float, float, int, int], None],
+    record: Record | None = None,
 ) -> DeepSearch:
     """Proves clauses on a region, or finds a counterexample, or runs until ``stop``.
 
@@ -93,8 +97,9 @@ def decide_by_deep_split(
         search: how slopes and multipliers of the rows are looked for on each cell.
         stop: asked between batches; a reason ends the search.
         progress: told (lower, upper, open cells, cells so far) after each batch.
+        record: notes the tree for a certificate; ``cells`` must then have default slopes.
     """
-    return _Search(cells, clauses, attack, search, stop, progress).run()
+    return _Search(cells, clauses, attack, search, stop, progress, record).run()
 
 
 class _Search:
@@ -106,7 +111,12 @@ class _Search:
         search: SlopeSearch,
         stop: Callable[[], Reason | None],
         progress: Callable[[float, float, int, int], None],
+        record: Record | None,
     ) -> None:
+        self._record = record
+        if record is not None:
+            pairs = [cells.neuron(column) for column in range(cells.layout.count)]
+            record.columns = np.array(pairs, np.int64).reshape(-1, 2)
         self._cells, self._clauses, self._attack, self._slopes = cells, clauses, attack, search
         self._stop, self._progress = stop, progress
         device = cells.root.low.device
@@ -135,6 +145,7 @@ class _Search:
             root.slope.to(torch.float32).expand(1, R, K).clone(),
             nothing,
             torch.ones_like(nothing, dtype=torch.bool),
+            [None if self._record is None else self._record.root],
             push=False,
         )
         for turn in itertools.count():
@@ -175,15 +186,34 @@ class _Search:
         at = torch.arange(len(column), device=low.device)
         on = at % 2 == 0
         phases[at, column] = torch.where(on, 1, -1).to(phases)
+        if self._record is not None:
+            # The checker knows the root's bounds and the phases, not what was found on the cells between.
+            low, high = (each.expand_as(low).clone() for each in (self._cells.root.low, self._cells.root.high))
+            low[phases > 0] = 0
+            high[phases < 0] = 0
         low[at[on], column[on]] = 0
         high[at[~on], column[~on]] = 0
         # What was a slope there is a multiplier from now on.
         theta[at, :, column] = 0
         columns = Columns(self._cells.layout, low, high, phases)
-        return self._bound(columns, theta, twice("bound"), twice("open"), push=push)
+        branches = [branch for cell in taken for branch in self._grow(cell)]
+        return self._bound(columns, theta, twice("bound"), twice("open"), branches, push=push)
+
+    def _grow(self, cell: _Cell) -> tuple[Branch | None, Branch | None]:
+        """The children of a cell in the record, phase +1 first."""
+        if self._record is None or cell.branch is None:
+            return None, None
+        return self._record.split(cell.branch, PhaseSplit(*self._cells.neuron(cell.column), keep=False))
 
     def _bound(
-        self, cells: Columns, theta: Tensor, inherited: Tensor, open_: Tensor, *, push: bool
+        self,
+        cells: Columns,
+        theta: Tensor,
+        inherited: Tensor,
+        open_: Tensor,
+        branches: list[Branch | None],
+        *,
+        push: bool,
     ) -> Counterexample | None:
         """Bounds new cells, and closes them or keeps them; returns a counterexample if one turned up.
 
@@ -192,10 +222,14 @@ class _Search:
             theta: the parents' slopes for each row, shape ``(B, R, K)``.
             inherited: the parents' bounds of the clauses' margins, which hold here too, shape ``(B, clauses)``.
             open_: which clauses are open on the parents, shape ``(B, clauses)``.
+            branches: the cells' own in the record.
         """
         self._nodes += cells.cells
         traces = self._cells.bound_neurons(cells)
-        open_ &= ~(cells.low > cells.high).any(1)[:, None]
+        empty = (cells.low > cells.high).any(1)
+        for i, clause in torch.nonzero(open_ & empty[:, None]).tolist():
+            self._claim(branches[i], clause)
+        open_ &= ~empty[:, None]
         cell, row = torch.nonzero(open_[:, self._clause], as_tuple=True)
         if not len(cell):
             return None
@@ -210,6 +244,9 @@ class _Search:
         own.scatter_reduce_(1, self._clause.expand(len(own), -1), value, "amax")
         bound = torch.maximum(own, inherited)
         still = open_ & (bound <= 0)
+        for i, clause in torch.nonzero(open_ & ~still).tolist():
+            best = int(torch.where(self._clause == clause, value[i], -torch.inf).argmax())
+            self._claim(branches[i], clause, best, (theta[i, best], cells.phases[i] == 0))
         proven = torch.where(open_ & ~still, bound, torch.inf)
         self._closed = torch.minimum(self._closed, proven.amin(0))
         # The weakest clause of a cell, and its best row, say what to split.
@@ -228,11 +265,26 @@ class _Search:
                 self._stuck |= still[i]
                 self._closed = torch.minimum(self._closed, torch.where(still[i], bound[i], torch.inf))
                 continue
-            kept = _Cell(cells.low[i], cells.high[i], cells.phases[i], theta[i], bound[i], still[i], int(column[i]))
+            known = cells.low[i], cells.high[i], cells.phases[i], theta[i], bound[i], still[i]
+            kept = _Cell(*known, int(column[i]), branches[i])
             heapq.heappush(self._heap, (float(bound[i, weakest[i]]), next(self._ticks), kept))
         if self._attack is None or not len(left):
             return None
         return self._probe(self._attack, found.corner[line[left]], push=push)
+
+    def _claim(
+        self, branch: Branch | None, clause: int, row: int | None = None, theta: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        """Notes that a clause holds on a cell: by a row, with θ and where that is a slope; or as nothing is there."""
+        if self._record is None or self._record.full or branch is None:
+            return
+        own = torch.nonzero(self._clause == clause)[:, 0].tolist()
+        weights = [float(r == (own[0] if row is None else row)) for r in own]
+        slopes = None
+        if theta is not None:
+            values, free = theta
+            slopes = torch.stack([values * free, values * ~free]).numpy(force=True)
+        self._record.claim(branch, clause, weights, slopes=slopes)
 
     def _probe(self, attack: Attack, points: Tensor, *, push: bool) -> Counterexample | None:
         """Looks for a violation at the bounds' minimisers; with ``push``, descends from the best of them."""

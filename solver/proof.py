@@ -76,7 +76,12 @@ def _prove_again(climb: Climb, detail: dict[str, Any]) -> None:
     options = dataclasses.replace(climb.options, engine=Engine.BAB)
     second = Climb(climb.network, climb.query, options, Budget(seconds, climb.budget.threads), progress, climb.cancel)
     second.cases = [_afresh(case) for case in cases]
-    rungs.search(second)
+    if len(climb.network.relu_nodes) > 1 and climb.network.inputs > policy.SPLIT_INPUTS:
+        for case in second.cases:
+            if second.undecided:
+                rungs.deep(second, case, policy.DEEP_SHARE * seconds / len(cases))
+    if second.undecided:
+        rungs.search(second)
     climb.take(second.upper, second.counterexample)
     if second.counterexample is not None:
         climb.decided_by = "certificate"
@@ -93,4 +98,5 @@ def _afresh(case: Case) -> Case:
         proven=np.array([clause not in unproven for clause in case.prop.clauses]),
         enclosure=case.default or case.enclosure,
         default=None,
+        recomputed=None,
     )

@@ -54,6 +54,8 @@ _RATE = 0.2
 _STRONGER = 1.0
 # Every so many batches a descent starts from the best minimiser, even if it violates nothing yet.
 _PUSH = 32
+# Columns are clipped that lose more than this share of what the columns that lose something lose on average.
+_WORTH = 0.25
 # What clipped cells prove, at most: any positive margin.
 _GOAL = 2.0**-40
 
@@ -293,14 +295,17 @@ class ReluSplit:
         theta = batch.theta[torch.arange(len(batch)), row]
         if self._record is not None:
             self._note(self._record.clip, batch.branch, row, *self._reduced.multipliers(low, high, theta))
-        lossy = self._reduced.estimate(low.float(), high.float(), theta, row).arriving < 0
+        arriving = self._reduced.estimate(low.float(), high.float(), theta, row).arriving
+        unknown = (low < 0) & (high > 0)
+        loss = torch.where(unknown, arriving.clamp(max=0) * low * high / (high - low), 0.0)
+        lossy = loss > _WORTH * loss.sum(1, keepdim=True) / (loss > 0).sum(1, keepdim=True)
         offset = self._offsets[row]
         constant = linear.constant + offset - _GOAL
         constant = constant - 2.0**-51 * (linear.constant.abs() + offset.abs() + _GOAL)
-        self._over.clipper.clip(low, high, lossy & (low < 0) & (high > 0), linear.coefficients, constant)
+        self._over.clipper.clip(low, high, lossy, linear.coefficients, constant)
         # θ is a slope where the phase is open and a multiplier where it is not.
         free = ((low < 0) & (high > 0))[:, None]
-        known = ((batch.low < 0) & (batch.high > 0))[:, None] & ~free
+        known = unknown[:, None] & ~free
         return replace(batch, low=low, high=high, theta=batch.theta.masked_fill(known, 0.0))
 
     def _note(self, what: Callable[..., None], branch: Tensor, row: Tensor, alpha: Tensor, beta: Tensor) -> None:

@@ -23,7 +23,16 @@ from solver import policy
 from solver.case import Case, known_bounds
 from solver.climb import Climb
 
-__all__ = ["attack", "bound", "bound_cases", "optimise_neurons", "optimise_rows", "replay_centers", "slope_search"]
+__all__ = [
+    "attack",
+    "bound",
+    "bound_cases",
+    "default_cells",
+    "optimise_neurons",
+    "optimise_rows",
+    "replay_centers",
+    "slope_search",
+]
 
 
 def replay_centers(climb: Climb) -> None:
@@ -119,6 +128,12 @@ def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
     if unstable <= policy.DEEP_COLUMNS:
         case.recomputed = Recomputed(climb.compiled, bounds, slopes)
     return unstable
+
+
+def default_cells(climb: Climb, case: Case) -> Recomputed | None:
+    """Cells of the region from the bounds that the case has, with default slopes; None where they would be too many."""
+    bounds = _boxes(climb, [case], backward=False)
+    return Recomputed(climb.compiled, bounds) if _unstable(bounds) <= policy.DEEP_COLUMNS else None
 
 
 def _boxes(climb: Climb, cases: list[Case], *, backward: bool, stop: Callable[[], bool] | None = None) -> BoxBounds:

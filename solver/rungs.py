@@ -25,7 +25,7 @@ from solver import policy
 from solver.case import Case
 from solver.climb import Climb
 from solver.options import Engine
-from solver.root import bound_cases, optimise_neurons, slope_search
+from solver.root import bound_cases, default_cells, optimise_neurons, slope_search
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["deep", "milp", "optimise", "search", "split_inputs", "split_relus", "tighten"]
@@ -155,24 +155,31 @@ def optimise(climb: Climb, case: Case, seconds: float) -> None:
 
 
 def deep(climb: Climb, case: Case, seconds: float) -> None:
-    """Branch and bound over phases of ReLUs that bounds all neurons anew on every cell; all clauses together."""
+    """Branch and bound over phases of ReLUs that bounds all neurons anew on every cell; all clauses together.
+
+    From slopes that were optimised, where the case has them; else from default slopes, as the checker does.
+    """
     from solver.deep_split import decide_by_deep_split
 
-    if case.recomputed is None:
-        return
     with climb.stage("deep") as detail:
+        cells = case.recomputed if case.tightened else default_cells(climb, case)
+        if cells is None:
+            return
         clauses = case.open
+        record = climb.record(case, clauses)
         result = decide_by_deep_split(
-            case.recomputed,
+            cells,
             clauses,
             climb.attacker(case) if case.region.replayable else None,
             slope_search(climb, policy.DEEP_STEPS, seconds),
             stop=climb.stop_within(seconds),
             progress=climb.reporter("deep", case, clauses),
+            record=record,
         )
         detail["nodes"] = result.nodes
         climb.take(result.upper, result.counterexample)
         for clause, lower, proven in zip(clauses, result.lower, result.proven, strict=True):
+            case.keep(clause, record if proven else None)
             case.prove(clause, lower, proven=proven)
         climb.reason = result.reason
 

@@ -98,6 +98,9 @@ def _scales() -> list[Case]:
     up, down = [2.0**120] * 9, [2.0**-120] * 9
     cases += pair("float64 overflow", distance(*up, *down), "float64 is infinite there")
     cases += pair("float64 underflow", distance(*down, *up), "float64 is zero there, so the margin looks like 1/2")
+    down, up = [2.0**-120] * 9, [2.0**120] * 8
+    low = distance(*up, *down, bias=2.0**-121)
+    cases += pair("coefficients underflow", low, "2^-120 (1/2 − |x0 − x1|), from weights whose product is 2^-1080")
     cases += pair("small steps", distance(*[2.0**-8] * 5, *[2.0**8] * 5), "no weight is extreme, their product is")
     mixed: list[Layer] = [
         ([[2.0**100, -(2.0**100)], [-(2.0**-100), 2.0**-100]], [0.0, 0.0]),
@@ -149,11 +152,13 @@ def _cancellation() -> list[Case]:
     big = 2.0**60
     # h1 − h0 = x1 for x0 ≥ 0, but float64 loses x1 beside 2^60 x0.
     absorbing: Layer = ([[big, 0.0], [big, 1.0]], [0.0, 0.0])
+    single = line([-1.0, 1.0], -0.25, ([[2.0**26, 0.0], [2.0**26, 1.0]], [0.0, 0.0]))
     gains, loses = line([-1.0, 1.0], -0.25, absorbing), line([1.0, -1.0], 0.25, absorbing)
     upper = ([Fraction(1, 2), Fraction(1, 2)], [1, Fraction(3, 4)])
     huge = 2.0**100
     shifted: Layer = ([[1.0]], [huge])
     up, down = line([1.0], -0.25, shifted, ([[1.0]], [-huge])), line([-1.0], 0.25, shifted, ([[1.0]], [-huge]))
+    less = line([1.0], -0.75, shifted, ([[1.0]], [-huge]))
     twice: Layer = ([[1.0, -1.0], [1.0, -1.0]], [0.0, 0.0])
     residual = [
         helper.make_node("Mul", ["x", "s"], ["big"]),
@@ -175,8 +180,10 @@ def _cancellation() -> list[Case]:
     dropped = model(skip, [1, 2], {k: np.float32(v) for k, v in plain.items()})
     return [
         Case("absorbed gain", gains, upper, robust=True, why="the margin is x1 − 1/4, float64 says −1/4", either=True),
+        Case("absorbed by float32", single, upper, robust=True, why="x1 − 1/4, where float32 says −1/4", either=True),
         Case("absorbed loss", loses, upper, robust=False, why="the margin is 1/4 − x1, float64 and float32 say 1/4"),
         Case("huge bias, gain", up, ([0.5], [1]), robust=True, why="x − 1/4 after ± 2^100", either=True),
+        Case("huge bias, low", less, ([0.5], [1]), robust=False, why="x − 3/4 after ± 2^100, which may swallow 3/4"),
         Case("huge bias, loss", down, ([0.5], [1]), robust=False, why="1/4 − x after ± 2^100, floats say 1/4"),
         Case("copies cancel", line([1.0, -1.0], 0.125, twice), _QUARTER, robust=True, why="h − h + 1/8"),
         Case("copies do not cancel", line([1.0, -2.0], 0.125, twice), _QUARTER, robust=False, why="1/8 − h"),

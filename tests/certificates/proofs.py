@@ -29,7 +29,7 @@ def root_certificate(network: Network, query: Query) -> bytes:
 _QUERIES = {
     "root": (1, (6, 8, 3), "0.01", Engine.BOUNDS),
     "boxes": (1, (2, 12, 12, 3), "0.4", Engine.BAB),
-    "phases": (1, (20, 12, 12, 3), "0.2", Engine.BAB),
+    "phases": (2, (20, 12, 12, 3), "0.2", Engine.BAB),
 }
 
 

@@ -108,7 +108,8 @@ def test_a_swapped_phase_is_only_accepted_if_it_is_proven() -> None:
     network, data = proven("phases")
     manifest, arrays = unpack(data)
     nodes = last_tree(manifest)
-    first = next(i for i, node in enumerate(nodes) if len(node) > 1 and all(len(n) == 1 for n in nodes[i + 1 : i + 3]))
+    leaf = [len(node) == 1 or not node[1] for node in nodes]
+    first = next(i for i in range(len(nodes)) if leaf[i : i + 3] == [False, True, True])
     nodes[first + 1], nodes[first + 2] = nodes[first + 2], nodes[first + 1]
     swapped = check(pack(manifest, arrays), network)
     assert swapped.weakest < check(data, network).weakest or swapped.proven

@@ -10,10 +10,12 @@ from bounds.linear import enclose
 from bounds.optimised import SlopeSearch, optimised_bounds
 from bounds.program import program
 from bounds.recomputed import Recomputed
-from networks import Clause, Network, Property, Region, Row
+from certificates import check
+from networks import Clause, Network, Property, Query, Region, Row
 from networks.exact import exact
 from solver import policy
 from solver.attack import Attack
+from solver.certify import Record, certificate
 from solver.deep_split import DeepSearch, decide_by_deep_split
 from solver.replay import Replayer
 from solver.verdict import Reason
@@ -113,3 +115,45 @@ def test_stopping_and_small_batches_and_full_memory_keep_what_is_claimed(monkeyp
     found = search(network, region, [clause], attack=False)
     assert found.lower[0] <= 1e-3 + 1e-6
     assert found.reason in {None, Reason.NUMERICS}
+
+
+@pytest.mark.parametrize("kind", sorted(BUILDERS))
+def test_records_are_certificates(kind: str) -> None:
+    proven, split = 0, 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        build, radius = BUILDERS[kind]
+        network = build(seed)
+        region = Region.linf_ball(rng.normal(size=network.inputs), radius)
+        rows = ((0, exact(1)), (1, exact(-1)))
+        least = minimum_margin(network, region, Clause((Row(rows),), network.outputs))
+        # A margin of 0.02, and a conjunction of it with what never holds.
+        clauses = tuple(
+            Clause((Row(rows, exact(round(0.02 - least, 9))), *more), network.outputs, label)
+            for label, more in (("one", ()), ("both", (Row((), exact(-1)),)))
+        )
+        compiled = program(network)
+        lower, upper = torch.as_tensor(region.lower)[None], torch.as_tensor(region.upper)[None]
+        cells = Recomputed(compiled, enclose(compiled, lower, upper))
+        record = Record([0, 1])
+        found = decide_by_deep_split(
+            cells,
+            clauses,
+            None,
+            SlopeSearch(program(network, dtype=torch.float32), 10),
+            stop=lambda: None,
+            progress=lambda *_: None,
+            record=record,
+        )
+        if not all(found.proven):
+            continue
+        tree = record.tree(0)
+        assert tree is not None
+        proven, split = proven + 1, split + (len(tree.nodes) > 1)
+        data = certificate(network, Query.single(region, Property(clauses)), [tree])
+        for exactly in (False, True):
+            report = check(data, network, exact=exactly)
+            assert report.proven, (seed, report.reason)
+            assert report.weakest <= 0.02 + 1e-6
+    assert proven >= 4
+    assert split >= (kind != "conv")
