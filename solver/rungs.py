@@ -1,10 +1,11 @@
 """The exact engines as rungs of the ladder, and their order.
 
 Where the input is small, ``auto`` splits inputs, and lets the MILP follow where the ReLUs are few; otherwise it splits
-ReLUs, tightens bounds by LPs, and ends with the MILP, which has an early turn too where the ReLUs are few. With
-several hidden layers, slopes are optimised for the neurons before the ReLU splits; then come ReLU splits that bound all
-neurons anew on every cell, and before the LPs a second turn of the simpler ones. Where very many ReLUs are open, there are
-neither LPs nor a late MILP.
+ReLUs, tightens bounds by LPs, and ends with the MILP, which has an early turn too where the ReLUs are few.
+
+With several hidden layers, slopes are optimised for the neurons before the ReLU splits; then come ReLU splits that
+bound all neurons anew on every cell, and before the LPs a second turn of the simpler ones. Where very many ReLUs are
+open, there are neither LPs nor a late MILP.
 
 A rung takes what is open of a case and a number of seconds, and leaves what it found in the case and the climb.
 """
