@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bounds.windows import Window
+from bounds.windows import Window, coordinates
 from networks.graph import Conv, ConvTranspose, Dense, Gather, Identity, LinearMap, Scale
 
 __all__ = ["Operator", "operator"]
@@ -57,8 +58,13 @@ class _Global:
         raise NotImplementedError
 
 
-def operator(linear: LinearMap, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> Operator:
-    """The torch operator of ``linear``, its weights on ``device``."""
+def operator(
+    linear: LinearMap,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float64,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
+) -> Operator:
+    """The torch operator of ``linear``, its weights on ``device``; ``shapes`` of its input and output, if known."""
     if isinstance(linear, Identity):
         return _Identity(linear, device, dtype)
     if isinstance(linear, Dense):
@@ -66,7 +72,7 @@ def operator(linear: LinearMap, device: torch.device | str = "cpu", dtype: torch
     if isinstance(linear, Scale):
         return _Scale(linear, device, dtype)
     if isinstance(linear, Gather):
-        return _Gather(linear, device, dtype)
+        return _Gather(linear, device, dtype, shapes)
     if isinstance(linear, Conv):
         return _Conv(linear, device, dtype)
     return _ConvTranspose(linear, device, dtype)
@@ -151,8 +157,14 @@ class _Scale:
         return A * of(self._factors[None])
 
 
-class _Gather(_Global):
-    def __init__(self, linear: Gather, device: torch.device | str, dtype: torch.dtype) -> None:
+class _Gather:
+    def __init__(
+        self,
+        linear: Gather,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    ) -> None:
         indices = torch.tensor(linear.indices, dtype=torch.int64, device=device)
         self._features = linear.in_features
         self._dtype = dtype
@@ -160,6 +172,9 @@ class _Gather(_Global):
         self._indices = torch.where(indices < 0, linear.in_features, indices)
         self.forward_terms = 1
         self.adjoint_terms = int(torch.bincount(self._indices).max()) if len(indices) else 1
+        self._shapes = shapes
+        #: For windows of the output, by size: the entry of a window of the input that each of their entries reads.
+        self._entries: dict[tuple[int, ...], Tensor] = {}
 
     def forward(self, h: Tensor) -> Tensor:
         return functional.pad(h, (0, 1))[..., self._indices]
@@ -173,6 +188,80 @@ class _Gather(_Global):
 
     def rows(self, indices: Tensor) -> Tensor:
         return self.adjoint(_unit_rows(indices, len(self._indices), self._dtype))
+
+    @cached_property
+    def _slices(self) -> _Slices | None:
+        return _Slices.of(self._indices, *self._shapes)
+
+    def reach(self, window: Window) -> Window | None:
+        slices = self._slices
+        if slices is None or window.shape != self._shapes[1]:
+            return None
+        first, last = slices.offset.amin(0).tolist(), slices.offset.amax(0).tolist()
+        axes = list(zip(window.size, window.scale, window.offset, slices.stride, first, last, strict=True))
+        return Window(
+            self._shapes[0],
+            tuple((size - 1) * stride + high - low + 1 for size, _, _, stride, low, high in axes),
+            tuple(scale * stride for _, scale, _, stride, _, _ in axes),
+            tuple(offset * stride + low for _, _, offset, stride, low, _ in axes),
+        )
+
+    def adjoint_within(self, A: Tensor, window: Window, _of: Callable[[Tensor], Tensor]) -> Tensor:
+        reached, slices = self.reach(window), self._slices
+        assert reached is not None
+        assert slices is not None
+        if window.size not in self._entries:
+            entry = slices.channel[:, None]
+            for axis, size in enumerate(window.size):
+                at = slices.offset[:, axis] - slices.offset[:, axis].amin()
+                steps = slices.stride[axis] * torch.arange(size, device=A.device)
+                entry = (entry[:, :, None] * reached.size[axis] + (at[:, None] + steps)[:, None]).flatten(1)
+            self._entries[window.size] = entry.flatten()
+        kept = A.reshape(len(A), window.shape[0], -1)[:, slices.alive].flatten(1)
+        return A.new_zeros((len(A), reached.entries)).index_add_(1, self._entries[window.size], kept)
+
+
+@dataclass(frozen=True, eq=False)
+class _Slices:
+    """A gather each of whose output channels is a strided slice of one input channel, or nothing but padding.
+
+    Attributes:
+        stride: of every channel, one number for each axis of space.
+        alive: the m output channels that are not padding.
+        channel: the input channel that each of them reads, ``(m,)``.
+        offset: where each of them begins, ``(m, axes)``.
+    """
+
+    stride: tuple[int, ...]
+    alive: Tensor
+    channel: Tensor
+    offset: Tensor
+
+    @classmethod
+    def of(cls, indices: Tensor, before: tuple[int, ...], after: tuple[int, ...]) -> _Slices | None:
+        """``indices`` of entries of the shape ``before``, past the end for padding, shape ``after`` when reshaped."""
+        if len(before) != len(after) or len(after) < 2 or not len(indices):
+            return None
+        each = indices.reshape(after[0], -1)
+        inside = each < math.prod(before)
+        alive = torch.nonzero(inside.all(1))[:, 0]
+        if not len(alive) or bool(inside.sum() != len(alive) * each.shape[1]):
+            return None
+        places = [part.reshape(len(alive), *after[1:]) for part in coordinates(each[alive], before)]
+        starts = [part.flatten(1)[:, 0] for part in places]
+        stride = []
+        for axis, part in enumerate(places):
+            steps = torch.zeros_like(part[:1])
+            if axis:
+                length = after[axis]
+                step = int(part.select(axis, 1).flatten()[0] - part.flatten()[0]) if length > 1 else 1
+                if step < 1:
+                    return None
+                stride.append(step)
+                steps = step * torch.arange(length, device=part.device).reshape(-1, *[1] * (len(after) - 1 - axis))
+            if not bool((part == starts[axis].reshape(-1, *[1] * (len(after) - 1)) + steps).all()):
+                return None
+        return cls(tuple(stride), alive, starts[0], torch.stack(starts[1:], 1))
 
 
 _CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -265,6 +354,8 @@ class _Conv:
         if window.entries * reached.entries > _MATRIX_ENTRIES:
             return self._within(A, window)
         if window.size not in self._matrices:
+            if len(A) < window.entries:
+                return self._within(A, window)  # the matrix would cost more than it saves
             self._matrices[window.size] = self._within(
                 torch.eye(window.entries, dtype=A.dtype, device=A.device), window
             )

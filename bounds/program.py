@@ -97,12 +97,14 @@ def _compile(network: Network, device: torch.device, dtype: torch.dtype) -> Prog
             elementwise.append(False)
         else:
             assert isinstance(node, AffineNode)
-            operators = tuple(operator(linear, device, dtype) for _, linear in node.terms)
+            shapes = [(network.nodes[parent].shape, node.shape) for parent in node.parents]
+            operators = tuple(
+                operator(linear, device, dtype, each) for (_, linear), each in zip(node.terms, shapes, strict=True)
+            )
             terms = sum(max(op.forward_terms, op.adjoint_terms) for op in operators) + len(operators) + 1
             bias = torch.tensor(node.bias, dtype=dtype, device=device)
             steps.append(Affine(node.parents, operators, bias, terms))
             boxed.append(len(node.terms) == 1 and elementwise[node.parents[0]])
             elementwise.append(boxed[-1] and isinstance(node.terms[0][1], Identity | Scale))
     features = tuple(node.features for node in network.nodes)
-    shapes = tuple(node.shape for node in network.nodes)
-    return Program(tuple(steps), features, shapes, tuple(boxed), dtype, device)
+    return Program(tuple(steps), features, tuple(node.shape for node in network.nodes), tuple(boxed), dtype, device)

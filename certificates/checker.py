@@ -40,6 +40,10 @@ _PLAIN = {"Add", "Concat", "Constant", "Conv", "Flatten", "Gemm", "Identity", "M
 _PLAIN |= {"Squeeze", "Sub", "Transpose", "Unsqueeze"}
 
 
+# Bits that the region's different denominators may have together in exact arithmetic, factors of 2 aside.
+_DENOMINATOR_BITS = 2**14
+
+
 @dataclass(frozen=True)
 class Report:
     """What the checker found.
@@ -190,8 +194,6 @@ class _Judge:
 
     def fault(self, name: str, frames: list[Frame], region: Region, clauses: tuple[Clause, ...]) -> str:
         """Why a claim on some of these frames fails, else ""."""
-        from certificates import exact  # rarely needed
-
         tasks = [
             _Task(b, number, cell, self._form(claim, clauses))
             for b, f in enumerate(frames)
@@ -204,25 +206,32 @@ class _Judge:
                 if frame.clips:
                     self._clip(bounds.take(np.array([number])), frame.clips, clauses)
         values = np.zeros(len(tasks)) if self._all_exact else self._values(bounds, tasks)
-        boxes: dict[int, exact.ExactBox] = {}
+        boxes: dict[int, ExactBox] = {}
         for task, value in zip(tasks, values.tolist(), strict=True):
             bound, holds = value, value > 0
             if not holds and self._worth(frames[task.box], task, value):
-                if task.box not in boxes:
-                    frame = frames[task.box]
-                    ends = _ends(region, frame.lower, frame.upper)
-                    around = self._exactly_around(ends) if frame.phases else None
-                    boxes[task.box] = exact.enclose(self._network, *ends, frame.phases, around)
-                ends = _ends(region, task.cell.lower, task.cell.upper)
-                found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends)
-                bound, holds = np.inf, True
-                if found is not None:
-                    bound, holds = _rounded_down(found + task.form.constant), found + task.form.constant > 0
-                self.exact += 1
+                bound, holds = self._decide_exactly(frames[task.box], task, region, boxes)
             self.weakest = min(self.weakest, bound)
             if not holds:
                 return f"{name}, node {task.number}: {task.form.label!r} is only bounded by {bound:.6g} there"
         return ""
+
+    def _decide_exactly(
+        self, frame: Frame, task: _Task, region: Region, boxes: dict[int, ExactBox]
+    ) -> tuple[float, bool]:
+        """The bound, rounded down, and whether it is positive; ``boxes`` keeps what is known of the frames."""
+        from certificates import exact  # rarely needed, as is python-flint
+
+        self.exact += 1
+        if task.box not in boxes:
+            whole = _ends(region, frame.lower, frame.upper)
+            around = self._exactly_around(whole) if frame.phases else None
+            boxes[task.box] = exact.enclose(self._network, *whole, frame.phases, around)
+        ends = _ends(region, task.cell.lower, task.cell.upper)
+        found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends)
+        if found is None:
+            return np.inf, True
+        return _rounded_down(found + task.form.constant), found + task.form.constant > 0
 
     def _clip(self, bounds: Boxes, clips: list[Clip], clauses: tuple[Clause, ...]) -> None:
         """Evaluates the clips of a frame, those together that rest on equally many others."""
@@ -346,7 +355,12 @@ def _form(clause: Clause, weights: tuple[float, ...]) -> _Form:
 
 
 def _ends(region: Region, lower: Array, upper: Array) -> tuple[list[Fraction], list[Fraction]]:
-    """The exact ends of the region's part between ``lower`` and ``upper``."""
+    """The exact ends of the region's part between ``lower`` and ``upper``; rounded outward if their common denominator
+    would be out of hand.
+    """
+    odd = {e.denominator // (e.denominator & -e.denominator) for e in (*region.exact_lower, *region.exact_upper)}
+    if sum(denominator.bit_length() for denominator in odd) > _DENOMINATOR_BITS:
+        return [Fraction(v) for v in lower.tolist()], [Fraction(v) for v in upper.tolist()]
     low = [max(e, Fraction(v)) for e, v in zip(region.exact_lower, lower.tolist(), strict=True)]
     high = [min(e, Fraction(v)) for e, v in zip(region.exact_upper, upper.tolist(), strict=True)]
     return low, high

@@ -242,7 +242,7 @@ def read(data: bytes) -> Certificate:
     except InputError as error:
         msg = f"the certificate states no query that can be asked: {error}"
         raise CertificateError(msg) from error
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
         msg = f"the certificate is malformed: {type(error).__name__}: {error}"
         raise CertificateError(msg) from error
 

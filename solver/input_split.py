@@ -1,9 +1,10 @@
 """Branch and bound by splitting the input box: the ``bab`` engine for networks with few inputs.
 
-A box is closed when backward linear bounds, recomputed on it, prove every clause there. An open box is first clipped
-by the linear bounds of its rows (a violation can only lie where every row of some open clause is at most 0; a linear
-form over a box gives the clipped end points in closed form), then halved along the input that promises most
-(`solver.pseudocosts`). The two halves share the cut exactly, so the leaves cover the region.
+A box is closed when backward linear bounds, recomputed on it, prove every clause there: by one of its rows, or by the
+best combination of them with slopes of its own. An open box is first clipped by these bounds (a violation can only lie
+where every row of some open clause is at most 0; a linear form over a box gives the clipped end points in closed form),
+then halved along the input that promises most (`solver.pseudocosts`). The two halves share the cut exactly, so the
+leaves cover the region.
 
 Soundness. Every bound is rigorous in float64 (`bounds.linear`) and clipping rounds outward, so "proven" here rests on
 no solver tolerance. Of a part that was clipped away only the sign of the margin is known, so the reported bound of the
@@ -26,8 +27,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
+from bounds.ascent import Ascent
+from bounds.linear import BoxBounds, LinearBound, backward_pass, enclose, specification_bounds
 from bounds.program import Program
+from bounds.windows import Frame
 from certificates import BoxSplit
 from networks.property import Clause
 from networks.region import Region
@@ -367,6 +370,70 @@ class _BoundedRows:
     reach: _Reach
 
 
+def _together(program: Program, rows: _Rows, bounds: BoxBounds, is_open: Tensor) -> tuple[LinearBound, Tensor | None]:
+    """Bounds of the best convex combinations of clauses' rows on boxes where the clauses are open.
+
+    A violation has every row of a clause at most 0, so also each combination with weights w ≥ 0. Weights and lower
+    slopes climb side by side; both are data, so whatever they are, the bound holds.
+
+    Returns:
+        The bounds, offsets and all rounding included, and the box and the clause of each, shape ``(P, 2)``; None where
+        no open clause has several rows.
+    """
+    several = torch.bincount(rows.clause, minlength=is_open.shape[1]) > 1
+    pair = torch.nonzero(is_open & several)
+    nothing = torch.zeros(0, dtype=rows.C.dtype)
+    if not len(pair) or not program.relus:
+        return LinearBound(nothing, nothing, nothing), None
+    box, last = pair[:, 0], len(program.steps) - 1
+    frame = Frame(box)
+    relaxations = {node: bounds.relaxation(node) for node in program.relus}
+    widths = [len(relaxations[node].columns) for node in program.relus]
+    slopes = torch.cat([frame.of_box(relaxations[node].lower_slope).expand(len(pair), -1) for node in program.relus], 1)
+    logits = torch.where(rows.clause == pair[:, 1:], 0.0, -torch.inf).to(rows.C.dtype)
+
+    def bound(weights: Tensor, alpha: Tensor) -> LinearBound:
+        parts = dict(zip(program.relus, torch.split(alpha, widths, 1), strict=True))
+        return backward_pass(
+            program,
+            bounds,
+            {last: weights @ rows.C},
+            frame,
+            last,
+            lambda node: relaxations[node].rows(node, frame, alpha=parts[node]),
+        )
+
+    climb = [Ascent(slopes, policy.BOX_STEPS, 0.25), Ascent(logits, policy.BOX_STEPS, 0.5)]
+    best = torch.full((len(pair),), -torch.inf, dtype=rows.C.dtype)
+    best_weights, best_slopes = logits.softmax(1), slopes
+    for step in range(policy.BOX_STEPS + 1):
+        with torch.enable_grad():
+            slopes.requires_grad_(True)
+            logits.requires_grad_(True)
+            weights = logits.softmax(1)
+            value = bound(weights, slopes).value + weights @ rows.offsets
+            along = None
+            if step < policy.BOX_STEPS:
+                along = torch.autograd.grad(value.sum(), (slopes, logits), allow_unused=True, materialize_grads=True)
+        slopes, logits, weights, value = slopes.detach(), logits.detach(), weights.detach(), value.detach()
+        better = value > best
+        best = torch.where(better, value, best)
+        best_weights = torch.where(better[:, None], weights, best_weights)
+        best_slopes = torch.where(better[:, None], slopes, best_slopes)
+        if along is None or (best > 0).all():
+            break
+        slopes = (slopes + climb[0].step(along[0].nan_to_num())).clamp(0, 1)
+        logits = logits + climb[1].step(along[1].nan_to_num())
+    linear = bound(best_weights, best_slopes)
+    offset = best_weights @ rows.offsets
+    # What is bounded is the rounded combination; the weights add up to 1 but for rounding.
+    size = ((best_weights @ rows.C.abs()) * frame.of_box(bounds.magnitude[last])).sum(-1)
+    size = size + best_weights @ rows.offsets.abs() + linear.value.abs() + 2.0**-900
+    charge = (len(rows.C) + 32) * 2.0**-52 * size
+    value = torch.nan_to_num(linear.value + offset - charge, nan=-torch.inf, posinf=-torch.inf)
+    return LinearBound(value, linear.coefficients, linear.constant + offset - charge), pair
+
+
 @dataclass(frozen=True, eq=False)
 class _Bounder:
     """Bounds boxes on several cores; torch lets threads run side by side."""
@@ -407,6 +474,16 @@ def _bound(program: Program, rows: _Rows, batch: Sequence[_Box], *, nested: bool
     value = torch.full((count * clauses,), -torch.inf, dtype=torch.float64)
     value = value.scatter_reduce(0, flat, row_value, "amax").reshape(count, clauses)
     is_open = was_open & ~(value > 0)
+    plain = len(box)
+    if nested and policy.BOX_STEPS:
+        # Certificates do without: they would have to hold the slopes of every box.
+        together, pair = _together(program, rows, bounds, is_open)
+        if pair is not None:
+            linear, row_value = LinearBound.join([linear, together]), torch.cat([row_value, together.value])
+            box, clause = torch.cat([box, pair[:, 0]]), torch.cat([clause, pair[:, 1]])
+            flat = box * clauses + clause
+            value = value.reshape(-1).scatter_reduce(0, flat, row_value, "amax").reshape(count, clauses)
+            is_open = was_open & ~(value > 0)
     closed = torch.where(was_open & ~is_open, value, torch.inf).amin(1)
 
     keep = is_open.reshape(-1)[flat]
@@ -423,7 +500,7 @@ def _bound(program: Program, rows: _Rows, batch: Sequence[_Box], *, nested: bool
     # Every row of an open clause counts: with the leading row alone, ACAS Xu's property 4 on network 1_1 takes more
     # than 60 times the boxes, for inputs that only the other rows depend on are never cut.
     weight = linear.coefficients.abs() * keep[:, None]
-    score = torch.zeros_like(lower).index_add_(0, box, weight) * (high - low)
+    score = torch.zeros_like(lower).index_add_(0, box[:plain], weight[:plain]) * (high - low)
     return _Bounded(
         (lower.numpy(), upper.numpy()),
         (low.numpy(), high.numpy()),

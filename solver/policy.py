@@ -26,6 +26,7 @@ __all__ = [
     "BOX_POOL",
     "BOX_SECONDS",
     "BOX_SHARE",
+    "BOX_STEPS",
     "BOX_TRIED",
     "BOX_TRY_ONE_IN",
     "CASES_PER_BATCH",
@@ -92,6 +93,9 @@ MILP_UNSTABLE = 400
 #: Boxes that input splits bound together, and the seconds that this may take where a box is dear.
 BOX_BATCH = 512
 BOX_SECONDS = 0.5
+
+#: Adam steps on the weights of a conjunction's rows, and on the slopes under them, where a box is still open.
+BOX_STEPS = 6
 
 #: Inputs that are tried on a box to learn which to cut; on how many boxes at first; and then on one in how many.
 BOX_CANDIDATES = 8

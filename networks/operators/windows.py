@@ -241,25 +241,30 @@ def _global_max_pool(trace: Trace, call: Call) -> Tensor:
 
 
 def _tournament(trace: Trace, node: int, players: NDArray[np.int64], shape: tuple[int, ...]) -> View:
-    """Column maxima of ``players`` (indices into the node's vector, shape ``(k, columns)``).
+    """Column maxima of ``players`` (indices into the node's vector, shape ``(k, columns)``), as ``shape``.
 
-    By rounds of ``b + relu(a - b)``: every round is one difference, one ReLU and one sum for all pairs at once.
+    By rounds of ``b + relu(a - b)``: every round is one difference, one ReLU and one sum for all pairs at once. Each
+    pair is a block of channels, so that what is local in the image stays so.
     """
+
+    def blocks(count: int) -> tuple[int, ...]:
+        return (1, count * shape[1], *shape[2:])
+
     while len(players) > 1:
         source = trace.nodes[node].features
         pairs = len(players) // 2
         first, second, bye = players[:pairs], players[pairs : 2 * pairs], players[2 * pairs :]
         negative = trace.negated(View(node, (source,)))
-        opposite = trace.affine([negative], (source,)).node
+        opposite = trace.affine([negative], (1, *trace.nodes[node].shape)).node
         games = first.size
         difference: list[tuple[int, LinearMap]] = [
             (node, Gather(first.reshape(-1), source)),
             (opposite, Gather(second.reshape(-1), source)),
         ]
-        excess = trace.relu(trace.affine(difference, (games,))).node
+        excess = trace.relu(trace.affine(difference, blocks(pairs))).node
         kept = np.concatenate([second, bye]).reshape(-1)
         won = np.concatenate([np.arange(games, dtype=np.int64), np.full(bye.size, -1, np.int64)])
-        node = trace.affine([(node, Gather(kept, source)), (excess, Gather(won, games))], (kept.size,)).node
+        node = trace.affine([(node, Gather(kept, source)), (excess, Gather(won, games))], blocks(pairs + len(bye))).node
         players = np.arange(kept.size, dtype=np.int64).reshape(pairs + len(bye), -1)
     flat = players.reshape(-1)
     return trace.rearranged(View(node, (trace.nodes[node].features,)), lambda _: flat.reshape(shape))

@@ -237,7 +237,7 @@ def test_the_checker_runs_without_torch_and_solvers(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(network.model)
     probe = (
         "import sys; from certificates.__main__ import main; code = main(sys.argv[1:]); "
-        "print(sorted({'torch', 'pyomo', 'scipy', 'highspy', 'gurobipy', 'onnxruntime', 'solver', 'bounds'} "
+        "print(sorted({'torch', 'pyomo', 'scipy', 'highspy', 'gurobipy', 'onnxruntime', 'flint', 'solver', 'bounds'} "
         "& sys.modules.keys())); sys.exit(code)"
     )
     command = [sys.executable, "-c", probe, str(tmp_path / "proof"), str(tmp_path / "net.onnx")]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bounds.operators import operator
+from certificates import integers as integers_module
 from certificates.integers import integers
 from certificates.maps import Rows, Window, adjoint, terms
 from networks.evaluation import apply
@@ -81,6 +82,18 @@ def test_integers_pass_as_floats_do(name: str) -> None:
     found = plain(exact, integers(A.astype(int).astype(object)))
     assert found.dtype == object
     np.testing.assert_array_equal(found.astype(float), plain(linear, A) * scale)
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (4, 5)), ((0, 4), (4, 5)), ((3, 0), (0, 5)), ((1, 1), (1, 0))])
+def test_integer_products_do_not_depend_on_flint(
+    shapes: tuple[tuple[int, int], tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    A, B = (integers_module.integers((weights(*shape) * 4).astype(int).astype(object) * 2**90 + 1) for shape in shapes)
+    fast = integers_module.product(A, B)
+    monkeypatch.setattr(integers_module, "flint", None)
+    slow = integers_module.product(A, B)
+    assert fast.shape == slow.shape == (shapes[0][0], shapes[1][1])
+    assert [int(v) for v in fast.reshape(-1)] == [int(v) for v in slow.reshape(-1)]
 
 
 # Windows

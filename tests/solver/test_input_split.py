@@ -112,3 +112,38 @@ def test_inherited_phases_hold_on_the_halves(kind: str, monkeypatch: pytest.Monk
         known += np.count_nonzero(box.phases)
     assert len(seen) > 200
     assert known
+
+
+@pytest.mark.parametrize("kind", sorted(BUILDERS))
+def test_rows_together_never_claim_more_than_points_show(kind: str) -> None:
+    build, radius = BUILDERS[kind]
+    rng = np.random.default_rng(5)
+    for seed in range(6):
+        network = build(seed)
+        compiled = program(network)
+        centers = rng.normal(size=(4, network.inputs))
+        lower, upper = torch.as_tensor(centers - radius), torch.as_tensor(centers + radius)
+        matrices = rng.normal(size=(2, 3, network.outputs))
+        clauses = [
+            Clause(
+                tuple(
+                    Row(tuple((j, exact(round(v, 3))) for j, v in enumerate(row)), exact(round(rng.normal(), 3)))
+                    for row in rows
+                ),
+                network.outputs,
+            )
+            for rows in matrices
+        ]
+        rows = input_split._Rows.of(clauses)
+        with torch.no_grad():
+            bounds = enclose(compiled, lower, upper)
+            found, pair = input_split._together(compiled, rows, bounds, torch.ones((4, 2), dtype=torch.bool))
+        assert pair is not None
+        assert len(pair) == 8
+        for value, coefficients, constant, (box, clause) in zip(
+            found.value.numpy(), found.coefficients.numpy(), found.constant.numpy(), pair.tolist(), strict=True
+        ):
+            points = centers[box] + radius * rng.uniform(-1, 1, size=(200, network.inputs))
+            margins = [clauses[clause].margin(y) for y in evaluate(network, points)]
+            assert value <= min(margins) + 1e-12
+            assert (points @ coefficients + constant <= np.asarray(margins) + 1e-12).all()
