@@ -136,11 +136,13 @@ def test_records_are_certificates(kind: str) -> None:
         lower, upper = torch.as_tensor(region.lower)[None], torch.as_tensor(region.upper)[None]
         cells = Recomputed(compiled, enclose(compiled, lower, upper))
         record = Record([0, 1])
+        steps = SlopeSearch(program(network, dtype=torch.float32), 10)
         found = decide_by_deep_split(
             cells,
             clauses,
             None,
-            SlopeSearch(program(network, dtype=torch.float32), 10),
+            steps,
+            steps,
             stop=lambda: None,
             progress=lambda *_: None,
             record=record,
