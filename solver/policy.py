@@ -172,14 +172,14 @@ BAB_MEMORY = 2**30
 #: rows of each cell, the cells that are split together, and the numbers that a batch may note about what loosened its
 #: bounds (4 bytes each; large networks get smaller batches).
 DEEP_SHARE = 0.6
-DEEP_STEPS = 10
+DEEP_STEPS = 8
 DEEP_BATCH = 8
 DEEP_ENTRIES = 2**25
 
 #: Cells that are bounded below one root before those that are open become roots, with that many steps on the slopes of
 #: their neurons.
 DEEP_TURN = 16
-DEEP_NEURON_STEPS = 10
+DEEP_NEURON_STEPS = 5
 
 #: They are tried where at most this many ReLUs are unstable at the root: each bound has slopes of its own, so memory
 #: grows with the square (8 bytes).
