@@ -124,7 +124,7 @@ def _run(family: str, known: set[str], options: argparse.Namespace) -> Iterator[
                 checker, before = Checker(loaded), loaded
                 checker.start()
             asked = query(loaded)
-            began, process, known = time.process_time(), checker.pid, _cpu(checker)
+            began, process, spent = time.process_time(), checker.pid, _cpu(checker)
             verdict = verify(
                 loaded,
                 asked,
@@ -144,7 +144,7 @@ def _run(family: str, known: set[str], options: argparse.Namespace) -> Iterator[
                 round(certify, 6),
                 round(verdict.checked.seconds, 6) if verdict.checked else 0.0,
                 round(time.process_time() - began, 6),
-                round(_cpu(checker) - (known if checker.pid == process else 0.0), 6),
+                round(_cpu(checker) - (spent if checker.pid == process else 0.0), 6),
                 verdict.checked.claims if verdict.checked else 0,
                 len(verdict.certificate or b""),
                 verdict.hint,
