@@ -26,9 +26,11 @@ __all__ = [
     "BOX_POOL",
     "BOX_SECONDS",
     "BOX_SHARE",
+    "BOX_SLOPE_RATE",
     "BOX_STEPS",
     "BOX_TRIED",
     "BOX_TRY_ONE_IN",
+    "BOX_WEIGHT_RATE",
     "CASES_PER_BATCH",
     "CUT_PATIENCE",
     "CUT_ROUNDS",
@@ -108,8 +110,12 @@ MILP_UNSTABLE = 400
 BOX_BATCH = 512
 BOX_SECONDS = 0.5
 
-#: Adam steps on the weights of a conjunction's rows, and on the slopes under them, where a box is still open.
+#: Adam steps on the weights of a conjunction's rows, and on the slopes under them, where a box is still open; and the
+#: lengths of the first ones, of slopes and of the weights' logarithms. Six steps have to reach far: with half the
+#: lengths, that also shrink to a fifth, they close a fifth of the boxes.
 BOX_STEPS = 6
+BOX_SLOPE_RATE = 0.5
+BOX_WEIGHT_RATE = 1.5
 
 #: Inputs that are tried on a box to learn which to cut; on how many boxes at first; and then on one in how many.
 BOX_CANDIDATES = 8
