@@ -153,7 +153,7 @@ def _search(
             reason = stop()
             if reason is not None:
                 return SplitResult(min(pool.weakest, proven, stuck), upper, None, reason, boxes)
-            batch = pool.take(max(1, room // (2 * cuts.trials) if cuts.learning else room // 2))
+            batch = pool.take(room // 2)
             trials = _Trials.of(batch, *cuts.choose(*_stacked(batch)))
             uncut = np.setdiff1d(np.arange(len(batch)), trials.box)
             stuck = min([stuck, *(batch[b].bound for b in uncut.tolist())])

@@ -28,7 +28,6 @@ __all__ = [
     "BOX_SHARE",
     "BOX_SLOPE_RATE",
     "BOX_STEPS",
-    "BOX_TRIED",
     "BOX_TRY_ONE_IN",
     "BOX_WEIGHT_RATE",
     "CASES_PER_BATCH",
@@ -117,9 +116,8 @@ BOX_STEPS = 6
 BOX_SLOPE_RATE = 0.5
 BOX_WEIGHT_RATE = 1.5
 
-#: Inputs that are tried on a box to learn which to cut; on how many boxes at first; and then on one in how many.
+#: Inputs that are tried on a box to learn which to cut, and on one box in how many.
 BOX_CANDIDATES = 8
-BOX_TRIED = 64
 BOX_TRY_ONE_IN = 10
 
 #: Input splits also look for violations with a population of points: new points for each box that is bounded, points at
