@@ -34,7 +34,7 @@ def clause_margins(clauses: Sequence[Clause], y: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """The outcome of an attack: ``upper`` is the smallest margin that was replayed (+inf if none)."""
+    """The outcome of an attack: ``upper`` is the smallest margin attained in the region (+inf if none)."""
 
     counterexample: Counterexample | None
     upper: float
@@ -48,7 +48,7 @@ class Attack:
     Attributes:
         program: the network, compiled (its dtype decides the attack's).
         replayer: confirms candidates.
-        region: where to search; must be `replayable`.
+        region: where to search, or, if it holds no float32 point, beside which.
         prop: what a counterexample violates.
         stop: true when time is up or the query was cancelled; asked after every step.
     """
@@ -93,8 +93,8 @@ class Attack:
         self, clauses: Sequence[Clause], first: NDArray[np.float64], group: int, steps: int, length: float
     ) -> AttackResult:
         dtype = self.program.dtype
-        lower = torch.as_tensor(self.region.replay_lower, dtype=dtype)
-        upper = torch.as_tensor(self.region.replay_upper, dtype=dtype)
+        lower = torch.as_tensor(self.region.near_lower, dtype=dtype)
+        upper = torch.as_tensor(self.region.near_upper, dtype=dtype)
         # Rows come in groups, one for each clause, and follow that clause's margin.
         own = torch.arange(len(clauses)).repeat_interleave(group)
         x = torch.as_tensor(self.region.project(first), dtype=dtype)
@@ -122,7 +122,9 @@ class Attack:
             point = self.region.project(x[i].numpy())
             found = self.replayer.counterexample(self.region, self.prop, point)
             if found is not None:
-                return found, found.margin
+                return found, found.attained
+            if not self.region.replayable:
+                continue
             margin = self.replayer.margin(self.prop, point)
             best = min(best, math.inf if math.isnan(margin) else margin)
         return None, best

@@ -93,7 +93,7 @@ def decide_by_deep_split(
     Args:
         cells: the region's root bounds.
         clauses: what is open.
-        attack: confirms points where the network violates a clause; None if the region holds no float32 point.
+        attack: confirms points where the network violates a clause; None where none are tried.
         search: how slopes and multipliers of the rows are looked for on each cell.
         stop: asked between batches; a reason ends the search.
         progress: told (lower, upper, open cells, cells so far) after each batch.

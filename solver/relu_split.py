@@ -121,7 +121,7 @@ class ReluSplit:
         Args:
             over: the region.
             clause: the clause.
-            attack: confirms points where the network violates the clause; None if the region holds no float32 point.
+            attack: confirms points where the network violates the clause; None where none are tried.
             steps: Adam steps on each new cell's multipliers; 0 keeps the default slopes.
             memory: bytes that open cells may fill before the search goes depth first.
             record: notes the tree for a certificate; the root's bounds must then be what default slopes give.

@@ -84,7 +84,7 @@ def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
             climb.compiled,
             case.region,
             clauses,
-            climb.attacker(case) if case.region.replayable else None,
+            climb.attacker(case),
             stop=climb.stop_within(seconds),
             progress=climb.reporter("bab", case, clauses),
             record=record,
@@ -108,7 +108,7 @@ def split_relus(climb: Climb, case: Case, seconds: float) -> None:
         climb.reason = Reason.MEMORY
         return
     end = time.monotonic() + seconds
-    attacker = climb.attacker(case) if case.region.replayable else None
+    attacker = climb.attacker(case)
     steps = policy.BAB_STEPS if len(climb.network.relu_nodes) > 1 else policy.BAB_SHALLOW_STEPS
     # The weakest first: a violation ends the query.
     clauses = sorted(case.open, key=case.bound)
@@ -167,7 +167,7 @@ def deep(climb: Climb, case: Case, seconds: float) -> None:
         result = decide_by_deep_split(
             cells,
             clauses,
-            climb.attacker(case) if case.region.replayable else None,
+            climb.attacker(case),
             slope_search(climb, policy.DEEP_STEPS, seconds),
             stop=climb.stop_within(seconds),
             progress=climb.reporter("deep", case, clauses),
@@ -226,8 +226,6 @@ def milp(climb: Climb, case: Case, seconds: float) -> None:
     report = climb.reporter("milp", case, clauses)
 
     def replay(point: NDArray[np.float64]) -> Counterexample | None:
-        if not case.region.replayable:
-            return None
         output = evaluate(climb.network, point[None])[0]
         result = attacker.confirm(min(clauses, key=lambda clause: clause.margin(output)), point)
         climb.upper = min(climb.upper, result.upper)

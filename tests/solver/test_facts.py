@@ -15,7 +15,7 @@ from networks.errors import SoundnessError
 from networks.exact_evaluation import evaluate_exactly
 from solver import Counterexample, Outcome, verify
 from solver.case import Case
-from solver.facts import _shown, examined
+from solver.facts import rounded, examined
 from tests.random_networks import model, random_conv, random_dense, random_residual
 
 
@@ -68,8 +68,8 @@ def test_a_proven_clause_that_a_point_violates_is_a_contradiction():
 
 
 def test_rounding_for_display_keeps_the_sign():
-    assert _shown(Fraction(1, 2**2000)) == math.ulp(0.0)
-    assert _shown(Fraction(-1, 2**2000)) == -math.ulp(0.0)
-    assert _shown(Fraction(0)) == 0
-    assert _shown(Fraction(-(2**2000))) == -math.inf
-    assert _shown(Fraction(1, 3)) == 1 / 3
+    assert rounded(Fraction(1, 2**2000)) == math.ulp(0.0)
+    assert rounded(Fraction(-1, 2**2000)) == -math.ulp(0.0)
+    assert rounded(Fraction(0)) == 0
+    assert rounded(Fraction(-(2**2000))) == -math.inf
+    assert rounded(Fraction(1, 3)) == 1 / 3
