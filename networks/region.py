@@ -7,8 +7,8 @@ A region's end points are rationals (a decimal is kept as written). Two rounding
 * ``replay_lower``, ``replay_upper``: float32, rounded **inward**. A float32 input lies in the region exactly when it
   lies between them, so membership needs no tolerance.
 
-An entry that is frozen at a decimal may have no float32 number between its bounds. Then the region holds rational points
-only: `exact_point` names one beside each float32 point of ``near_lower ≤ x ≤ near_upper``, where searches look.
+An entry that is frozen at a decimal may have no float32 number between its bounds. Then the region holds no float32
+point; searches look at those between ``near_lower`` and ``near_upper``, beside which `exact_point` has rational ones.
 """
 
 from __future__ import annotations

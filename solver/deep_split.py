@@ -167,7 +167,7 @@ class _Search:
             lower = torch.minimum(lower, cell.bound)
             left |= cell.open
         proven = ~left if found is None else torch.zeros_like(left)
-        upper = self._upper if found is None else min(self._upper, found.margin)
+        upper = self._upper if found is None else min(self._upper, found.attained)
         return DeepSearch(lower.tolist(), proven.tolist(), upper, found, reason, self._nodes)
 
     def _split(self, *, push: bool) -> Counterexample | None:

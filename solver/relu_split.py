@@ -174,7 +174,7 @@ class ReluSplit:
             self._turn += 1
             found = self._expand(self._open.take(self._batch), push=self._turn % _PUSH == 1)
             if found is not None:
-                return CellSearch(lower, found.margin, found, None, self._nodes)
+                return CellSearch(lower, found.attained, found, None, self._nodes)
             progress(self._lower, self._upper, len(self._open), self._nodes)
 
     def _plant(self) -> None:

@@ -75,9 +75,13 @@ class Replayer:
         Args:
             region: the input region.
             prop: the property.
-            x: finite float32 point, shape ``(inputs,)``.
+            x: float32 point, shape ``(inputs,)``.
         """
         point = np.asarray(x, dtype=np.float32).reshape(-1)
+        if not np.isfinite(point).all():
+            return None
+        if not region.replayable:
+            point = region.project(point)
         if not np.array_equal(point.astype(self._dtype), point):
             return None
         if not region.replayable:
@@ -92,10 +96,10 @@ class Replayer:
         return Counterexample(shaped, output, clause.label, float(clause.margin(output)))
 
     def _exact_witness(self, region: Region, prop: Property, x: NDArray[np.float32]) -> Counterexample | None:
-        """The point of the region nearest to ``x``, if some clause is violated there over the reals and replayed at
+        """The point of the region nearest to ``x``, if some clause is violated there over the reals and, replayed, at
         ``x``.
 
-        *Soundness.* The point's entries are rationals between the region's, and the outputs there are exact.
+        *Soundness.* The point's entries are rationals between the region's end points, and the outputs there are exact.
         """
         witness = region.exact_point(x)
         output = self(x)
