@@ -26,9 +26,11 @@ __all__ = [
     "BOX_POOL",
     "BOX_SECONDS",
     "BOX_SHARE",
+    "BOX_SLOPE_RATE",
     "BOX_STEPS",
     "BOX_TRIED",
     "BOX_TRY_ONE_IN",
+    "BOX_WEIGHT_RATE",
     "CASES_PER_BATCH",
     "CUT_PATIENCE",
     "CUT_ROUNDS",
@@ -36,10 +38,15 @@ __all__ = [
     "DEEP_BATCH",
     "DEEP_COLUMNS",
     "DEEP_ENTRIES",
+    "DEEP_NEURON_STEPS",
     "DEEP_SHARE",
     "DEEP_STEPS",
+    "DEEP_TURN",
+    "FIRST_SOLVER_SHARE",
     "LINEAR_SHARE",
     "LP_SECONDS",
+    "MILP_FIRST_RELUS",
+    "MILP_FIRST_SHARE",
     "MILP_RELUS",
     "MILP_UNSTABLE",
     "MIP_SECONDS",
@@ -84,7 +91,16 @@ SPLIT_INPUTS = 16
 #: A network with that few inputs and at most this many ReLUs also has the MILP, after input splits have had their share
 #: of the time. sat_relu's formulas v9 and v14 take 3 and 4 s there, and more boxes than anyone can wait for.
 MILP_RELUS = 128
-BOX_SHARE = 0.3
+BOX_SHARE = 0.1
+
+#: Networks with more inputs and at most this many ReLUs have the MILP for this share of the time after a first look by
+#: ReLU splits (`BAB_FIRST_SHARE`): formulas with up to 300 ReLUs take it some seconds, and ReLU splits forever.
+MILP_FIRST_RELUS = 400
+MILP_FIRST_SHARE = 0.3
+
+#: Share of a clause's time that Gurobi gets where both solvers can serve; HiGHS has the rest. On ACAS Xu Gurobi takes a
+#: third to all of HiGHS's time, on formulas of sat_relu more than twenty times as much.
+FIRST_SOLVER_SHARE = 0.2
 
 #: With several hidden layers and more open ReLUs than this, neither tightening by LPs nor the MILP is tried. On oval21
 #: (447 to 1,157 open) 1,000 LPs closed 10 neurons, and HiGHS did not finish its root node; the search ends in seconds.
@@ -94,8 +110,12 @@ MILP_UNSTABLE = 400
 BOX_BATCH = 512
 BOX_SECONDS = 0.5
 
-#: Adam steps on the weights of a conjunction's rows, and on the slopes under them, where a box is still open.
+#: Adam steps on the weights of a conjunction's rows, and on the slopes under them, where a box is still open; and the
+#: lengths of the first ones, of slopes and of the weights' logarithms. Six steps have to reach far: with half the
+#: lengths, that also shrink to a fifth, they close a fifth of the boxes.
 BOX_STEPS = 6
+BOX_SLOPE_RATE = 0.5
+BOX_WEIGHT_RATE = 1.5
 
 #: Inputs that are tried on a box to learn which to cut; on how many boxes at first; and then on one in how many.
 BOX_CANDIDATES = 8
@@ -161,6 +181,11 @@ DEEP_SHARE = 0.6
 DEEP_STEPS = 10
 DEEP_BATCH = 8
 DEEP_ENTRIES = 2**25
+
+#: Cells that are bounded below one root before those that are open become roots, with that many steps on the slopes of
+#: their neurons.
+DEEP_TURN = 16
+DEEP_NEURON_STEPS = 10
 
 #: They are tried where at most this many ReLUs are unstable at the root: each bound has slopes of its own, so memory
 #: grows with the square (8 bytes).
