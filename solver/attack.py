@@ -17,6 +17,7 @@ from torch import Tensor
 from bounds.program import Program
 from networks.property import Clause, Property
 from networks.region import Region
+from solver import policy
 from solver.replay import Replayer
 from solver.verdict import Counterexample
 
@@ -101,15 +102,24 @@ class Attack:
         best = math.inf
         for step in range(steps + 1):
             x = x.detach().requires_grad_(step < steps)
-            margins = clause_margins(clauses, self.program.forward(x)).gather(1, own[:, None])[:, 0]
+            margins = self._own_margins(clauses, own, x)
             found, replayed = self._replay_best(x.detach(), margins.detach(), last=step == steps)
             best = min(best, replayed)
             if found is not None or step == steps or self.stop():
                 return AttackResult(found, best, step)
             (gradient,) = torch.autograd.grad(margins.sum(), x)
+            flat = (gradient == 0).all(1)
+            if flat.any():
+                # Dead ReLUs hide the way; it shows where gradients leak through them.
+                leaking = self._own_margins(clauses, own, x, leak=policy.ATTACK_LEAK)
+                gradient = torch.where(flat[:, None], torch.autograd.grad(leaking.sum(), x)[0], gradient)
             rate = length * (0.04 ** (step / max(1, steps)))
             x = torch.minimum(torch.maximum(x.detach() - rate * (upper - lower) * gradient.sign(), lower), upper)
         raise AssertionError
+
+    def _own_margins(self, clauses: Sequence[Clause], own: Tensor, x: Tensor, *, leak: float = 0.0) -> Tensor:
+        """Each row's margin of its own clause, shape ``(B,)``."""
+        return clause_margins(clauses, self.program.forward(x, leak=leak)).gather(1, own[:, None])[:, 0]
 
     def _replay_best(self, x: Tensor, margins: Tensor, *, last: bool) -> tuple[Counterexample | None, float]:
         """Replays the most promising points: those that look violated, and at the end the best one in any case."""
