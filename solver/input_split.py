@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bounds.ascent import Ascent
+from bounds.groups import Groups
 from bounds.linear import BoxBounds, LinearBound, backward_pass, enclose, specification_bounds
 from bounds.program import Program
-from bounds.windows import Frame
 from certificates import BoxSplit
 from networks.property import Clause
 from networks.region import Region
@@ -386,10 +386,9 @@ def _together(program: Program, rows: _Rows, bounds: BoxBounds, is_open: Tensor)
     if not len(pair) or not program.relus:
         return LinearBound(nothing, nothing, nothing), None
     box, last = pair[:, 0], len(program.steps) - 1
-    frame = Frame(box)
-    relaxations = {node: bounds.relaxation(node) for node in program.relus}
-    widths = [len(relaxations[node].columns) for node in program.relus]
-    slopes = torch.cat([frame.of_box(relaxations[node].lower_slope).expand(len(pair), -1) for node in program.relus], 1)
+    frame = Groups(box, 1)
+    widths = [program.features[node] for node in program.relus]
+    slopes = torch.cat([bounds.relaxation(node).dense[2] for node in program.relus], 1)[box]
     logits = torch.where(rows.clause == pair[:, 1:], 0.0, -torch.inf).to(rows.C.dtype)
 
     def bound(weights: Tensor, alpha: Tensor) -> LinearBound:
@@ -397,13 +396,16 @@ def _together(program: Program, rows: _Rows, bounds: BoxBounds, is_open: Tensor)
         return backward_pass(
             program,
             bounds,
-            {last: weights @ rows.C},
+            {last: (weights @ rows.C)[:, None]},
             frame,
             last,
-            lambda node: relaxations[node].rows(node, frame, alpha=parts[node]),
+            lambda node: bounds.relaxation(node).grouped(frame, parts[node]),
         )
 
-    climb = [Ascent(slopes, policy.BOX_STEPS, 0.25), Ascent(logits, policy.BOX_STEPS, 0.5)]
+    climb = [
+        Ascent(slopes, policy.BOX_STEPS, policy.BOX_SLOPE_RATE),
+        Ascent(logits, policy.BOX_STEPS, policy.BOX_WEIGHT_RATE),
+    ]
     best = torch.full((len(pair),), -torch.inf, dtype=rows.C.dtype)
     best_weights, best_slopes = logits.softmax(1), slopes
     for step in range(policy.BOX_STEPS + 1):
@@ -411,7 +413,7 @@ def _together(program: Program, rows: _Rows, bounds: BoxBounds, is_open: Tensor)
             slopes.requires_grad_(True)
             logits.requires_grad_(True)
             weights = logits.softmax(1)
-            value = bound(weights, slopes).value + weights @ rows.offsets
+            value = bound(weights, slopes).value[:, 0] + weights @ rows.offsets
             along = None
             if step < policy.BOX_STEPS:
                 along = torch.autograd.grad(value.sum(), (slopes, logits), allow_unused=True, materialize_grads=True)
@@ -425,9 +427,10 @@ def _together(program: Program, rows: _Rows, bounds: BoxBounds, is_open: Tensor)
         slopes = (slopes + climb[0].step(along[0].nan_to_num())).clamp(0, 1)
         logits = logits + climb[1].step(along[1].nan_to_num())
     linear = bound(best_weights, best_slopes)
+    linear = LinearBound(linear.value[:, 0], linear.coefficients[:, 0], linear.constant[:, 0])
     offset = best_weights @ rows.offsets
     # What is bounded is the rounded combination; the weights add up to 1 but for rounding.
-    size = ((best_weights @ rows.C.abs()) * frame.of_box(bounds.magnitude[last])).sum(-1)
+    size = ((best_weights @ rows.C.abs()) * bounds.magnitude[last][box]).sum(-1)
     size = size + best_weights @ rows.offsets.abs() + linear.value.abs() + 2.0**-900
     charge = (len(rows.C) + 32) * 2.0**-52 * size
     value = torch.nan_to_num(linear.value + offset - charge, nan=-torch.inf, posinf=-torch.inf)

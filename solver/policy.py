@@ -26,9 +26,11 @@ __all__ = [
     "BOX_POOL",
     "BOX_SECONDS",
     "BOX_SHARE",
+    "BOX_SLOPE_RATE",
     "BOX_STEPS",
     "BOX_TRIED",
     "BOX_TRY_ONE_IN",
+    "BOX_WEIGHT_RATE",
     "CASES_PER_BATCH",
     "CUT_PATIENCE",
     "CUT_ROUNDS",
@@ -36,8 +38,10 @@ __all__ = [
     "DEEP_BATCH",
     "DEEP_COLUMNS",
     "DEEP_ENTRIES",
+    "DEEP_NEURON_STEPS",
     "DEEP_SHARE",
     "DEEP_STEPS",
+    "DEEP_TURN",
     "FIRST_SOLVER_SHARE",
     "LINEAR_SHARE",
     "LP_SECONDS",
@@ -106,8 +110,12 @@ MILP_UNSTABLE = 400
 BOX_BATCH = 512
 BOX_SECONDS = 0.5
 
-#: Adam steps on the weights of a conjunction's rows, and on the slopes under them, where a box is still open.
+#: Adam steps on the weights of a conjunction's rows, and on the slopes under them, where a box is still open; and the
+#: lengths of the first ones, of slopes and of the weights' logarithms. Six steps have to reach far: with half the
+#: lengths, that also shrink to a fifth, they close a fifth of the boxes.
 BOX_STEPS = 6
+BOX_SLOPE_RATE = 0.5
+BOX_WEIGHT_RATE = 1.5
 
 #: Inputs that are tried on a box to learn which to cut; on how many boxes at first; and then on one in how many.
 BOX_CANDIDATES = 8
@@ -173,6 +181,11 @@ DEEP_SHARE = 0.6
 DEEP_STEPS = 10
 DEEP_BATCH = 8
 DEEP_ENTRIES = 2**25
+
+#: Cells that are bounded below one root before those that are open become roots, with that many steps on the slopes of
+#: their neurons.
+DEEP_TURN = 16
+DEEP_NEURON_STEPS = 10
 
 #: They are tried where at most this many ReLUs are unstable at the root: each bound has slopes of its own, so memory
 #: grows with the square (8 bytes).

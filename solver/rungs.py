@@ -174,6 +174,7 @@ def deep(climb: Climb, case: Case, seconds: float) -> None:
             clauses,
             climb.attacker(case) if case.region.replayable else None,
             slope_search(climb, policy.DEEP_STEPS, seconds),
+            slope_search(climb, policy.DEEP_NEURON_STEPS, seconds),
             stop=climb.stop_within(seconds),
             progress=climb.reporter("deep", case, clauses),
             record=record,
