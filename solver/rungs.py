@@ -68,12 +68,14 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
     early: list[tuple[Rung, float]] = [(milp, policy.MILP_FIRST_SHARE)] if small else []
     if len(climb.network.relu_nodes) > 1:
         assert case.enclosure is not None
-        # Most queries that bounds leave open end soon; what does not, profits from new bounds for the deeper layers.
+        # Most queries that bounds leave open end soon; what does not, profits from new bounds for the deeper layers,
+        # where there are some.
+        first_share = policy.BAB_SHARE if len(climb.network.relu_nodes) == 2 else policy.BAB_FIRST_SHARE
         anew: list[tuple[Rung, float]] = [(deep, policy.DEEP_SHARE), (branch, policy.BAB_SHARE), *by_milp]
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
             anew = [(deep, policy.DEEP_SHARE), (branch, 1.0)]
-        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *early, *anew]
+        return [(optimise, policy.ALPHA_SHARE), (branch, first_share), *early, *anew]
     first: list[tuple[Rung, float]] = [(branch, policy.BAB_FIRST_SHARE), *early] if small else []
     return [*first, (branch, policy.BAB_SHALLOW_SHARE), *by_milp]
 
