@@ -16,6 +16,7 @@ __all__ = [
     "BAB_MEMORY",
     "BAB_PRODUCTS",
     "BAB_ROOT_STEPS",
+    "BAB_ROUNDS",
     "BAB_SHALLOW_SHARE",
     "BAB_SHALLOW_STEPS",
     "BAB_SHARE",
@@ -147,6 +148,9 @@ BAB_COEFFICIENTS = 2**27
 
 #: How often a new cell's pre-activation bounds are clipped by its own linear bound; each time pays for the next.
 BAB_CLIPS = 2
+
+#: Rounds in which the rows of a conjunction contract a cell's inputs, before it is split.
+BAB_ROUNDS = 16
 
 #: Columns that strong branching tries in each cell.
 BAB_CANDIDATES = 16

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from bounds import Enclosure
 from bounds.clipping import Clipper
+from bounds.contraction import contract
 from bounds.linear import LinearBound
 from bounds.phases import Cells
 from bounds.program import program
@@ -56,6 +57,8 @@ _STRONGER = 1.0
 _PUSH = 32
 # Columns are clipped that lose more than this share of what the columns that lose something lose on average.
 _WORTH = 0.25
+# A split helps a row of a conjunction where it gains more than this share of what the row loses in all.
+_GAIN = 1e-4
 # What clipped cells prove, at most: any positive margin.
 _GOAL = 2.0**-40
 
@@ -203,26 +206,40 @@ class ReluSplit:
         if outcome.counterexample is not None:
             return outcome.counterexample
         low, high, theta = low[::rows], high[::rows], theta.reshape(count, rows, -1)
-        score = self._reduced.score(found, low, high, theta[torch.arange(count), leading])
-        score, columns = score.topk(min(policy.BAB_CANDIDATES, self._cells.columns), dim=1)
-        useful = score[:, 0] > 0
-        for i in torch.nonzero(~useful)[:, 0].tolist():
+        columns = self._choose(found, low, high, theta[torch.arange(count), leading], leading)
+        for i in torch.nonzero(columns < 0)[:, 0].tolist():
             counterexample = self._leaf(batch.select(torch.tensor([i])))
             if counterexample is not None:
                 return counterexample
-        if not useful.all():
-            batch, found, low, high = batch.select(useful), found.select(useful), low[useful], high[useful]
-            theta, score, columns, leading = theta[useful], score[useful], columns[useful], leading[useful]
-        if not len(theta):
-            return None
-        own = theta[torch.arange(len(theta)), leading]
-        value = self._reduced.children(found, low, high, own, leading, columns)
+        known = columns >= 0
+        if known.any():
+            self._divide(batch.select(known), theta[known], columns[known])
+        return None
+
+    def _choose(self, found: Estimate, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Tensor:
+        """The column to split in each cell, ``(B,)``; −1 where only the LP can say.
+
+        ``found`` are the estimates of the leading rows ``row`` with parameters ``theta``.
+        """
+        loose = self._reduced.score(found, low, high, theta)
+        score, columns = loose.topk(min(policy.BAB_CANDIDATES, self._cells.columns), dim=1)
+        if not (score > 0).any():
+            return torch.full((len(low),), -1)
+        value = self._reduced.children(found, low, high, theta, row, columns)
         # A positive child is closed whatever it gains beyond that; the weaker child matters most.
         gain = value.clamp(max=0)
         merit = gain.amin(-1) + _STRONGER * gain.amax(-1)
         merit[score <= 0] = -torch.inf
-        self._divide(batch, theta, columns.gather(1, merit.argmax(1, keepdim=True))[:, 0])
-        return None
+        merit, best = merit.max(1)
+        chosen = torch.where(score[:, 0] > 0, columns.gather(1, best[:, None])[:, 0], -1)
+        if self._rows == 1:
+            return chosen
+        # Where no split helps the leading row alone, what matters is what the rows say together.
+        contracted = contract(self._over.forms, self._reduced, low, high, rounds=policy.BAB_ROUNDS)
+        helped = merit - (1 + _STRONGER) * found.value.clamp(max=0) > _GAIN * loose.sum(1)
+        shared, column = contracted.score.max(1)
+        chosen = torch.where(helped, chosen, torch.where(shared > 0, column, -1))
+        return torch.where(contracted.empty, -1, chosen)
 
     def _lines(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Each cell once for every row of the clause, as float32 ``(B · rows, K)``; and the rows, ``(B · rows,)``."""
