@@ -83,8 +83,8 @@ class Clipper:
         P, least, most = [np.zeros((0, network.inputs))], [np.zeros(0)], [np.zeros(0)]
         with np.errstate(all="ignore"):
             for form in neuron_forms(network, self.bounds, relu.parent, neurons[None]):
-                half = form.A.shape[1] // 2
-                P.append(form.A[0, :half])
+                half = form.constant.shape[1] // 2
+                P.append(form.A.whole(network.inputs).values[0, :half])
                 least.append(form.constant[0, :half])
                 most.append(-form.constant[0, half:])
             plain, below, above = np.concatenate(P), np.concatenate(least), np.concatenate(most)
@@ -96,7 +96,8 @@ class Clipper:
     @np.errstate(all="ignore")
     def clip(self, known: dict[int, tuple[Array, Array]], bound: LinearBound, row: int, offset: float) -> None:
         """Tightens ``known``, bounds by ReLU node, where cell ``row`` of a linear bound, plus ``offset``, is ≤ 0."""
-        plain, constant = bound.A.reshape(-1, len(self._middle))[row], bound.constant.reshape(-1)[row] + offset
+        plain = bound.A.whole(len(self._middle)).values.reshape(-1, len(self._middle))[row]
+        constant = bound.constant.reshape(-1)[row] + offset
         d = plain * self._radius
         total, length = np.abs(d).sum(), max(np.sqrt((d * d).sum()), _TINY)
         middle = plain @ self._middle + constant

@@ -7,6 +7,7 @@ bounded before anything is decompressed, every number is checked, and what is no
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -341,7 +342,8 @@ class _Reader:
     def _case(case: Any) -> tuple[Region, Property]:
         ends = case["region"]
         _require(ends["kind"] == "box", "a region of kind 'box'", ends["kind"])
-        region = Region(tuple(map(_exact, ends["lower"])), tuple(map(_exact, ends["upper"])))
+        exact = functools.cache(_exact)  # images have few distinct values
+        region = Region(tuple(map(exact, ends["lower"])), tuple(map(exact, ends["upper"])))
         outputs = _integer(case["outputs"], "the number of outputs")
         clauses = []
         for clause in case["clauses"]:

@@ -26,7 +26,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from certificates.maps import Rows, adjoint, terms
+from certificates.maps import Rows, adjoint, terms, widest
 from networks.evaluation import apply
 from networks.graph import AffineNode, Dense, Identity, Network, ReluNode, Scale
 
@@ -244,7 +244,7 @@ def neuron_forms(network: Network, bounds: Boxes, index: int, neuron: Indices) -
     n = _summands(node)
     gamma32, tiny32 = _float32(n, bounds)
     magnitude = bounds.magnitude[index]
-    for part in _parts(network, neuron):
+    for part in _parts(neuron, widest(network, index)):
         start = Rows.unit(node, part)
         pending: dict[int, Rows] = {}
         for parent, linear in node.terms:
@@ -261,13 +261,13 @@ class LinearBound:
     """``A·x + constant`` is at most what was bounded, for every x of the cell.
 
     Attributes:
-        A: shape ``(B, R, inputs)``.
+        A: for B boxes R rows each.
         constant: with everything charged that evaluating the bound rounds, shape ``(B, R)``.
         empty: whether the bounds of some neuron cross: the cell has no points, shape ``(B, R)``.
         falling: for each ReLU node that was relaxed on cells, where its coefficient was negative, ``(B·R, features)``.
     """
 
-    A: Array
+    A: Rows
     constant: Array
     empty: Array
     falling: dict[int, NDArray[np.bool_]]
@@ -277,9 +277,9 @@ class LinearBound:
 
         This is all that knows what kind of region it is: a box with ends of shape ``(B, inputs)``, or one for each row.
         """
-        if lower.ndim == 2:
-            lower, upper = lower[:, None], upper[:, None]
-        value = self.constant + np.minimum(self.A * lower, self.A * upper).sum(-1)
+        A = self.A if lower.ndim == 2 else self.A.whole(lower.shape[-1])
+        low, high = (A.at(lower), A.at(upper)) if lower.ndim == 2 else (lower, upper)
+        value = self.constant + np.minimum(A.values * low, A.values * high).sum(-1)
         return np.where(self.empty, np.inf, np.where(np.isfinite(value), value, -np.inf))
 
 
@@ -289,7 +289,7 @@ def lower_bounds(network: Network, bounds: Boxes, C: Array, box: Indices, cells:
     out = [np.empty(0)]
     for found, some in linear_bounds(network, bounds, C, box, cells):
         low, high = (np.stack([getattr(cell, end) for cell in some]) for end in ("lower", "upper"))
-        out.append(found.least(*(end.reshape(*found.A.shape[:2], -1) for end in (low, high))).reshape(-1))
+        out.append(found.least(*(end.reshape(*found.constant.shape, -1) for end in (low, high))).reshape(-1))
     return np.concatenate(out)
 
 
@@ -297,7 +297,8 @@ def linear_bounds(
     network: Network, bounds: Boxes, C: Array, box: Indices, cells: Sequence[Cell]
 ) -> Iterator[tuple[LinearBound, list[Cell]]]:
     """The linear bounds that these come from, some cells at a time."""
-    for (part,) in _parts(network, np.arange(len(C))[None]):
+    every = np.arange(len(C))[None]
+    for (part,) in _parts(every, max(node.features for node in network.nodes)):
         there = bounds.take(box[part])
         A = C[part][None] if there is bounds else C[part][:, None]
         some, zero = [cells[r] for r in part.tolist()], np.zeros(A.shape[:2])
@@ -305,9 +306,9 @@ def linear_bounds(
             yield _backward(network, there, {len(network.nodes) - 1: Rows(A)}, zero, zero, some), some
 
 
-def _parts(network: Network, rows: Indices) -> list[Indices]:
-    """``rows`` of shape ``(B, R)`` in parts whose matrices fit in the cache."""
-    step = max(1, _ENTRIES // len(rows) // max(node.features for node in network.nodes))
+def _parts(rows: Indices, entries: int) -> list[Indices]:
+    """``rows`` of shape ``(B, R)``, with so many ``entries`` each, in parts whose matrices fit in the cache."""
+    step = max(1, _ENTRIES // len(rows) // entries)
     return np.split(rows, range(step, rows.shape[1], step), 1)
 
 
@@ -362,11 +363,11 @@ def _backward(
             total = total + minimum
             charge = charge + gamma(node.features + sums, bounds) * size
             charge = charge + push(node.parent, L)
-    A = pending.pop(0, Rows(np.zeros((*total.shape, network.inputs)))).whole(network.inputs)
+    A = pending.pop(0, Rows(np.zeros((*total.shape, network.inputs))))
     charge = charge + gamma(network.inputs + sums, bounds) * abs(A).dot(bounds.magnitude[0])
     everything = 1 + sum(M.sum() for M in bounds.magnitude[: last + 1])
     constant = total - (charge * (1 + 2.0**-20) + _UNDERFLOW * everything)
-    return LinearBound(A.values, constant, empty, falling)
+    return LinearBound(A, constant, empty, falling)
 
 
 def _relax(A: Rows, slopes: Slopes) -> tuple[Rows, Array, Array]:

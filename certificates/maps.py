@@ -8,6 +8,7 @@ of objects: the same code serves `certificates.enclosure` and `certificates.exac
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass, replace
@@ -18,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.evaluation import apply
-from networks.graph import AffineNode, Conv, ConvTranspose, Dense, Gather, Identity, LinearMap, Scale
+from networks.graph import AffineNode, Conv, ConvTranspose, Dense, Gather, Identity, LinearMap, Network, ReluNode, Scale
 
-__all__ = ["Rows", "Window", "adjoint", "terms"]
+__all__ = ["Rows", "Window", "adjoint", "terms", "widest"]
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
@@ -52,9 +53,10 @@ class Window:
             along = along.reshape(*rows, *(size if a == axis else 1 for a in range(rank)))
             place = place * length + along
             inside = inside & (along >= 0) & (along < length)
+        features = math.prod(self.shape)
         channels = np.arange(self.shape[0]) * math.prod(self.shape[1:])
-        place = place[:, :, None] + channels.reshape(-1, *(1,) * rank)
-        return np.where(inside[:, :, None], place, math.prod(self.shape)).reshape(*rows, -1)
+        index = np.where(inside, place, features)[:, :, None] + channels.reshape(-1, *(1,) * rank)
+        return np.minimum(index, features, out=index).reshape(*rows, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +96,10 @@ class Rows:
         if self.window is None:
             return values[:, None]
         beyond = np.concatenate([values, np.zeros((len(values), 1), values.dtype)], 1)
-        start = np.arange(len(values))[:, None, None] * beyond.shape[1]
-        found: Array = np.take(beyond, self.window.index + start)
-        return found
+        index = self.window.index
+        if len(values) > 1:
+            index = index + np.arange(len(values))[:, None, None] * beyond.shape[1]
+        return np.asarray(np.take(beyond, index))
 
     def dot(self, values: Array) -> Array:
         """The products with ``values`` of shape ``(B, features)`` or ``(features,)``: shape ``(B, R)``."""
@@ -159,6 +162,29 @@ def product(A: Array, B: Array) -> Array:
 
         return integers.product(A, B)
     return np.asarray(A @ B)
+
+
+@functools.lru_cache(maxsize=64)
+def widest(network: Network, index: int) -> int:
+    """How many entries rows from single neurons of a node have on their way to the input, about: one is sent."""
+    node = network.nodes[index]
+    assert isinstance(node, AffineNode)
+    pending = {index: Rows.unit(node, np.array([[node.features // 2]]))}
+    most = 1
+    for k in range(index, 0, -1):
+        if k not in pending:
+            continue
+        A, node = pending.pop(k), network.nodes[k]
+        most = max(most, A.values.shape[-1])
+        if isinstance(node, ReluNode):
+            sent = [(node.parent, A)]
+        else:
+            assert isinstance(node, AffineNode)
+            sent = [(parent, adjoint(linear, A)) for parent, linear in node.terms]
+        for parent, B in sent:
+            features = network.nodes[parent].features
+            pending[parent] = pending[parent].plus(B, features) if parent in pending else B
+    return most
 
 
 def terms(linear: LinearMap) -> int:

@@ -128,7 +128,7 @@ def decide_milp(
         region: the input region.
         clauses: at least one; the search ends with the first that is violated.
         enclosure: rigorous pre-activation bounds over the region; the tighter, the faster.
-        backend: which solver; ``auto`` takes Gurobi where its licence admits the model, else HiGHS.
+        backend: which solver; ``auto`` takes Gurobi where its licence admits the model, and HiGHS for what is left.
         deadline: `time.monotonic` at which to stop. Each clause gets an even share of the time that is left; what
             others did not need is spent on those that stayed open.
         threads: cores that the solver may use.
@@ -201,15 +201,24 @@ class _Search:
         if fault:
             self.give_up(Reason.NUMERICS, fault)
             return
-        # A second pass spends on the clauses still open what the first left over.
-        for _ in range(2):
+        highs = BACKENDS[Backend.HIGHS]
+        both = wanted is Backend.AUTO and self.backend is not highs
+        # A second pass spends on the clauses still open what the first left over; on the other solver, if there is one.
+        for second in (False, True):
+            if second and both and self.open:
+                self.choice += f"; {self.backend.name} left {self.open} clauses open"
+                self.backend = highs
+            share = policy.FIRST_SOLVER_SHARE if both and not second else 1.0
             pending = [k for k in np.argsort([result.lower for result in self.results]).tolist() if self._pending(k)]
             for done, k in enumerate(pending):
                 now = time.monotonic()
-                share = (self.deadline - now) / (len(pending) - done)
+                seconds = share * (self.deadline - now) / (len(pending) - done)
                 if self.counterexample is not None or now >= self.deadline or self._cancelled():
                     break
-                self._decide(formulation, k, now + share, fallback=wanted is Backend.AUTO)
+                if not second:
+                    self._root(formulation, k, now + seconds)
+                if self._pending(k):
+                    self._decide(formulation, k, now + seconds, fallback=wanted is Backend.AUTO)
         if self.counterexample is None:
             stopped = Reason.CANCELLED if self._cancelled() else Reason.TIMEOUT
             for k, result in enumerate(self.results):
@@ -235,9 +244,6 @@ class _Search:
         """Minimises the margin of clause ``k`` until its sign is known."""
         allowance = float(formulation.allowances[k])
         cutoff = CUTOFF * allowance
-        self._root(formulation, k, deadline)
-        if not self._pending(k):
-            return
         scaled = scale(formulation.model(k).below(cutoff))
 
         def on_incumbent(v: NDArray[np.float64], _objective: float) -> bool:

@@ -39,8 +39,11 @@ __all__ = [
     "DEEP_ENTRIES",
     "DEEP_SHARE",
     "DEEP_STEPS",
+    "FIRST_SOLVER_SHARE",
     "LINEAR_SHARE",
     "LP_SECONDS",
+    "MILP_FIRST_RELUS",
+    "MILP_FIRST_SHARE",
     "MILP_RELUS",
     "MILP_UNSTABLE",
     "MIP_SECONDS",
@@ -85,7 +88,16 @@ SPLIT_INPUTS = 16
 #: A network with that few inputs and at most this many ReLUs also has the MILP, after input splits have had their share
 #: of the time. sat_relu's formulas v9 and v14 take 3 and 4 s there, and more boxes than anyone can wait for.
 MILP_RELUS = 128
-BOX_SHARE = 0.3
+BOX_SHARE = 0.1
+
+#: Networks with more inputs and at most this many ReLUs have the MILP for this share of the time after a first look by
+#: ReLU splits (`BAB_FIRST_SHARE`): formulas with up to 300 ReLUs take it some seconds, and ReLU splits forever.
+MILP_FIRST_RELUS = 400
+MILP_FIRST_SHARE = 0.3
+
+#: Share of a clause's time that Gurobi gets where both solvers can serve; HiGHS has the rest. On ACAS Xu Gurobi takes a
+#: third to all of HiGHS's time, on formulas of sat_relu more than twenty times as much.
+FIRST_SOLVER_SHARE = 0.2
 
 #: With several hidden layers and more open ReLUs than this, neither tightening by LPs nor the MILP is tried. On oval21
 #: (447 to 1,157 open) 1,000 LPs closed 10 neurons, and HiGHS did not finish its root node; the search ends in seconds.

@@ -1,9 +1,11 @@
 """The exact engines as rungs of the ladder, and their order.
 
 Where the input is small, ``auto`` splits inputs, and lets the MILP follow where the ReLUs are few; otherwise it splits
-ReLUs, tightens bounds by LPs, and ends with the MILP. With several hidden layers, slopes are optimised for the neurons
-before the ReLU splits; then come ReLU splits that bound all neurons anew on every cell, and after the LPs a second turn
-of the simpler ones. Where very many ReLUs are open, there are neither LPs nor a MILP.
+ReLUs, tightens bounds by LPs, and ends with the MILP, which has an early turn too where the ReLUs are few.
+
+With several hidden layers, slopes are optimised for the neurons before the ReLU splits; then come ReLU splits that
+bound all neurons anew on every cell, and before the LPs a second turn of the simpler ones. Where very many ReLUs are
+open, there are neither LPs nor a late MILP.
 
 A rung takes what is open of a case and a number of seconds, and leaves what it found in the case and the climb.
 """
@@ -62,6 +64,8 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
         few = climb.network.relus <= policy.MILP_RELUS
         return [(branch, policy.BOX_SHARE), *by_milp] if few else [(branch, 1.0)]
+    small = climb.network.relus <= policy.MILP_FIRST_RELUS
+    early: list[tuple[Rung, float]] = [(milp, policy.MILP_FIRST_SHARE)] if small else []
     if len(climb.network.relu_nodes) > 1:
         assert case.enclosure is not None
         # Most queries that bounds leave open end soon; what does not, profits from new bounds for the deeper layers.
@@ -69,8 +73,9 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
             anew = [(deep, policy.DEEP_SHARE), (branch, 1.0)]
-        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *anew]
-    return [(branch, policy.BAB_SHALLOW_SHARE), *by_milp]
+        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *early, *anew]
+    first: list[tuple[Rung, float]] = [(branch, policy.BAB_FIRST_SHARE), *early] if small else []
+    return [*first, (branch, policy.BAB_SHALLOW_SHARE), *by_milp]
 
 
 def split_inputs(climb: Climb, case: Case, seconds: float) -> None:

@@ -116,7 +116,7 @@ def unmultiplied() -> tuple[Network, bytes]:
 
 
 ROOT_CLAIM = Node((FIRST,))
-MINIMUM = "np.minimum(self.A * lower, self.A * upper)"
+MINIMUM = "np.minimum(A.values * low, A.values * high)"
 HEIGHT = "np.maximum(-low * above, high * (1 - above))"
 EXACT_VERTEX = "np.where(unstable, np.minimum(least, 0), least)"
 
@@ -234,8 +234,8 @@ MUTANTS: dict[str, tuple[str, str, str, str, Callable[[], tuple[Network, bytes]]
     ),
     "clips cut violations off": (
         "clips.py",
-        "constant = bound.A.reshape(-1, len(self._middle))[row], bound.constant.reshape(-1)[row] + offset",
-        "constant = bound.A.reshape(-1, len(self._middle))[row], bound.constant.reshape(-1)[row] + offset + 9",
+        "constant = bound.constant.reshape(-1)[row] + offset",
+        "constant = bound.constant.reshape(-1)[row] + offset + 9",
         "",
         lambda: far(Node((FIRST,), None, (FIRST,) * 3)),
     ),

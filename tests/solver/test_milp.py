@@ -8,8 +8,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+import solver.milp
 from bounds import backward_bounds, interval_bounds
 from networks import Clause, Property, Region, Row, evaluate
+from solver import backends
+from solver.backends import MilpOutcome, MilpStatus
+from solver.cuts import Root
 from solver.milp import ClauseStatus, decide_milp
 from solver.options import Backend
 from solver.replay import Replayer
@@ -203,3 +207,19 @@ def test_acas_xu_is_proven_by_highs_alone(data_folder, net, prop):
         replay=replayer(network, region, violation),
     )
     assert [clause.status for clause in result.clauses] == [ClauseStatus.PROVEN]
+
+
+@pytest.mark.gurobi
+def test_what_one_solver_leaves_open_goes_to_the_other(monkeypatch):
+    network = random_dense(1, (3, 6, 6, 2))
+    region, prop = query(network, 1, "0.5")
+    timeout = MilpOutcome(MilpStatus.TIMEOUT)
+    monkeypatch.setattr(solver.milp, "solve_root", lambda *_args, **_kwargs: Root(-math.inf, None, 0))
+    monkeypatch.setattr(backends.BACKENDS[Backend.GUROBI], "solve", lambda *_args, **_kwargs: timeout)
+    result = decide_milp(
+        network, region, prop.clauses, interval_bounds(network, region), replay=replayer(network, region, prop)
+    )
+    truth = min(minimum_margin(network, region, clause) for clause in prop.clauses)
+    assert result.backend == "highs"
+    assert "gurobi left 1 clauses open" in result.choice
+    assert result.clauses[0].status is (ClauseStatus.PROVEN if truth > 0 else ClauseStatus.VIOLATED)
