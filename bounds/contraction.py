@@ -1,13 +1,13 @@
 """Boxes of a cell's inputs, contracted by all rows of a clause together.
 
-Symbols. On a cell every row r of a clause has a linear lower bound ``g_r(x) = d·x + c``, and all rows are at most 0 where
-the clause is violated. With m the least value of g_r on a box, input i lies no further than ``−m / |d_i|`` from the end
-of its range where g_r is least. A smaller box gives smaller ranges of the pre-activations ``P_j·x + q_j``, these give
-better g_r, and so on (bounds tightening by feasibility; Belotti et al. 2010). Where a formula is encoded in ReLUs this
-is unit propagation.
+Symbols. On a cell every row r of a clause has a linear lower bound ``g_r(x) = d·x + c``, and all rows are at most 0
+where the clause is violated. With m the least value of g_r on a box, input i lies no further than ``−m / |d_i|`` from
+the end of its range where g_r is least. A smaller box gives smaller ranges of the pre-activations ``P_j·x + q_j``,
+these give better g_r, and so on (feasibility-based bound tightening, Belotti et al. 2010). Where a formula is encoded
+in ReLUs this is unit propagation.
 
 Soundness. None: float32, and rounding is not charged. A search takes from here what to split, and on which cells it is
-worth to ask an LP.
+worth asking an LP.
 """
 
 from __future__ import annotations
@@ -35,11 +35,14 @@ class Contracted:
 
     Attributes:
         empty: cells where nothing seems to violate the clause, mask ``(B,)``.
+        least, most: the box that is left of the inputs, in units of the region's radii, shape ``(B, inputs)``.
         score: how much a choice of each column's phase tells about the other open columns, 0 where it is decided or
             not in the first layer, shape ``(B, K)``.
     """
 
     empty: Tensor
+    least: Tensor
+    most: Tensor
     score: Tensor
 
 
@@ -90,7 +93,9 @@ def contract(forms: Forms, reduced: Reduced, low: Tensor, high: Tensor, *, round
     # A column whose phase was chosen still ties its inputs together, until their box decides it.
     crossing = relevant & (center - reach < -snap) & (center + reach > snap)
     inverse = torch.where(crossing, 1 / reach, 0.0)
-    # Each column spreads over its inputs, in proportion to what they contribute to its range; columns meet there.
+    # How many columns depend on each input, counted by its share of their ranges. A choice tells the more about an
+    # input, the larger its share of the chosen column's range is.
+    shared = (inverse @ size) * radius
     score = torch.zeros_like(low)
-    score[:, first] = torch.where(free, ((inverse @ size) * radius * radius) @ size.T * inverse, 0.0)
-    return Contracted(empty, score)
+    score[:, first] = torch.where(free, ((shared * radius * radius) @ (size * size).T) * inverse * inverse, 0.0)
+    return Contracted(empty, least, most, score)
