@@ -85,7 +85,7 @@ ALPHA_SHARE = 0.2
 #: input split halves one input, so the boxes needed grow exponentially with the inputs that matter.
 SPLIT_INPUTS = 16
 
-#: A network with that few inputs and at most this many ReLUs is left to ReLU splits and the MILP after input splits have
+#: A network with that few inputs and at most this many ReLUs is left to ReLU splits and the MILP once input splits have
 #: had their share of the time: sat_relu's formulas v9 and v14 take 5 and 41 cells there, and more boxes than anyone can
 #: wait for.
 MILP_RELUS = 128

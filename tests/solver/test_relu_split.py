@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from solver import Budget, Engine, Options, Outcome, Trust, policy, verify
 from solver.attack import Attack
 from solver.relu_split import CellSearch, ReluSplit, SplitRegion
 from solver.replay import Replayer
+from solver.verdict import Reason
 from tests.formulas import encoded, query, unsatisfiable
 from tests.random_networks import random_conv, random_dense, random_residual
 from tests.solver.oracle import minimum_margin
@@ -117,3 +120,18 @@ def test_encoded_formulas_are_decided_by_propagation_and_certified(seed: int) ->
     del formula[seed]
     found = verify(encoded(formula, variables), query(variables), options=options, budget=Budget(60, 1))
     assert found.outcome is Outcome.COUNTEREXAMPLE, found
+
+
+def test_a_search_that_is_stopped_between_lps_goes_on_where_it_was() -> None:
+    network = encoded(unsatisfiable(1, 20, 24), 20)
+    ((region, prop),) = query(20).cases
+    over = SplitRegion(network, region, backward_bounds(network, region))
+    split = ReluSplit(over, prop.clauses[0], None, steps=0)
+    for runs in itertools.count():
+        calls = itertools.count()
+        found = split.run(lambda calls=calls: Reason.TIMEOUT if next(calls) > 2 else None, lambda *_: None)
+        if found.reason is None:
+            break
+        assert found.lower <= 0
+    assert runs > 5
+    assert found.lower > 0
