@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from bounds.columns import Columns, Layout
-from bounds.linear import CHUNK_ENTRIES, BoxBounds, backward_pass, unit_rows
-from bounds.optimised import Climb, NeuronSlopes, SlopeSearch
+from bounds.linear import CHUNK_ENTRIES, BoxBounds, backward_pass, enclose, unit_rows
+from bounds.optimised import Climb, NeuronSlopes, SlopeSearch, optimised_bounds
 from bounds.program import Program
 from bounds.windows import Frame
 
@@ -86,6 +86,26 @@ class Recomputed:
             columns = torch.arange(place.start, place.stop, device=program.device)[known >= 0]
             # Bounds of the nodes before were final by then, so the slopes' columns are the first ones here.
             self._slopes[:, columns, : place.start] = found.alpha[:, known[known >= 0]]
+
+    def anew(self, low: Tensor, high: Tensor, search: SlopeSearch) -> Recomputed | None:
+        """A cell as a region of its own, with slopes optimised there; None where its bounds cross, so that it is empty.
+
+        Args:
+            low, high: bounds of the columns on the cell, shape ``(K,)``; they stand for its phases, too.
+            search: how slopes are looked for.
+        """
+        bounds = self._bounds
+        least = {node: values.clone() for node, values in bounds.pre_lower.items()}
+        most = {node: values.clone() for node, values in bounds.pre_upper.items()}
+        for node, place in self.layout.places.items():
+            least[node][0, self.layout.neurons[node]] = low[place]
+            most[node][0, self.layout.neurons[node]] = high[place]
+        known = BoxBounds(bounds.lower, bounds.upper, least, most)
+        start = enclose(self._program, bounds.lower, bounds.upper, start=known, backward=False)
+        found, slopes = optimised_bounds(self._program, start, search)
+        if any((found.pre_lower[node] > found.pre_upper[node]).any() for node in least):
+            return None
+        return Recomputed(self._program, found, slopes)
 
     def neuron(self, column: int) -> tuple[int, int]:
         """The ReLU node and the index of the neuron that ``column`` stands for."""

@@ -79,7 +79,7 @@ class Job:
 
     @property
     def trust(self) -> str | None:
-        """Whose word the verdict rests on: ``certified``, ``solver`` or ``replayed``."""
+        """Whose word the verdict rests on: ``certified``, ``solver``, ``replayed`` or ``exact``."""
         return self.result["trust"] if self.result else None
 
     @property

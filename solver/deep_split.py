@@ -5,6 +5,10 @@ on the clause: a cell is closed when each of them is proven there (or on a cell 
 show that it is empty. The column to split is the one that loosens the weakest clause's bound most, directly and through
 the bounds of later neurons (`bounds.recomputed`).
 
+Slopes of neurons that were found for the whole region grow stale on its cells. So when a tree has had a few cells, each
+one that is still open becomes the root of a tree of its own, with slopes optimised anew (and without multipliers for
+the phases chosen so far, which narrow its bounds all the same). Trees are searched depth first.
+
 The search is not complete: cells without a free column that are still open end it undecided, with `Reason.NUMERICS`;
 `solver.relu_split` has an LP for such cells.
 
@@ -18,7 +22,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -82,7 +86,8 @@ def decide_by_deep_split(
     cells: Recomputed,
     clauses: Sequence[Clause],
     attack: Attack | None,
-    search: SlopeSearch,
+    rows: SlopeSearch,
+    neurons: SlopeSearch,
     *,
     stop: Callable[[], Reason | None],
     progress: Callable[[float, float, int, int], None],
@@ -93,13 +98,24 @@ def decide_by_deep_split(
     Args:
         cells: the region's root bounds.
         clauses: what is open.
-        attack: confirms points where the network violates a clause; None if the region holds no float32 point.
-        search: how slopes and multipliers of the rows are looked for on each cell.
+        attack: confirms points where the network violates a clause; None where none are tried.
+        rows: how slopes and multipliers of the rows are looked for on each cell.
+        neurons: how slopes of the neurons are looked for on each new root.
         stop: asked between batches; a reason ends the search.
         progress: told (lower, upper, open cells, cells so far) after each batch.
-        record: notes the tree for a certificate; ``cells`` must then have default slopes.
+        record: notes the tree for a certificate; ``cells`` must then have default slopes, which every cell keeps, as
+            checkers know no others.
     """
-    return _Search(cells, clauses, attack, search, stop, progress, record).run()
+    return _Search(cells, clauses, attack, rows, neurons, stop, progress, record).run()
+
+
+@dataclass(eq=False)
+class _Tree:
+    """The open cells below one root, by the bounds of their weakest clauses, and how many were bounded there."""
+
+    cells: Recomputed
+    heap: list[tuple[float, int, _Cell]] = field(default_factory=list)
+    nodes: int = 0
 
 
 class _Search:
@@ -108,7 +124,8 @@ class _Search:
         cells: Recomputed,
         clauses: Sequence[Clause],
         attack: Attack | None,
-        search: SlopeSearch,
+        rows: SlopeSearch,
+        neurons: SlopeSearch,
         stop: Callable[[], Reason | None],
         progress: Callable[[float, float, int, int], None],
         record: Record | None,
@@ -117,66 +134,72 @@ class _Search:
         if record is not None:
             pairs = [cells.neuron(column) for column in range(cells.layout.count)]
             record.columns = np.array(pairs, np.int64).reshape(-1, 2)
-        self._cells, self._clauses, self._attack, self._slopes = cells, clauses, attack, search
+        self._root, self._clauses, self._attack, self._rows, self._neurons = cells, clauses, attack, rows, neurons
         self._stop, self._progress = stop, progress
         device = cells.root.low.device
         self._C = torch.as_tensor(np.concatenate([clause.matrix for clause in clauses]), device=device)
         self._offsets = torch.as_tensor(np.concatenate([clause.offsets for clause in clauses]), device=device)
         each = torch.as_tensor([len(clause.rows) for clause in clauses], device=device)
         self._clause = torch.arange(len(clauses), device=device).repeat_interleave(each)
-        K, R = cells.layout.count, len(self._C)
-        self._batch = max(1, min(policy.DEEP_BATCH, policy.DEEP_ENTRIES // (4 * K * K + 1)))
-        self._most = max(1, policy.BAB_MEMORY // (K * (17 + 4 * R) + 1))
-        self._heap: list[tuple[float, int, _Cell]] = []
+        #: From the region itself to the cell that is searched now.
+        self._trees: list[_Tree] = []
         self._ticks = itertools.count()
-        #: The weakest bound of each clause among closed cells, and cells that nothing decides.
+        #: The weakest bound of each clause among closed cells, and clauses that some cell leaves undecided for good.
         self._closed = torch.full((len(clauses),), torch.inf, dtype=torch.float64, device=device)
         self._stuck = torch.zeros(len(clauses), dtype=torch.bool, device=device)
         self._upper = math.inf
         self._nodes = 0
 
     def run(self) -> DeepSearch:
-        root = self._cells.root
-        R, K = len(self._C), self._cells.layout.count
-        count = len(self._clauses)
-        nothing = torch.full((1, count), -torch.inf, dtype=torch.float64, device=root.low.device)
-        found = self._bound(
-            Columns(root.layout, root.low.clone(), root.high.clone(), root.phases.clone()),
-            root.slope.to(torch.float32).expand(1, R, K).clone(),
-            nothing,
-            torch.ones_like(nothing, dtype=torch.bool),
-            [None if self._record is None else self._record.root],
-            push=False,
-        )
+        nothing = torch.full_like(self._closed, -torch.inf)
+        branch = None if self._record is None else self._record.root
+        found = self._plant(self._root, nothing, torch.ones_like(self._stuck), branch)
         for turn in itertools.count():
             if found is not None:
                 return self._result(None, found)
-            if not self._heap:
+            while self._trees and not self._trees[-1].heap:
+                self._trees.pop()
+            if not self._trees:
                 return self._result(Reason.NUMERICS if self._stuck.any() else None, None)
-            self._progress(self._heap[0][0], self._upper, len(self._heap), self._nodes)
+            pending = sum(len(tree.heap) for tree in self._trees)
+            self._progress(min(tree.heap[0][0] for tree in self._trees if tree.heap), self._upper, pending, self._nodes)
             reason = self._stop()
             if reason is not None:
                 return self._result(reason, None)
-            found = self._split(push=turn % _PUSH == 0)
+            tree = self._trees[-1]
+            if tree.nodes <= policy.DEEP_TURN or self._record is not None:
+                found = self._split(tree, push=turn % _PUSH == 0)
+                continue
+            cell = heapq.heappop(tree.heap)[2]
+            anew = tree.cells.anew(cell.low, cell.high, self._neurons)
+            if anew is not None:
+                found = self._plant(anew, cell.bound, cell.open, cell.branch)
         raise AssertionError
+
+    def _plant(self, cells: Recomputed, bound: Tensor, open_: Tensor, branch: Branch | None) -> Counterexample | None:
+        """Begins a tree; ``bound`` and ``open_`` say what is known of each clause on its root, ``(clauses,)``."""
+        root = cells.root
+        self._trees.append(_Tree(cells))
+        theta = root.slope.to(torch.float32).expand(1, len(self._C), -1).clone()
+        columns = Columns(root.layout, root.low.clone(), root.high.clone())
+        return self._bound(self._trees[-1], columns, theta, bound[None], open_[None].clone(), [branch], push=False)
 
     def _result(self, reason: Reason | None, found: Counterexample | None) -> DeepSearch:
         lower = self._closed.clone()
         left = self._stuck.clone()
-        for _, _, cell in self._heap:
-            lower = torch.minimum(lower, cell.bound)
-            left |= cell.open
+        for tree in self._trees:
+            for _, _, cell in tree.heap:
+                lower = torch.minimum(lower, cell.bound)
+                left |= cell.open
         proven = ~left if found is None else torch.zeros_like(left)
-        upper = self._upper if found is None else min(self._upper, found.margin)
+        upper = self._upper if found is None else min(self._upper, found.attained)
         return DeepSearch(lower.tolist(), proven.tolist(), upper, found, reason, self._nodes)
 
-    def _split(self, *, push: bool) -> Counterexample | None:
-        """Splits the weakest cells into two each; where memory runs out, others, which are deeper."""
-        deep = len(self._heap) > self._most
-        taken = [
-            (self._heap.pop() if deep else heapq.heappop(self._heap))[2]
-            for _ in range(min(self._batch, len(self._heap)))
-        ]
+    def _split(self, tree: _Tree, *, push: bool) -> Counterexample | None:
+        """Splits the weakest cells of a tree into two each."""
+        K = tree.cells.layout.count
+        batch = max(1, min(policy.DEEP_BATCH, policy.DEEP_ENTRIES // (4 * K * K + 1)))
+        taken = [heapq.heappop(tree.heap)[2] for _ in range(min(batch, len(tree.heap)))]
 
         def twice(name: str) -> Tensor:
             return torch.stack([getattr(cell, name) for cell in taken]).repeat_interleave(2, 0)
@@ -188,25 +211,26 @@ class _Search:
         phases[at, column] = torch.where(on, 1, -1).to(phases)
         if self._record is not None:
             # The checker knows the root's bounds and the phases, not what was found on the cells between.
-            low, high = (each.expand_as(low).clone() for each in (self._cells.root.low, self._cells.root.high))
+            low, high = (each.expand_as(low).clone() for each in (tree.cells.root.low, tree.cells.root.high))
             low[phases > 0] = 0
             high[phases < 0] = 0
         low[at[on], column[on]] = 0
         high[at[~on], column[~on]] = 0
         # What was a slope there is a multiplier from now on.
         theta[at, :, column] = 0
-        columns = Columns(self._cells.layout, low, high, phases)
+        columns = Columns(tree.cells.layout, low, high, phases)
         branches = [branch for cell in taken for branch in self._grow(cell)]
-        return self._bound(columns, theta, twice("bound"), twice("open"), branches, push=push)
+        return self._bound(tree, columns, theta, twice("bound"), twice("open"), branches, push=push)
 
     def _grow(self, cell: _Cell) -> tuple[Branch | None, Branch | None]:
         """The children of a cell in the record, phase +1 first."""
         if self._record is None or cell.branch is None:
             return None, None
-        return self._record.split(cell.branch, PhaseSplit(*self._cells.neuron(cell.column), keep=False))
+        return self._record.split(cell.branch, PhaseSplit(*self._root.neuron(cell.column), keep=False))
 
     def _bound(
         self,
+        tree: _Tree,
         cells: Columns,
         theta: Tensor,
         inherited: Tensor,
@@ -218,6 +242,7 @@ class _Search:
         """Bounds new cells, and closes them or keeps them; returns a counterexample if one turned up.
 
         Args:
+            tree: where they belong.
             cells: B cells with their parents' bounds; they are tightened.
             theta: the parents' slopes for each row, shape ``(B, R, K)``.
             inherited: the parents' bounds of the clauses' margins, which hold here too, shape ``(B, clauses)``.
@@ -225,7 +250,8 @@ class _Search:
             branches: the cells' own in the record.
         """
         self._nodes += cells.cells
-        traces = self._cells.bound_neurons(cells)
+        tree.nodes += cells.cells
+        traces = tree.cells.bound_neurons(cells)
         empty = (cells.low > cells.high).any(1)
         for i, clause in torch.nonzero(open_ & empty[:, None]).tolist():
             self._claim(branches[i], clause)
@@ -233,8 +259,8 @@ class _Search:
         cell, row = torch.nonzero(open_[:, self._clause], as_tuple=True)
         if not len(cell):
             return None
-        found = self._cells.bound_rows(
-            cells, self._C[row], self._offsets[row], cell, self._slopes, theta[cell, row].double()
+        found = tree.cells.bound_rows(
+            cells, self._C[row], self._offsets[row], cell, self._rows, theta[cell, row].double()
         )
         theta[cell, row] = found.theta
         # A clause holds where one of its rows is positive.
@@ -255,19 +281,19 @@ class _Search:
         lines = torch.full(value.shape, -1, dtype=torch.int64, device=cell.device)
         lines[cell, row] = torch.arange(len(cell), device=cell.device)
         line = lines[torch.arange(len(lines), device=cell.device), leading]
-        importance = self._cells.importance(cells, found.arriving[line], traces)
+        importance = tree.cells.importance(cells, found.arriving[line], traces)
         # One more column stands for none.
         score = torch.cat([torch.where(cells.free, importance, -1.0), importance.new_full((cells.cells, 1), -0.5)], 1)
         column = score.argmax(1)
         left = torch.nonzero(still.any(1))[:, 0]
         for i in left.tolist():
-            if column[i] == self._cells.layout.count:
+            if column[i] == tree.cells.layout.count:
                 self._stuck |= still[i]
                 self._closed = torch.minimum(self._closed, torch.where(still[i], bound[i], torch.inf))
                 continue
             known = cells.low[i], cells.high[i], cells.phases[i], theta[i], bound[i], still[i]
             kept = _Cell(*known, int(column[i]), branches[i])
-            heapq.heappush(self._heap, (float(bound[i, weakest[i]]), next(self._ticks), kept))
+            heapq.heappush(tree.heap, (float(bound[i, weakest[i]]), next(self._ticks), kept))
         if self._attack is None or not len(left):
             return None
         return self._probe(self._attack, found.corner[line[left]], push=push)

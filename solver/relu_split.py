@@ -128,7 +128,7 @@ class ReluSplit:
         Args:
             over: the region.
             clause: the clause.
-            attack: confirms points where the network violates the clause; None if the region holds no float32 point.
+            attack: confirms points where the network violates the clause; None where none are tried.
             steps: Adam steps on each new cell's multipliers; 0 keeps the default slopes.
             memory: bytes that open cells may fill before the search goes depth first.
             record: notes the tree for a certificate; the root's bounds must then be what default slopes give.
@@ -181,7 +181,7 @@ class ReluSplit:
             self._turn += 1
             found = self._expand(self._open.take(self._batch), stop, push=self._turn % _PUSH == 1)
             if found is not None:
-                return CellSearch(lower, found.margin, found, None, self._nodes)
+                return CellSearch(lower, found.attained, found, None, self._nodes)
             progress(self._lower, self._upper, len(self._open), self._nodes)
 
     def _plant(self) -> None:

@@ -34,7 +34,7 @@ def search(
     attacker = Attack(compiled, Replayer(network), region, Property(tuple(clauses)), lambda: False) if attack else None
     left = iter([None] * turns)
     return decide_by_deep_split(
-        cells, clauses, attacker, steps, stop=lambda: next(left, Reason.TIMEOUT), progress=lambda *_: None
+        cells, clauses, attacker, steps, steps, stop=lambda: next(left, Reason.TIMEOUT), progress=lambda *_: None
     )
 
 
@@ -111,7 +111,7 @@ def test_stopping_and_small_batches_and_full_memory_keep_what_is_claimed(monkeyp
         assert found.lower[0] <= 1e-3 + 1e-6
         assert found.proven[0] == (found.reason is None)
     monkeypatch.setattr(policy, "DEEP_ENTRIES", 1)
-    monkeypatch.setattr(policy, "BAB_MEMORY", 1)
+    monkeypatch.setattr(policy, "DEEP_TURN", 1)
     found = search(network, region, [clause], attack=False)
     assert found.lower[0] <= 1e-3 + 1e-6
     assert found.reason in {None, Reason.NUMERICS}
@@ -136,11 +136,13 @@ def test_records_are_certificates(kind: str) -> None:
         lower, upper = torch.as_tensor(region.lower)[None], torch.as_tensor(region.upper)[None]
         cells = Recomputed(compiled, enclose(compiled, lower, upper))
         record = Record([0, 1])
+        steps = SlopeSearch(program(network, dtype=torch.float32), 10)
         found = decide_by_deep_split(
             cells,
             clauses,
             None,
-            SlopeSearch(program(network, dtype=torch.float32), 10),
+            steps,
+            steps,
             stop=lambda: None,
             progress=lambda *_: None,
             record=record,

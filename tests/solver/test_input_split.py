@@ -10,8 +10,9 @@ from bounds.linear import enclose
 from bounds.program import program
 from networks import Clause, Network, Property, Region, Row, evaluate
 from networks.exact import exact
-from solver import input_split
+from solver import box_bounds
 from solver.attack import Attack
+from solver.conjunction import Rows, together
 from solver.input_split import SplitResult, decide_by_input_split
 from solver.replay import Replayer
 from solver.verdict import Reason
@@ -84,13 +85,13 @@ def test_inherited_phases_hold_on_the_halves(kind: str, monkeypatch: pytest.Monk
     rng = np.random.default_rng(3)
     region = Region.linf_ball(rng.normal(size=network.inputs), 2 * radius)
     seen = []
-    bound = input_split._bound
+    bound = box_bounds.bound
 
     def watched(program, rows, batch, *, nested):
         seen.extend(batch)
         return bound(program, rows, batch, nested=nested)
 
-    monkeypatch.setattr(input_split, "_bound", watched)
+    monkeypatch.setattr(box_bounds, "bound", watched)
     # The center ties, so the boxes around it can never be closed, and without an attack the search goes on.
     center = evaluate(network, region.center[None])[0]
     tie = Clause((Row(DIFFERENCE, exact(float(center[1] - center[0]))),), network.outputs)
@@ -134,14 +135,20 @@ def test_rows_together_never_claim_more_than_points_show(kind: str) -> None:
             )
             for rows in matrices
         ]
-        rows = input_split._Rows.of(clauses)
+        rows = Rows.of(clauses)
         with torch.no_grad():
             bounds = enclose(compiled, lower, upper)
-            found, pair = input_split._together(compiled, rows, bounds, torch.ones((4, 2), dtype=torch.bool))
-        assert pair is not None
-        assert len(pair) == 8
+            found = together(compiled, rows, bounds, torch.ones((4, 2), dtype=torch.bool))
+        assert found is not None
+        assert len(found.box) == 8
+        assert (found.weights.sum(1) == 1).all()
+        assert (found.weights >= 0).all()
         for value, coefficients, constant, (box, clause) in zip(
-            found.value.numpy(), found.coefficients.numpy(), found.constant.numpy(), pair.tolist(), strict=True
+            found.linear.value.numpy(),
+            found.linear.coefficients.numpy(),
+            found.linear.constant.numpy(),
+            torch.stack([found.box, found.clause], 1).tolist(),
+            strict=True,
         ):
             points = centers[box] + radius * rng.uniform(-1, 1, size=(200, network.inputs))
             margins = [clauses[clause].margin(y) for y in evaluate(network, points)]
