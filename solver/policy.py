@@ -17,6 +17,7 @@ __all__ = [
     "BAB_MEMORY",
     "BAB_PRODUCTS",
     "BAB_ROOT_STEPS",
+    "BAB_ROUNDS",
     "BAB_SHALLOW_SHARE",
     "BAB_SHALLOW_STEPS",
     "BAB_SHARE",
@@ -93,8 +94,9 @@ ALPHA_SHARE = 0.2
 #: input split halves one input, so the boxes needed grow exponentially with the inputs that matter.
 SPLIT_INPUTS = 16
 
-#: A network with that few inputs and at most this many ReLUs also has the MILP, after input splits have had their share
-#: of the time. sat_relu's formulas v9 and v14 take 3 and 4 s there, and more boxes than anyone can wait for.
+#: A network with that few inputs and at most this many ReLUs is left to ReLU splits and the MILP once input splits have
+#: had their share of the time: sat_relu's formulas v9 and v14 take 5 and 41 cells there, and more boxes than anyone can
+#: wait for.
 MILP_RELUS = 128
 BOX_SHARE = 0.1
 
@@ -173,6 +175,9 @@ BAB_COEFFICIENTS = 2**27
 
 #: How often a new cell's pre-activation bounds are clipped by its own linear bound; each time pays for the next.
 BAB_CLIPS = 2
+
+#: Rounds in which the rows of a conjunction contract a cell's inputs, before it is split.
+BAB_ROUNDS = 16
 
 #: Columns that strong branching tries in each cell.
 BAB_CANDIDATES = 16

@@ -1,7 +1,8 @@
 """The exact engines as rungs of the ladder, and their order.
 
-Where the input is small, ``auto`` splits inputs, and lets the MILP follow where the ReLUs are few; otherwise it splits
-ReLUs, tightens bounds by LPs, and ends with the MILP, which has an early turn too where the ReLUs are few.
+Where the input is small, ``auto`` splits inputs; where the ReLUs are few as well, ReLU splits and the MILP follow soon.
+Otherwise it splits ReLUs, tightens bounds by LPs, and ends with the MILP, which has an early turn too where the ReLUs
+are few.
 
 With several hidden layers, slopes are optimised for the neurons before the ReLU splits; then come ReLU splits that
 bound all neurons anew on every cell, and before the LPs a second turn of the simpler ones. Where very many ReLUs are
@@ -61,9 +62,10 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         case Engine.MILP:
             return by_milp
     if branch is split_inputs:
+        if climb.network.relus > policy.MILP_RELUS:
+            return [(branch, 1.0)]
         # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
-        few = climb.network.relus <= policy.MILP_RELUS
-        return [(branch, policy.BOX_SHARE), *by_milp] if few else [(branch, 1.0)]
+        return [(branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE), *by_milp]
     small = climb.network.relus <= policy.MILP_FIRST_RELUS
     early: list[tuple[Rung, float]] = [(milp, policy.MILP_FIRST_SHARE)] if small else []
     if len(climb.network.relu_nodes) > 1:
