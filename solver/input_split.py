@@ -79,7 +79,7 @@ def decide_by_input_split(
         program: the compiled network, float64.
         region: the input region.
         clauses: the clauses still open.
-        attack: confirms points where the network itself violates a clause; None if the region holds no float32 point.
+        attack: confirms points where the network itself violates a clause; None where none are tried.
         stop: asked between batches; a reason ends the search.
         progress: told (lower, upper, open boxes, boxes so far) after each batch.
         record: notes the tree for a certificate.
