@@ -39,4 +39,4 @@ def test_the_widest_input_is_cut_where_nothing_is_predicted() -> None:
     cuts = Pseudocosts(2)
     box, entry = cuts.choose(np.zeros((1, 2)), np.array([[1.0, 2.0]]), np.zeros((1, 2)))
     assert entry[0] == 1
-    assert cuts.best(box, entry, np.zeros(2), np.zeros((1, 2))).tolist() == [0]
+    assert cuts.best(box, entry, np.zeros(1), np.zeros((1, 2))).tolist() == [0]
