@@ -10,7 +10,7 @@ from bounds.linear import enclose
 from bounds.program import program
 from networks import Clause, Network, Property, Region, Row, evaluate
 from networks.exact import exact
-from solver import box_bounds
+from solver import box_bounds, conjunction
 from solver.attack import Attack
 from solver.conjunction import Rows, together
 from solver.input_split import SplitResult, decide_by_input_split
@@ -154,3 +154,16 @@ def test_rows_together_never_claim_more_than_points_show(kind: str) -> None:
             margins = [clauses[clause].margin(y) for y in evaluate(network, points)]
             assert value <= min(margins) + 1e-12
             assert (points @ coefficients + constant <= np.asarray(margins) + 1e-12).all()
+
+
+def test_weights_of_few_digits_stay_with_the_clause() -> None:
+    """Also where each is too small for the digits that are kept."""
+    weights = torch.zeros((2, 1002), dtype=torch.float64)
+    weights[0, 2:] = 1e-3
+    weights[1, :2] = torch.tensor([0.3, 0.7])
+    found, slopes = conjunction._short(weights, torch.tensor([[0.0, 0.123, 1.0]]))
+    assert (found.sum(1) == 1).all()
+    assert (found >= 0).all()
+    assert (found[weights == 0] == 0).all()
+    assert (found[1] - weights[1]).abs().max() <= 2 / 256
+    assert (slopes * 256 == (slopes * 256).round()).all()
