@@ -124,7 +124,7 @@ def _run(family: str, known: set[str], options: argparse.Namespace) -> Iterator[
                 checker, before = Checker(loaded), loaded
                 checker.start()
             asked = query(loaded)
-            began = time.process_time(), _cpu(checker)
+            began, process, spent = time.process_time(), checker.pid, _cpu(checker)
             verdict = verify(
                 loaded,
                 asked,
@@ -143,8 +143,8 @@ def _run(family: str, known: set[str], options: argparse.Namespace) -> Iterator[
                 round(verdict.seconds - certify, 6),
                 round(certify, 6),
                 round(verdict.checked.seconds, 6) if verdict.checked else 0.0,
-                round(time.process_time() - began[0], 6),
-                round(_cpu(checker) - began[1], 6),
+                round(time.process_time() - began, 6),
+                round(_cpu(checker) - (spent if checker.pid == process else 0.0), 6),
                 verdict.checked.claims if verdict.checked else 0,
                 len(verdict.certificate or b""),
                 verdict.hint,
@@ -155,8 +155,11 @@ def _run(family: str, known: set[str], options: argparse.Namespace) -> Iterator[
 
 
 def _cpu(checker: Checker) -> float:
+    """CPU seconds of the checker's process; what one took that was ended in the middle of a check is not known."""
     import psutil
 
+    if checker.pid is None:
+        return 0.0
     times = psutil.Process(checker.pid).cpu_times()
     return float(times.user + times.system)
 

@@ -131,10 +131,10 @@ class ReluRows:
 
 
 @dataclass(frozen=True, eq=False)
-class _DefaultRows:
-    """One ReLU node with default slopes, as m rows on each of G boxes see it.
+class GroupedRows:
+    """One ReLU node as m rows on each of G boxes see it, with slopes that do not depend on the row.
 
-    Where A > 0 the slope is 0 or 1 and nothing is collected. Where A < 0, with Λ = s A for the upper slope s, it is
+    Where A > 0 the slope is in [0, 1] and nothing is collected. Where A < 0, with Λ = s A for the upper slope s, it is
     ``A · max(-s l, (1-s) u)``. `intercept` is that factor with enough added for its own rounding and that of Λ.
 
     Attributes:
@@ -218,14 +218,21 @@ class Relaxation:
 
         return ReluRows(frame.of(node, self.active), columns, low, high, multipliers)
 
-    def grouped(self, frame: Groups) -> _DefaultRows:
-        """With default slopes, for rows in groups."""
+    def grouped(self, frame: Groups, alpha: Tensor | None = None) -> GroupedRows:
+        """For rows in groups, with default slopes or, at unstable neurons, the lower slopes ``alpha`` in [0, 1], one
+        for each group and neuron: shape ``(G, features)``.
+        """
         # To pick columns and to put them back takes as long as relaxing some that need not be.
         few = 2 * len(self.columns) < self.active.shape[1]
-        slopes = [*self.dense[2:], self._intercept]
-        if few:
-            slopes = [values[:, self.columns] for values in slopes]
-        return _DefaultRows(frame.of_box(self.active), self.columns if few else None, *map(frame.of_box, slopes))
+        columns = self.columns if few else None
+        low, _, lower_slope, upper_slope = (
+            frame.of_box(values if columns is None else values[:, columns]) for values in self.dense
+        )
+        intercept = frame.of_box(self._intercept if columns is None else self._intercept[:, columns])
+        if alpha is not None:
+            chosen = alpha if columns is None else alpha[:, columns]
+            lower_slope = torch.where(low < 0, chosen[:, None], lower_slope)
+        return GroupedRows(frame.of_box(self.active), columns, lower_slope, upper_slope, intercept)
 
     @cached_property
     def _intercept(self) -> Tensor:

@@ -98,7 +98,7 @@ def decide_by_deep_split(
     Args:
         cells: the region's root bounds.
         clauses: what is open.
-        attack: confirms points where the network violates a clause; None if the region holds no float32 point.
+        attack: confirms points where the network violates a clause; None where none are tried.
         rows: how slopes and multipliers of the rows are looked for on each cell.
         neurons: how slopes of the neurons are looked for on each new root.
         stop: asked between batches; a reason ends the search.
@@ -196,7 +196,7 @@ class _Search:
                 lower = torch.minimum(lower, cell.bound)
                 left |= cell.open
         proven = ~left if found is None else torch.zeros_like(left)
-        upper = self._upper if found is None else min(self._upper, found.margin)
+        upper = self._upper if found is None else min(self._upper, found.attained)
         return DeepSearch(lower.tolist(), proven.tolist(), upper, found, reason, self._nodes)
 
     def _split(self, tree: _Tree, *, push: bool) -> Counterexample | None:

@@ -32,6 +32,8 @@ from networks import Clause, Network, Property, Query, Region, Row
 from networks.evaluation import apply, values
 from networks.graph import AffineNode, ReluNode
 from solver import Budget, Engine, Options, Outcome, Trust, verify
+from tests.bounds.graphs import patch_network, windowed_network
+from tests.bounds.test_windows import pool_network
 from tests.certificates.proofs import proven, root_certificate
 from tests.random_networks import random_conv, random_dense, random_residual
 
@@ -166,6 +168,37 @@ def test_phase_splits_may_bound_neurons_anew(exactly: bool) -> None:
             weakest.append(report.weakest)
         gains.append(weakest[1] - weakest[0])
     assert max(gains) > 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "seed"), list(itertools.product(["plain", "skip", "line", "pool", "patch"], range(2)))
+)
+def test_bounds_on_windows_agree_with_the_provers_and_with_exact_ones(kind: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    makers = {"pool": pool_network, "patch": patch_network}
+    network = makers[kind](rng) if kind in makers else windowed_network(rng, kind)
+    center = rng.uniform(0, 1, network.inputs)
+    region = Region.box(center - 0.02, center + 0.02)
+    mine = enclosure.enclose(network, region.lower[None], region.upper[None])
+    theirs = backward_bounds(network, region)
+    box = exact.enclose(network, region.exact_lower, region.exact_upper)
+    reached = values(network, region.sample(50, rng))
+    for node in network.relu_nodes:
+        # Alike but for default slopes where a tie of −l and u is rounded differently.
+        np.testing.assert_allclose(mine.pre_lower[node][0], theirs.lower[node], atol=1e-7)
+        np.testing.assert_allclose(mine.pre_upper[node][0], theirs.upper[node], atol=1e-7)
+        ends, scale = box.before[node], Fraction(2) ** box.before[node].shift * box.scale
+        for low, value in zip(ends.low[0].tolist(), mine.pre_lower[node][0].tolist(), strict=True):
+            assert abs(float(Fraction(int(low)) / scale) - value) < 1e-7
+        assert (reached[network.nodes[node].parent] >= mine.pre_lower[node] - 1e-12).all()
+        assert (reached[network.nodes[node].parent] <= mine.pre_upper[node] + 1e-12).all()
+    C = np.eye(network.outputs)
+    cells = [cell_of(mine, rng, "rows") for _ in C]
+    found = enclosure.lower_bounds(network, mine, C, np.zeros(len(C), int), cells)
+    for row, cell, value in zip(C, cells, found.tolist(), strict=True):
+        truth = exact_bound(network, region, row, cell)
+        assert value <= truth <= value + 1e-7 * (1 + abs(value))
+    assert (reached[-1] >= found - 1e-12).all()
 
 
 @pytest.mark.parametrize("make", MAKERS)

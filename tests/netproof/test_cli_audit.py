@@ -248,3 +248,15 @@ def test_wong_kolter_images_agree_with_the_published_truth(data_folder, tmp_path
     assert "domain [0, 1]" in answer.err
     _, found = records(path)
     assert {r["index"] for r in found if r["verdict"] != "robust"} == {8}
+
+
+def test_certificates_are_written_and_reported(run, tmp_path):
+    folder = tmp_path / "proofs"
+    network = EXAMPLES / "digits_robust.onnx"
+    answer = run("audit", network, *DIGITS, "--eps", "0.02", "--first", "4", "--workers", "1", "--certificates", folder)
+    assert answer.code == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["0.zip", "1.zip", "2.zip", "3.zip"]
+    assert "certified          4 of 4 robust, 4 of them for float32 too; median " in answer.out
+    assert f"certificates       {folder}" in answer.out
+    for path in folder.iterdir():
+        assert run("check", path, network, "--float32").code == 0

@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_refused_before_anything_starts(network, dataset):
 
 @pytest.fixture
 def crew(network, dataset):
-    with Crew(Setup(network, BALL, Options(), 0.2), 1) as crew:
+    with Crew(Setup(network, BALL, Options(), 1.0), 1) as crew:
         while not crew.free:
             assert crew.wait(5) == []
         yield crew

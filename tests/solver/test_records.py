@@ -23,8 +23,8 @@ def record(index, verdict="robust", **more):
     return {"index": index, "label": 0, "verdict": verdict, "seconds": 0.5, "engine": "auto", "limit": 60.0, **more}
 
 
-def opened(path, head=HEAD, *, resume=True, engine="auto", limit=60.0):
-    return RecordFile.open(path, head, resume=resume, engine=engine, limit=limit)
+def opened(path, head=HEAD, *, resume=True, engine="auto", limit=60.0, certificates=None):
+    return RecordFile.open(path, head, resume=resume, engine=engine, limit=limit, certificates=certificates)
 
 
 @pytest.fixture
@@ -78,6 +78,25 @@ def test_unknown_is_tried_again_with_more_time_or_another_engine(path):
         with opened(path, **options) as file:
             assert (7 not in file.known) == again
         assert (len(lines(path)) == 3) == again
+        path.write_text(text)
+
+
+def test_robust_inputs_that_nobody_tried_to_certify_are_decided_again_for_certificates(path, tmp_path):
+    (tmp_path / "8.zip").write_bytes(b"")
+    tried = {"trust": "solver", "stages": [{"name": "certificate", "seconds": 1.0}]}
+    with opened(path) as file:
+        file.append(record(7, **tried))
+        file.append(record(8, trust="certified", certificate={"file": "8.zip"}))
+        file.append(record(9, trust="certified", certificate={"file": "9.zip"}))
+        file.append(record(10, "counterexample", trust="replayed"))
+    text = path.read_text()
+    for options, kept in (
+        ({}, {4, 2, 7, 8, 9, 10}),
+        ({"certificates": tmp_path}, {2, 7, 8, 10}),
+        ({"certificates": tmp_path, "limit": 61.0}, {2, 8, 10}),
+    ):
+        with opened(path, **options) as file:
+            assert set(file.known) == kept
         path.write_text(text)
 
 
