@@ -186,7 +186,7 @@ BAB_MEMORY = 2**30
 #: ReLU splits that bound all neurons anew on every cell: the share of a query's remaining time, the Adam steps on the
 #: rows of each cell, the cells that are split together, and the numbers that a batch may note about what loosened its
 #: bounds (4 bytes each; large networks get smaller batches).
-DEEP_SHARE = 0.6
+DEEP_SHARE = 0.8
 DEEP_STEPS = 8
 DEEP_BATCH = 8
 DEEP_ENTRIES = 2**25
