@@ -76,7 +76,8 @@ def bound(program: Program, rows: Rows, batch: Sequence[Box], *, nested: bool) -
         flat = box * clauses + clause
         value = value.reshape(-1).scatter_reduce(0, flat, row_value, "amax").reshape(count, clauses)
         is_open = was_open & ~(value > 0)
-    none = torch.zeros((0, 0))
+    # Parts without combinations join those with any: torch.cat skips vectors without entries.
+    none = torch.zeros(0)
     closed = torch.where(was_open & ~is_open, value, torch.inf).amin(1)
 
     keep = is_open.reshape(-1)[flat]
