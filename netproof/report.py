@@ -33,6 +33,9 @@ REASON = {
 }
 COLOUR = {"robust": "green", "counterexample": "red", "unknown": "yellow"}
 
+# Lower bounds below this say that the margin is positive; as a length they would mislead.
+_SIGN_ONLY = 1e-9
+
 
 def report(verdict: Mapping[str, Any], *, center: Sequence[float] | None = None) -> str:
     """``verdict`` (the JSON object of `solver.Verdict.to_json`) as a few lines of text with ANSI colours.
@@ -68,7 +71,11 @@ def _decided(verdict: Mapping[str, Any]) -> str:
 
 def _margin(margin: Sequence[float | None], trust: str | None) -> str:
     lower, upper = margin
-    proven = "nothing proven below" if lower is None else f"≥ {lower:.6g} proven"
+    if lower is None:
+        proven = "nothing proven below"
+    else:
+        # Searches that clip their cells prove the sign and no more.
+        proven = "> 0 proven" if 0 < lower < _SIGN_ONLY else f"≥ {lower:.6g} proven"
     how = "in exact arithmetic" if trust == "exact" else "replayed"
     attained = "nothing replayed above" if upper is None else f"≤ {upper:.6g} {how}"
     return f"{proven}, {attained}"

@@ -32,6 +32,11 @@ def test_robust_says_what_it_rests_on():
     assert lines[-1].split() == ["interval", "0.250", "unstable", "7", "ratio", "0.1235"]
 
 
+def test_a_proven_sign_is_not_given_as_a_length():
+    said = text(Verdict(Outcome.ROBUST, Trust.SOLVER, (2.0**-40, 0.5), 0.1, decided_by="bab"))
+    assert "margin   > 0 proven, ≤ 0.5 replayed" in said
+
+
 def test_counterexample_says_what_changed():
     center = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
     moved = center.copy()
