@@ -143,7 +143,7 @@ def _distances(unit: NDArray[np.float32], pull: NDArray[np.float32], r: Indices,
     the conversion of a and b adds one more rounding. Charged is twice as much.
     """
     n = unit.shape[1]
-    most, one = np.empty((2, len(r)), np.float64), np.ones(_SUMMANDS, np.float32)
+    most, one = np.empty((2, len(r), n // _SUMMANDS), np.float32), np.ones(_SUMMANDS, np.float32)
     rows = max(1, _ENTRIES // n)
     larger = np.empty((rows, n), np.float32)
     ends = np.searchsorted(r, np.arange(len(pull) + 1)).tolist()
@@ -153,10 +153,11 @@ def _distances(unit: NDArray[np.float32], pull: NDArray[np.float32], r: Indices,
             some = unit[k[part]]
             for side, other in enumerate((s, -s)):
                 sums = np.maximum(some, other, out=larger[: len(some)]).reshape(-1, _SUMMANDS) @ one
-                most[side, part] = sums.reshape(len(some), -1).sum(1, dtype=np.float64)
+                most[side, part] = sums.reshape(len(some), -1)
     a, b = unit.sum(1, dtype=np.float64)[k], pull.sum(1, dtype=np.float64)[r]
     size = np.abs(unit).sum(1, dtype=np.float64)[k] + np.abs(pull).sum(1, dtype=np.float64)[r]
-    return np.stack([2 * most[0] - a - b, 2 * most[1] - a + b, _SINGLE * (_SUMMANDS + 16) * size + _SINGLE_TINY])
+    toward, away = 2 * most.sum(2, dtype=np.float64)
+    return np.stack([toward - a - b, away - a + b, _SINGLE * (_SUMMANDS + 16) * size + _SINGLE_TINY])
 
 
 def _single(values: Array) -> NDArray[np.float32]:
