@@ -48,6 +48,7 @@ class _Forms:
         neurons: shape ``(K,)``.
         unit: the rows of P in units of the radii, over ``norm``, their lengths, float32, then zeros,
             ``(K, inputs or a few more)``.
+        total, extent: the sums of those entries, and of their magnitudes.
         middle: values of P x at the middle.
         size: bounds what rounding is relative to.
     """
@@ -55,6 +56,8 @@ class _Forms:
     neurons: NDArray[np.intp]
     unit: NDArray[np.float32]
     norm: Array
+    total: Array
+    extent: Array
     middle: Array
     least: Array
     most: Array
@@ -98,7 +101,9 @@ class Clipper:
             scaled = plain * self._radius
             norm = np.maximum(np.sqrt((scaled * scaled).sum(1)), _TINY)
             size = np.abs(plain) @ self._reach + np.maximum(np.abs(below), np.abs(above))
-        return _Forms(neurons, _single(scaled / norm[:, None]), norm, plain @ self._middle, below, above, size)
+            unit = _single(scaled / norm[:, None])
+        sums = unit.sum(1, dtype=np.float64), np.abs(unit).sum(1, dtype=np.float64)
+        return _Forms(neurons, unit, norm, *sums, plain @ self._middle, below, above, size)
 
     @np.errstate(all="ignore")
     def clip(self, bound: LinearBound, offset: Array, cells: Sequence[Cell]) -> list[dict[int, tuple[Array, Array]]]:
@@ -123,7 +128,7 @@ class Clipper:
             wanted = (low < 0) & (high > 0) & (bound.arrived[index] < 0)
             r, k = np.nonzero(wanted[:, forms.neurons])
             scale = step[r] * forms.norm[k]
-            toward, away, rounded = forms.norm[k] * _distances(forms.unit, pull, r, k)
+            toward, away, rounded = forms.norm[k] * _distances(forms, pull, r, k)
             charge = rounded + self._gamma * (forms.size[k] + scale * size[r])
             charge += _TINY * (1 + forms.size[k] + scale)
             given, j = scale * middle[r], forms.neurons[k]
@@ -136,13 +141,13 @@ class Clipper:
         return out
 
 
-def _distances(unit: NDArray[np.float32], pull: NDArray[np.float32], r: Indices, k: Indices) -> Array:
+def _distances(forms: _Forms, pull: NDArray[np.float32], r: Indices, k: Indices) -> Array:
     """``‖unit[k] − pull[r]‖₁``, ``‖unit[k] + pull[r]‖₁`` and how far either is off at most, ``(3, len(r))``; r ascends.
 
     As |a − b| = 2 max{a, b} − a − b. Only sums of n = 32 maxima are in float32: off by 2 γ³²_n Σ(|a| + |b|), to which
     the conversion of a and b adds one more rounding. Charged is twice as much.
     """
-    n = unit.shape[1]
+    n = pull.shape[1]
     most, one = np.empty((2, len(r), n // _SUMMANDS), np.float32), np.ones(_SUMMANDS, np.float32)
     rows = max(1, _ENTRIES // n)
     larger = np.empty((rows, n), np.float32)
@@ -150,12 +155,12 @@ def _distances(unit: NDArray[np.float32], pull: NDArray[np.float32], r: Indices,
     for s, first, last in zip(pull, ends[:-1], ends[1:], strict=True):
         for start in range(first, last, rows):
             part = slice(start, min(last, start + rows))
-            some = unit[k[part]]
+            some = forms.unit[k[part]]
             for side, other in enumerate((s, -s)):
                 sums = np.maximum(some, other, out=larger[: len(some)]).reshape(-1, _SUMMANDS) @ one
                 most[side, part] = sums.reshape(len(some), -1)
-    a, b = unit.sum(1, dtype=np.float64)[k], pull.sum(1, dtype=np.float64)[r]
-    size = np.abs(unit).sum(1, dtype=np.float64)[k] + np.abs(pull).sum(1, dtype=np.float64)[r]
+    a, b = forms.total[k], pull.sum(1, dtype=np.float64)[r]
+    size = forms.extent[k] + np.abs(pull).sum(1, dtype=np.float64)[r]
     toward, away = 2 * most.sum(2, dtype=np.float64)
     return np.stack([toward - a - b, away - a + b, _SINGLE * (_SUMMANDS + 16) * size + _SINGLE_TINY])
 
