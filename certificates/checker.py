@@ -97,8 +97,6 @@ def check(data: bytes, network: Network, *, semantics: str = "real", exact: bool
     Raises:
         CertificateError: the bytes are no certificate, or one about another network.
     """
-    if semantics == "strongest":
-        return _check_strongest(data, network, exact=exact)
     started = time.monotonic()
     certificate = read(data)
     if certificate.network != network.sha256:
@@ -108,11 +106,25 @@ def check(data: bytes, network: Network, *, semantics: str = "real", exact: bool
         )
         raise CertificateError(msg)
     _check_fit(certificate, network)
-    if semantics == "float32":
-        _check_plain(network)
-        exact = False
+    report = None
+    if semantics == "float32" or (semantics == "strongest" and not exact and not _rounding_elsewhere(network)):
+        report = _decided(certificate, network, float32=True, exact=False)
+    if report is None or (semantics == "strongest" and not report.proven):
+        report = _decided(certificate, network, float32=False, exact=exact)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def _decided(certificate: Certificate, network: Network, *, float32: bool, exact: bool) -> Report:
+    """The report, without its seconds.
+
+    Raises:
+        CertificateError: float32 inference of this network is not covered.
+    """
+    if float32 and (why := _rounding_elsewhere(network)):
+        msg = f"float32 inference of this network is not covered: {why}; check without float32"
+        raise CertificateError(msg)
     cases = certificate.query.cases
-    judge = _Judge(network, float32=semantics == "float32", exact=exact)
+    judge = _Judge(network, float32=float32, exact=exact)
     proven: list[set[int]] = [set() for _ in cases]
     reason = ""
     for number, tree in enumerate(certificate.trees):
@@ -130,27 +142,15 @@ def check(data: bytes, network: Network, *, semantics: str = "real", exact: bool
     return Report(
         not reason,
         reason,
-        semantics,
+        "float32" if float32 else "real",
         judge.weakest,
         judge.claims,
         judge.exact,
         certificate.query.clauses,
         len(cases),
         network.inputs,
-        time.monotonic() - started,
+        0.0,
     )
-
-
-def _check_strongest(data: bytes, network: Network, *, exact: bool) -> Report:
-    started = time.monotonic()
-    if not exact:
-        try:
-            report = check(data, network, semantics="float32")
-        except CertificateError:
-            report = None  # the other check says so again if it is not the semantics that cannot be served
-        if report is not None and report.proven:
-            return report
-    return replace(check(data, network, exact=exact), seconds=time.monotonic() - started)
 
 
 def _check_fit(certificate: Certificate, network: Network) -> None:
@@ -167,13 +167,12 @@ def _check_fit(certificate: Certificate, network: Network) -> None:
                 raise CertificateError(msg)
 
 
-def _check_plain(network: Network) -> None:
-    """Refuses networks whose inference rounds elsewhere than in the affine maps that were read."""
-    operators = {node.op_type for node in parse(network.model).graph.node}
-    if network.notes or operators - _PLAIN:
-        why = network.notes[0] if network.notes else f"operator {min(operators - _PLAIN)}"
-        msg = f"float32 inference of this network is not covered: {why}; check without float32"
-        raise CertificateError(msg)
+def _rounding_elsewhere(network: Network) -> str:
+    """Why inference of the network rounds elsewhere than in the affine maps that were read, else ""."""
+    if network.notes:
+        return network.notes[0]
+    others = {node.op_type for node in parse(network.model).graph.node} - _PLAIN
+    return f"operator {min(others)}" if others else ""
 
 
 class _Judge:

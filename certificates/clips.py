@@ -5,8 +5,9 @@ cell violates the clause. For a pre-activation z with P·x + p ≤ z ≤ P·x + 
 
     min_x (P + λ d)·x + p + λ c  ≤  z  ≤  max_x (P − λ d)·x + q − λ c
 
-at those points. Clipped are the open neurons that depend on the input linearly and whose coefficient A in g is
-negative. Claims of the same clause on the cell and below may use what is found; where bounds cross nothing violates.
+at those points. Clipped are the open neurons that depend on the input linearly, whose coefficient A in g is negative
+and by which g loses something. Claims of the same clause on the cell and below may use what is found; where bounds
+cross nothing violates.
 
 λ = t ‖P‖ / ‖d‖, all in units of the box's radii, is the same for both sides. With σ the value of g at the middle over
 ‖d‖₁, t = σ / √(1 − σ²) would be best if the entries of P and d were normally distributed.
@@ -38,6 +39,8 @@ _LEAST, _MOST, _FLAT = 1e-2, 1e3, 1e-6
 _SINGLE, _SINGLE_TINY, _SUMMANDS = 2.0**-22, 2.0**-100, 32
 # Entries of one matrix that are held at a time: what fits in the cache.
 _ENTRIES = 2**16
+# Neurons are clipped that lose more than this share of what the one that loses most loses.
+_WORTH = 0.003
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +128,9 @@ class Clipper:
         for index, forms in self._forms.items():
             low, high = (np.stack([cell.known[index][end] for cell in cells]) for end in (0, 1))
             choose(low, high, [cell.phases for cell in cells], index)
-            wanted = (low < 0) & (high > 0) & (bound.arrived[index] < 0)
-            r, k = np.nonzero(wanted[:, forms.neurons])
+            least, most, A = (z[:, forms.neurons] for z in (low, high, bound.arrived[index]))
+            loss = np.where((least < 0) & (most > 0), np.minimum(A, 0) * least * most / (most - least), 0)
+            r, k = np.nonzero(loss > _WORTH * loss.max(1, keepdims=True, initial=0))
             scale = step[r] * forms.norm[k]
             toward, away, rounded = forms.norm[k] * _distances(forms, pull, r, k)
             charge = rounded + self._gamma * (forms.size[k] + scale * size[r])
