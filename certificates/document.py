@@ -159,7 +159,7 @@ def write(certificate: Certificate) -> bytes:
                     for name in ("columns", *KINDS):
                         buffer = io.BytesIO()
                         array = getattr(tree, name)
-                        # Line after line changes little in a column: so stored, arrays are a fifth as large.
+                        # A column changes little from line to line: so stored, they compress to a fifth.
                         array = array if name == "columns" else np.moveaxis(array, 0, -1)
                         npy.write_array(buffer, np.ascontiguousarray(array), (1, 0), allow_pickle=False)
                         _add(inner, f"tree{i}.{name}.npy", buffer.getvalue())
