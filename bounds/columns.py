@@ -84,12 +84,12 @@ class Columns:
         self.gap = torch.where(self.free, -chord * low, 0.0)
 
     @classmethod
-    def of(cls, bounds: BoxBounds, layout: Layout) -> Columns:
-        """The boxes of ``bounds`` as cells without chosen phases."""
+    def of(cls, bounds: BoxBounds, layout: Layout, phases: Tensor | None = None) -> Columns:
+        """The boxes of ``bounds`` as cells; without chosen phases when these are absent."""
         none = torch.zeros((bounds.boxes, 0), dtype=bounds.lower.dtype, device=bounds.lower.device)
         low = torch.cat([none, *[bounds.pre_lower[node][:, j] for node, j in layout.neurons.items()]], 1)
         high = torch.cat([none, *[bounds.pre_upper[node][:, j] for node, j in layout.neurons.items()]], 1)
-        return cls(layout, low, high)
+        return cls(layout, low, high, phases)
 
     @property
     def cells(self) -> int:

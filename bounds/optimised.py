@@ -114,7 +114,10 @@ class NeuronSlopes:
 
 @torch.no_grad()
 def optimised_bounds(
-    program: Program, bounds: BoxBounds, search: SlopeSearch
+    program: Program,
+    bounds: BoxBounds,
+    search: SlopeSearch,
+    start: Callable[[int, Tensor, Layout], Tensor] | None = None,
 ) -> tuple[BoxBounds, dict[int, NeuronSlopes]]:
     """Pre-activation bounds over each box, never looser than ``bounds``, with slopes optimised for every open neuron.
 
@@ -122,6 +125,8 @@ def optimised_bounds(
         program: the compiled network, float64.
         bounds: boxes with bounds for every ReLU, usually `bounds.linear.enclose`.
         search: how slopes are looked for; when it stops, neurons that are left keep their bounds.
+        start: the slopes to start from, shape ``(2, R, K)`` as in `NeuronSlopes`, for R neurons of a ReLU node and the
+            columns of a layout; default slopes when absent.
 
     Returns:
         The bounds, and for each ReLU node the slopes of the neurons that were open.
@@ -144,7 +149,8 @@ def optimised_bounds(
             own = signs.to(dtype=rough.dtype, device=rough.device)
             pending, total, _ = unit_rows(rough, parent, which.to(rough.device), own, own)
             target = torch.arange(len(ones), device=where.device).repeat(2)
-            alpha = climb.run(search, pending, total, where, target)
+            first = None if start is None else start(node, neuron[some], columns.layout).flatten(0, 1)
+            alpha = climb.run(search, pending, total, where, target, first)
             found.append(alpha.to(torch.float32).reshape(2, len(ones), -1))
             magnitude = now.magnitude[parent][where, which]
             pending, total, charge = unit_rows(program, parent, which, signs, magnitude)

@@ -43,14 +43,20 @@ class Program:
     dtype: torch.dtype
     device: torch.device
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The network's output for each row of ``x``: ``(B, inputs) → (B, outputs)``; differentiable."""
+    def forward(self, x: Tensor, *, leak: float = 0.0) -> Tensor:
+        """The network's output for each row of ``x``: ``(B, inputs) → (B, outputs)``; differentiable.
+
+        With a positive ``leak``, gradients take that for an inactive ReLU's slope; the output is the same.
+        """
         values: list[Tensor] = []
         for step in self.steps:
             if step is None:
                 values.append(x)
             elif isinstance(step, int):
                 values.append(values[step].clamp(min=0))
+                if leak:
+                    inactive = values[step].clamp(max=0)
+                    values[-1] = values[-1] + leak * (inactive - inactive.detach())
             else:
                 total = step.bias
                 for parent, op in zip(step.parents, step.operators, strict=True):

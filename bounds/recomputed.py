@@ -68,44 +68,69 @@ class Recomputed:
         layout: the columns: ReLUs that are unstable at the root.
     """
 
-    def __init__(self, program: Program, bounds: BoxBounds, slopes: Mapping[int, NeuronSlopes] | None = None) -> None:
-        """``bounds`` and ``slopes``: what `optimised_bounds` gives for one box; default slopes when absent."""
+    def __init__(
+        self,
+        program: Program,
+        bounds: BoxBounds,
+        slopes: Mapping[int, NeuronSlopes] | None = None,
+        *,
+        cell: Columns | None = None,
+        known: Tensor | None = None,
+    ) -> None:
+        """From one box, or from a cell of another region.
+
+        Args:
+            program: the compiled network, float64.
+            bounds, slopes: what `optimised_bounds` gives; default slopes when absent.
+            cell: the lone cell that the bounds are for; its columns and its phases stay.
+            known: slopes of the neurons that ``slopes`` lacks, shape ``(2, K, K)``; default slopes when absent.
+        """
         self._program, self._bounds = program, bounds
-        self.layout = Layout.of(bounds)
-        self.root = Columns.of(bounds, self.layout)
-        K = self.layout.count
+        self.layout = Layout.of(bounds) if cell is None else cell.layout
+        self.root = Columns.of(bounds, self.layout, None if cell is None else cell.phases.clone())
+        default = self.root.slope.to(torch.float32).expand(2, self.layout.count, -1)
         #: Lower slopes for the bounds of each column: index 0 for the lower one, 1 for the upper one.
-        self._slopes = self.root.slope.to(torch.float32).expand(2, K, -1).clone()
+        self._slopes = (default if known is None else known).clone()
+        # Bounds of the nodes before were final when slopes were found, so they are for what is unstable there now.
+        unstable = torch.nonzero((self.root.low[0] < 0) & (self.root.high[0] > 0))[:, 0]
         for node, place in self.layout.places.items():
             if slopes is None or node not in slopes:
                 continue
             found = slopes[node]
-            rank = torch.full((program.features[node],), -1, dtype=torch.int64, device=program.device)
-            rank[found.neuron] = torch.arange(len(found.neuron), device=program.device)
-            known = rank[self.layout.neurons[node]]
-            columns = torch.arange(place.start, place.stop, device=program.device)[known >= 0]
-            # Bounds of the nodes before were final by then, so the slopes' columns are the first ones here.
-            self._slopes[:, columns, : place.start] = found.alpha[:, known[known >= 0]]
+            # Some neurons that had slopes are stable by now.
+            own = torch.isin(found.neuron, self.layout.neurons[node])
+            columns = self._column(node, found.neuron[own])
+            self._slopes[:, columns[:, None], unstable[unstable < place.start]] = found.alpha[:, own]
 
-    def anew(self, low: Tensor, high: Tensor, search: SlopeSearch) -> Recomputed | None:
+    def anew(self, cell: Columns, search: SlopeSearch) -> Recomputed | None:
         """A cell as a region of its own, with slopes optimised there; None where its bounds cross, so that it is empty.
 
         Args:
-            low, high: bounds of the columns on the cell, shape ``(K,)``; they stand for its phases, too.
-            search: how slopes are looked for.
+            cell: a lone cell; its phases stay chosen, so that rows keep their multipliers.
+            search: how slopes are looked for, starting from those of this region.
         """
         bounds = self._bounds
         least = {node: values.clone() for node, values in bounds.pre_lower.items()}
         most = {node: values.clone() for node, values in bounds.pre_upper.items()}
         for node, place in self.layout.places.items():
-            least[node][0, self.layout.neurons[node]] = low[place]
-            most[node][0, self.layout.neurons[node]] = high[place]
+            least[node][0, self.layout.neurons[node]] = cell.low[0, place]
+            most[node][0, self.layout.neurons[node]] = cell.high[0, place]
         known = BoxBounds(bounds.lower, bounds.upper, least, most)
         start = enclose(self._program, bounds.lower, bounds.upper, start=known, backward=False)
-        found, slopes = optimised_bounds(self._program, start, search)
+        found, slopes = optimised_bounds(self._program, start, search, self._known)
         if any((found.pre_lower[node] > found.pre_upper[node]).any() for node in least):
             return None
-        return Recomputed(self._program, found, slopes)
+        return Recomputed(self._program, found, slopes, cell=cell, known=self._slopes)
+
+    def _known(self, node: int, neuron: Tensor, layout: Layout) -> Tensor:
+        """The slopes of neurons that are columns, shape ``(2, R, columns of layout)``."""
+        before = [self._column(node, neurons) for node, neurons in layout.neurons.items()]
+        none = neuron[:0]
+        return self._slopes[:, self._column(node, neuron)][:, :, torch.cat([none, *before])]
+
+    def _column(self, node: int, neuron: Tensor) -> Tensor:
+        column: Tensor = self.layout.places[node].start + torch.searchsorted(self.layout.neurons[node], neuron)
+        return column
 
     def neuron(self, column: int) -> tuple[int, int]:
         """The ReLU node and the index of the neuron that ``column`` stands for."""

@@ -79,7 +79,7 @@ class Job:
 
     @property
     def trust(self) -> str | None:
-        """Whose word the verdict rests on: ``certified``, ``solver`` or ``replayed``."""
+        """Whose word the verdict rests on: ``certified``, ``solver``, ``replayed`` or ``exact``."""
         return self.result["trust"] if self.result else None
 
     @property
@@ -94,7 +94,7 @@ class Job:
 
     @property
     def margin(self) -> tuple[float | None, float | None]:
-        """Proven lower and replayed upper bound of the margin, None where nothing is known."""
+        """Proven lower and attained upper bound of the margin, None where nothing is known."""
         source = self.result or self.progress or {}
         lower, upper = source.get("margin") or (None, None)
         return lower, upper

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import click
+
+import networks.exact
 
 __all__ = ["report"]
 
@@ -13,6 +16,8 @@ TRUST = {
     "certified": "an independent checker accepted the proof",
     "solver": "netproof's prover says so; no certificate was checked",
     "replayed": "ONNX Runtime reproduces the violation in float32",
+    "exact": "a violation over the reals, in exact arithmetic; the region holds no float32 input, but ONNX Runtime "
+    "violates the property at the one beside it",
 }
 CLAIM = {
     "real": "no input of the region breaks the property, over the reals",
@@ -44,7 +49,7 @@ def report(verdict: Mapping[str, Any], *, center: Sequence[float] | None = None)
         lines.append(f"  claim    {verdict['semantics']}: {CLAIM.get(verdict['semantics'], '')}".rstrip(": "))
     if verdict.get("reason"):
         lines.append(f"  reason   {verdict['reason']}: {REASON.get(verdict['reason'], '')}".rstrip(": "))
-    lines.append(f"  margin   {_margin(verdict['margin'])}")
+    lines.append(f"  margin   {_margin(verdict['margin'], verdict.get('trust'))}")
     if verdict.get("counterexample"):
         lines += _counterexample(verdict["counterexample"], center)
     if verdict.get("open"):
@@ -61,11 +66,12 @@ def _decided(verdict: Mapping[str, Any]) -> str:
     return f"  in {verdict['seconds']:.2f} s{by}"
 
 
-def _margin(margin: Sequence[float | None]) -> str:
+def _margin(margin: Sequence[float | None], trust: str | None) -> str:
     lower, upper = margin
     proven = "nothing proven below" if lower is None else f"≥ {lower:.6g} proven"
-    replayed = "nothing replayed above" if upper is None else f"≤ {upper:.6g} replayed"
-    return f"{proven}, {replayed}"
+    how = "in exact arithmetic" if trust == "exact" else "replayed"
+    attained = "nothing replayed above" if upper is None else f"≤ {upper:.6g} {how}"
+    return f"{proven}, {attained}"
 
 
 def _counterexample(found: Mapping[str, Any], center: Sequence[float] | None) -> list[str]:
@@ -78,7 +84,15 @@ def _counterexample(found: Mapping[str, Any], center: Sequence[float] | None) ->
         lines.append(f"  output   highest is {best} ({output[best]:.6g}): {_abridged([f'{v:.4g}' for v in output])}")
     else:
         lines.append(f"  output   {output[0]:.6g}")
-    if center is not None and len(center) == len(found["input"]):
+    if found.get("exact_input"):
+        between = sum(
+            networks.exact.exact(a) != Fraction(b) for a, b in zip(found["exact_input"], found["input"], strict=True)
+        )
+        lines.append(
+            f"  input    in the region, no float32 number in {between} of {len(found['input'])} entries; "
+            "replayed at the float32 input beside it"
+        )
+    elif center is not None and len(center) == len(found["input"]):
         changes = [abs(a - b) for a, b in zip(found["input"], center, strict=True)]
         changed = sum(change > 0 for change in changes)
         lines.append(

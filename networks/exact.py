@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Number", "enclose", "exact", "narrow_down", "narrow_up", "shown"]
+__all__ = ["Number", "enclose", "exact", "narrow_down", "narrow_up", "rounded", "shown", "written"]
 
 Number: TypeAlias = int | float | str | Decimal | Fraction | np.floating | np.integer
 
@@ -50,9 +50,31 @@ def exact(value: Number) -> Fraction:
         raise ValueError(msg) from error
 
 
+def rounded(value: Fraction) -> float:
+    """The nearest float, except that what is not zero stays so, and what is beyond all floats becomes infinite."""
+    sign = 1.0 if value > 0 else -1.0
+    try:
+        return float(value) or (sign * math.ulp(0.0) if value else 0.0)
+    except OverflowError:
+        return sign * math.inf
+
+
 def shown(value: Fraction) -> str:
     """The value to six digits, for messages; of any size."""
     return format(Decimal(value.numerator) / value.denominator, ".6g")
+
+
+def written(value: Fraction) -> str:
+    """The value exactly: in decimal, or as a quotient, ``1/3``, where no decimal is exact. `exact` reads both."""
+    twos = (value.denominator & -value.denominator).bit_length() - 1
+    fives, rest = 0, value.denominator >> twos
+    while rest % 5 == 0:
+        fives, rest = fives + 1, rest // 5
+    if rest != 1:
+        return str(value)
+    places = max(twos, fives)
+    digits = str(abs(value.numerator) * 10**places // value.denominator)
+    return format(Decimal((int(value < 0), tuple(map(int, digits)), -places)), "f")
 
 
 def enclose(values: Iterable[Fraction]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,6 +1,7 @@
 """A network's value in exact arithmetic: the rational numbers that its stored weights and an input imply.
 
-Every number is dyadic, an integer times a power of two. Integers are cut into digits of so few bits that float64 matrix
+Every weight is dyadic, an integer times a power of two. An input with other denominators is scaled to integers, and all
+biases with it: ReLUs commute with positive factors. Integers are cut into digits of so few bits that float64 matrix
 products of digits are exact: a sum of n products of two signed digits of b bits is below 2^53 when 2 b + log2 n ≤ 53.
 Digits of the values are a batch, so that each digit of the weights takes one product (`networks.evaluation.apply`).
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, TypeAlias
 
@@ -26,31 +28,42 @@ Integers: TypeAlias = NDArray[Any]
 """Object arrays of Python integers."""
 
 
-def evaluate_exactly(network: Network, x: ArrayLike) -> list[Fraction]:
+def evaluate_exactly(network: Network, x: ArrayLike | tuple[Fraction, ...]) -> list[Fraction]:
     """The outputs at one input, exactly, for the stored weights.
 
     Args:
         network: any canonical network; its weights must be finite.
-        x: finite float32 or float64 numbers, as many as the network has inputs.
+        x: finite float32 or float64 numbers, or a tuple of rationals; as many as the network has inputs.
 
     Raises:
         NetworkShapeError: ``x`` does not have the network's number of inputs.
     """
-    point = np.asarray(x, dtype=np.float64).reshape(-1)
-    if point.size != network.inputs:
-        msg = f"{network.inputs} inputs are needed, got {point.size}"
+    if isinstance(x, tuple):
+        scale = math.lcm(*(v.denominator for v in x))
+        point = _integral(x, scale)
+    else:
+        scale = 1
+        point = _dyadic(np.asarray(x, dtype=np.float64).reshape(-1))
+    if len(point[0]) != network.inputs:
+        msg = f"{network.inputs} inputs are needed, got {len(point[0])}"
         raise NetworkShapeError(msg)
-    values = [_dyadic(point)]
+    values = [point]  # of each node, ``scale`` times as large
     for node in network.nodes[1:]:
         if isinstance(node, ReluNode):
             integers, exponent = values[node.parent]
             values.append((np.maximum(integers, 0), exponent))
         else:
             assert isinstance(node, AffineNode)
-            parts = [_dyadic(node.bias), *(_apply(linear, *values[parent]) for parent, linear in node.terms)]
+            bias, exponent = _dyadic(node.bias)
+            parts = [(bias * scale, exponent), *(_apply(linear, *values[parent]) for parent, linear in node.terms)]
             values.append(_sum(parts))
     integers, exponent = values[-1]
-    return [v * Fraction(2) ** exponent for v in integers.tolist()]
+    return [v * Fraction(2) ** exponent / scale for v in integers.tolist()]
+
+
+def _integral(x: Sequence[Fraction], scale: int) -> tuple[Integers, int]:
+    """``scale · x``, which must be integers, and the exponent 0."""
+    return np.array([v.numerator * (scale // v.denominator) for v in x], dtype=object), 0
 
 
 def _dyadic(values: Array) -> tuple[Integers, int]:

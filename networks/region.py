@@ -6,6 +6,9 @@ A region's end points are rationals (a decimal is kept as written). Two rounding
   contains the region.
 * ``replay_lower``, ``replay_upper``: float32, rounded **inward**. A float32 input lies in the region exactly when it
   lies between them, so membership needs no tolerance.
+
+An entry that is frozen at a decimal may have no float32 number between its bounds. Then the region holds no float32
+point; searches look at those between ``near_lower`` and ``near_upper``, beside which `exact_point` has rational ones.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ class Region:
     upper: NDArray[np.float64] = field(init=False)
     replay_lower: NDArray[np.float32] = field(init=False)
     replay_upper: NDArray[np.float32] = field(init=False)
+    near_lower: NDArray[np.float32] = field(init=False)
+    near_upper: NDArray[np.float32] = field(init=False)
 
     def __post_init__(self) -> None:
         if len(self.exact_lower) != len(self.exact_upper):
@@ -66,6 +71,9 @@ class Region:
         # Rounding twice in one direction is rounding once: every float32 number is a float64 number.
         object.__setattr__(self, "replay_lower", narrow_up(inner_lower))
         object.__setattr__(self, "replay_upper", narrow_down(inner_upper))
+        near_lower, near_upper = _nearest(self.replay_lower, self.replay_upper, lower / 2 + upper / 2)
+        object.__setattr__(self, "near_lower", near_lower)
+        object.__setattr__(self, "near_upper", near_upper)
         if self.center is None and self.replayable:
             middle = self.lower / 2 + self.upper / 2
             object.__setattr__(self, "center", self.project(middle))
@@ -164,21 +172,46 @@ class Region:
         flat = np.asarray(x, dtype=np.float32).reshape(-1)
         return bool(((self.replay_lower <= flat) & (flat <= self.replay_upper)).all())
 
+    def contains_exactly(self, x: Sequence[Fraction]) -> bool:
+        """Whether the point with these rational entries, as many as the region has inputs, lies in the region."""
+        entries = zip(x, self.exact_lower, self.exact_upper, strict=True)
+        return all(low <= value <= high for value, low, high in entries)
+
+    def exact_point(self, x: NDArray[np.float32]) -> tuple[Fraction, ...]:
+        """The point of the region nearest to the finite float32 point ``x`` (any shape): one rational for each entry.
+
+        Where ``x`` comes from `project`, the two differ only in entries without a float32 number between their bounds.
+        """
+        entries = zip(np.asarray(x).reshape(-1).tolist(), self.exact_lower, self.exact_upper, strict=True)
+        return tuple(min(max(Fraction(value), low), high) for value, low, high in entries)
+
     def project(self, x: ArrayLike) -> NDArray[np.float32]:
         """The float32 points nearest to ``x`` (shape ``(..., inputs)``) inside the region.
 
-        Only meaningful if `replayable`.
+        Where the region is not `replayable`, they lie beside it: an entry without a float32 number between its bounds
+        gets the finite one nearest to their middle.
         """
         with np.errstate(over="ignore"):
             rounded = np.asarray(x, dtype=np.float64).astype(np.float32)
-        return np.clip(rounded, self.replay_lower, self.replay_upper)
+        return np.clip(rounded, self.near_lower, self.near_upper)
 
     def sample(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """``count`` float32 points of the region, shape ``(count, inputs)``: uniform, a quarter at random corners."""
+        """``count`` points as `project` makes them, shape ``(count, inputs)``: uniform, a quarter at random corners."""
         uniform = rng.random((count, self.inputs))
         corners = rng.random((count, 1)) < 0.25
         weight = np.where(corners, np.round(uniform), uniform)
         return self.project(self.lower + weight * (self.upper - self.lower))
+
+
+def _nearest(
+    low: NDArray[np.float32], high: NDArray[np.float32], middle: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """``low`` and ``high`` where low ≤ high; elsewhere they are neighbours, and both ends become the one nearer to
+    ``middle``, which is never infinite. All arrays of shape ``(inputs,)``.
+    """
+    nearer = np.where(middle - high <= low - middle, high, low)
+    held = low <= high
+    return np.where(held, low, nearer), np.where(held, high, nearer)
 
 
 def _exact_entries(values: Sequence[Number] | ArrayLike, what: str) -> tuple[Fraction, ...]:

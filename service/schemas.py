@@ -215,7 +215,9 @@ class ProgressDocument(_Answer):
 
 
 class CounterexampleDocument(_Answer):
-    """An input of the region on which ONNX Runtime's float32 output violates the property."""
+    """An input on which ONNX Runtime's float32 output violates the property: one of the region, or, where that holds no
+    float32 input, the one beside an exact input of it.
+    """
 
     input: list[float] = Field(description="float32 values in C order")
     shape: list[int] = Field(description="shape of the network's input without the batch dimension")
@@ -225,11 +227,20 @@ class CounterexampleDocument(_Answer):
     exact_margin: float | None = Field(
         default=None,
         description=(
-            "of the property at this input for the network over the reals, computed in rational arithmetic; where it "
-            "is positive, only float32 rounding makes the violation"
+            "of the property at this input, or at `exact_input`, for the network over the reals, computed in rational "
+            "arithmetic; where it is positive, only float32 rounding makes the violation"
         ),
     )
-    in_region: Literal[True] = Field(default=True, description="the input lies in the region, without tolerance")
+    exact_input: list[str] | None = Field(
+        default=None,
+        description=(
+            "with trust `exact`: the rational input of the region at which the network over the reals violates the "
+            "property, in C order, as exact decimals (or quotients); `input` is the float32 input beside it"
+        ),
+    )
+    in_region: bool = Field(
+        default=True, description="whether `input` lies in the region, without tolerance; else `exact_input` does"
+    )
 
 
 class CertificateDocument(_Answer):
@@ -253,7 +264,9 @@ class VerdictDocument(_Answer):
     semantics: Semantics | None = Field(
         default=None, description="which arithmetic a `robust` is about; `float32` includes `real`"
     )
-    margin: tuple[float | None, float | None] = Field(description="proven lower and replayed upper bound")
+    margin: tuple[float | None, float | None] = Field(
+        description="proven lower bound, and upper bound that is replayed or, with trust `exact`, exact"
+    )
     counterexample: CounterexampleDocument | None = Field(default=None, description="left out in lists")
     certificate: CertificateDocument | None = Field(default=None, description="if the checker accepted one")
     seconds: float

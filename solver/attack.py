@@ -17,6 +17,7 @@ from torch import Tensor
 from bounds.program import Program
 from networks.property import Clause, Property
 from networks.region import Region
+from solver import policy
 from solver.replay import Replayer
 from solver.verdict import Counterexample
 
@@ -34,7 +35,7 @@ def clause_margins(clauses: Sequence[Clause], y: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """The outcome of an attack: ``upper`` is the smallest margin that was replayed (+inf if none)."""
+    """The outcome of an attack: ``upper`` is the smallest margin attained in the region (+inf if none)."""
 
     counterexample: Counterexample | None
     upper: float
@@ -48,7 +49,7 @@ class Attack:
     Attributes:
         program: the network, compiled (its dtype decides the attack's).
         replayer: confirms candidates.
-        region: where to search; must be `replayable`.
+        region: where to search, or, if it holds no float32 point, beside which.
         prop: what a counterexample violates.
         stop: true when time is up or the query was cancelled; asked after every step.
     """
@@ -93,23 +94,32 @@ class Attack:
         self, clauses: Sequence[Clause], first: NDArray[np.float64], group: int, steps: int, length: float
     ) -> AttackResult:
         dtype = self.program.dtype
-        lower = torch.as_tensor(self.region.replay_lower, dtype=dtype)
-        upper = torch.as_tensor(self.region.replay_upper, dtype=dtype)
+        lower = torch.as_tensor(self.region.near_lower, dtype=dtype)
+        upper = torch.as_tensor(self.region.near_upper, dtype=dtype)
         # Rows come in groups, one for each clause, and follow that clause's margin.
         own = torch.arange(len(clauses)).repeat_interleave(group)
         x = torch.as_tensor(self.region.project(first), dtype=dtype)
         best = math.inf
         for step in range(steps + 1):
             x = x.detach().requires_grad_(step < steps)
-            margins = clause_margins(clauses, self.program.forward(x)).gather(1, own[:, None])[:, 0]
+            margins = self._own_margins(clauses, own, x)
             found, replayed = self._replay_best(x.detach(), margins.detach(), last=step == steps)
             best = min(best, replayed)
             if found is not None or step == steps or self.stop():
                 return AttackResult(found, best, step)
             (gradient,) = torch.autograd.grad(margins.sum(), x)
+            flat = (gradient == 0).all(1)
+            if flat.any():
+                # Dead ReLUs hide the way; it shows where gradients leak through them.
+                leaking = self._own_margins(clauses, own, x, leak=policy.ATTACK_LEAK)
+                gradient = torch.where(flat[:, None], torch.autograd.grad(leaking.sum(), x)[0], gradient)
             rate = length * (0.04 ** (step / max(1, steps)))
             x = torch.minimum(torch.maximum(x.detach() - rate * (upper - lower) * gradient.sign(), lower), upper)
         raise AssertionError
+
+    def _own_margins(self, clauses: Sequence[Clause], own: Tensor, x: Tensor, *, leak: float = 0.0) -> Tensor:
+        """Each row's margin of its own clause, shape ``(B,)``."""
+        return clause_margins(clauses, self.program.forward(x, leak=leak)).gather(1, own[:, None])[:, 0]
 
     def _replay_best(self, x: Tensor, margins: Tensor, *, last: bool) -> tuple[Counterexample | None, float]:
         """Replays the most promising points: those that look violated, and at the end the best one in any case."""
@@ -122,7 +132,9 @@ class Attack:
             point = self.region.project(x[i].numpy())
             found = self.replayer.counterexample(self.region, self.prop, point)
             if found is not None:
-                return found, found.margin
+                return found, found.attained
+            if not self.region.replayable:
+                continue
             margin = self.replayer.margin(self.prop, point)
             best = min(best, math.inf if math.isnan(margin) else margin)
         return None, best

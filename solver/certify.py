@@ -52,7 +52,7 @@ class Record:
         self.full = False
         self.columns = np.zeros((0, 2), np.int64)
         self._clauses = clauses
-        self._slopes: list[NDArray[np.float32]] = []
+        self._slopes: dict[bytes, int] = {}  # lines that several claims share are kept once
         self._rows: list[NDArray[np.float64]] = []
         self._bytes = 0
 
@@ -85,14 +85,14 @@ class Record:
         branch.clips.append(self._noted(clause, weights, slopes, rows))
 
     def _noted(self, clause: int, weights: Sequence[float], slopes: ArrayLike | None, rows: ArrayLike | None) -> Claim:
-        multipliers = None
+        multipliers, lines = None, len(self._slopes) + len(self._rows)
         if slopes is not None and len(self.columns):
-            multipliers = ("slopes", len(self._slopes))
-            self._slopes.append(np.asarray(slopes, np.float32))
+            line = np.asarray(slopes, np.float32).tobytes()
+            multipliers = ("slopes", self._slopes.setdefault(line, len(self._slopes)))
         elif rows is not None and len(self.columns):
             multipliers = ("rows", len(self._rows))
             self._rows.append(np.asarray(rows, np.float64))
-        self._grow(_CLAIM_BYTES + 8 * len(self.columns) * (multipliers is not None))
+        self._grow(_CLAIM_BYTES + 8 * len(self.columns) * (len(self._slopes) + len(self._rows) - lines))
         return Claim(self._clauses[clause], tuple(map(float, weights)), multipliers)
 
     def split(self, branch: Branch, split: BoxSplit | PhaseSplit) -> tuple[Branch, Branch]:
@@ -107,7 +107,7 @@ class Record:
         if self._bytes > LIMIT and not self.full:
             self.full = True
             self.root = Branch()
-            self._slopes, self._rows = [], []
+            self._slopes, self._rows = {}, []
 
     def tree(self, case: int) -> Tree | None:
         """The finished tree, None if there is none."""
@@ -119,7 +119,9 @@ class Record:
             branch = pending.pop()
             nodes.append(Node(tuple(branch.claims), branch.split, tuple(branch.clips)))
             pending.extend(reversed(branch.children))
-        slopes = np.stack(self._slopes) if self._slopes else np.zeros((0, 2, k), np.float32)
+        if not self._slopes and not self._rows:
+            return Tree(case, tuple(nodes))
+        slopes = np.frombuffer(b"".join(self._slopes), np.float32).reshape(-1, 2, k)
         rows = np.stack(self._rows) if self._rows else np.zeros((0, k))
         return Tree(case, tuple(nodes), self.columns, slopes, rows)
 

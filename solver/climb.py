@@ -33,8 +33,8 @@ class Climb:
         network, query, options, budget, progress, cancel: see `solver.ladder.verify`.
         started, deadline: `time.monotonic` of the start and of the end of the budget.
         stages: what the rungs so far did and took.
-        upper: the smallest margin that was replayed.
-        counterexample: a replayed violation, which decides the query.
+        upper: the smallest margin attained in a region.
+        counterexample: a violation, which decides the query.
         decided_by: the stage that decided; "" while open.
         reason: why the last search ended undecided.
         statistics: sizes, for reports.
@@ -110,7 +110,7 @@ class Climb:
         return Record([case.prop.clauses.index(clause) for clause in clauses])
 
     def take(self, upper: float, counterexample: Counterexample | None) -> None:
-        """Takes in the smallest margin that a rung replayed, and its counterexample."""
+        """Takes in the smallest margin that a rung saw attained, and its counterexample."""
         self.upper = min(self.upper, upper)
         self.found(counterexample)
 
@@ -118,7 +118,7 @@ class Climb:
         """Takes in a counterexample, if there is one."""
         if counterexample is not None:
             self.counterexample = counterexample
-            self.upper = min(self.upper, counterexample.margin)
+            self.upper = min(self.upper, counterexample.attained)
 
     @property
     def open_count(self) -> int:

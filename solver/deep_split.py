@@ -6,8 +6,8 @@ show that it is empty. The column to split is the one that loosens the weakest c
 the bounds of later neurons (`bounds.recomputed`).
 
 Slopes of neurons that were found for the whole region grow stale on its cells. So when a tree has had a few cells, each
-one that is still open becomes the root of a tree of its own, with slopes optimised anew (and without multipliers for
-the phases chosen so far, which narrow its bounds all the same). Trees are searched depth first.
+one that is still open becomes the root of a tree of its own, with slopes optimised further. Trees are searched depth
+first.
 
 The search is not complete: cells without a free column that are still open end it undecided, with `Reason.NUMERICS`;
 `solver.relu_split` has an LP for such cells.
@@ -98,7 +98,7 @@ def decide_by_deep_split(
     Args:
         cells: the region's root bounds.
         clauses: what is open.
-        attack: confirms points where the network violates a clause; None if the region holds no float32 point.
+        attack: confirms points where the network violates a clause; None where none are tried.
         rows: how slopes and multipliers of the rows are looked for on each cell.
         neurons: how slopes of the neurons are looked for on each new root.
         stop: asked between batches; a reason ends the search.
@@ -153,7 +153,8 @@ class _Search:
     def run(self) -> DeepSearch:
         nothing = torch.full_like(self._closed, -torch.inf)
         branch = None if self._record is None else self._record.root
-        found = self._plant(self._root, nothing, torch.ones_like(self._stuck), branch)
+        theta = self._root.root.slope.to(torch.float32).expand(len(self._C), -1)
+        found = self._plant(self._root, theta, nothing, torch.ones_like(self._stuck), branch)
         for turn in itertools.count():
             if found is not None:
                 return self._result(None, found)
@@ -171,18 +172,21 @@ class _Search:
                 found = self._split(tree, push=turn % _PUSH == 0)
                 continue
             cell = heapq.heappop(tree.heap)[2]
-            anew = tree.cells.anew(cell.low, cell.high, self._neurons)
+            here = Columns(tree.cells.layout, cell.low[None], cell.high[None], cell.phases[None])
+            anew = tree.cells.anew(here, self._neurons)
             if anew is not None:
-                found = self._plant(anew, cell.bound, cell.open, cell.branch)
+                found = self._plant(anew, cell.theta, cell.bound, cell.open, cell.branch)
         raise AssertionError
 
-    def _plant(self, cells: Recomputed, bound: Tensor, open_: Tensor, branch: Branch | None) -> Counterexample | None:
-        """Begins a tree; ``bound`` and ``open_`` say what is known of each clause on its root, ``(clauses,)``."""
+    def _plant(
+        self, cells: Recomputed, theta: Tensor, bound: Tensor, open_: Tensor, branch: Branch | None
+    ) -> Counterexample | None:
+        """Begins a tree: slopes for its root ``(R, K)``, and what is known of each clause there ``(clauses,)``."""
         root = cells.root
         self._trees.append(_Tree(cells))
-        theta = root.slope.to(torch.float32).expand(1, len(self._C), -1).clone()
-        columns = Columns(root.layout, root.low.clone(), root.high.clone())
-        return self._bound(self._trees[-1], columns, theta, bound[None], open_[None].clone(), [branch], push=False)
+        columns = Columns(root.layout, root.low.clone(), root.high.clone(), root.phases.clone())
+        inherited, still = bound[None], open_[None].clone()
+        return self._bound(self._trees[-1], columns, theta[None].clone(), inherited, still, [branch], push=False)
 
     def _result(self, reason: Reason | None, found: Counterexample | None) -> DeepSearch:
         lower = self._closed.clone()
@@ -192,7 +196,7 @@ class _Search:
                 lower = torch.minimum(lower, cell.bound)
                 left |= cell.open
         proven = ~left if found is None else torch.zeros_like(left)
-        upper = self._upper if found is None else min(self._upper, found.margin)
+        upper = self._upper if found is None else min(self._upper, found.attained)
         return DeepSearch(lower.tolist(), proven.tolist(), upper, found, reason, self._nodes)
 
     def _split(self, tree: _Tree, *, push: bool) -> Counterexample | None:

@@ -23,9 +23,12 @@ _HINTS = {
 }
 
 
-def unknown_hint(reason: Reason, cases: Sequence[Case]) -> str:
-    """What would help a query that ended undecided for this reason."""
-    return (_unreplayable(cases) if reason is Reason.NUMERICS else "") or _HINTS[reason]
+def unknown_hint(reason: Reason, cases: Sequence[Case], *, disagreed: bool = False) -> str:
+    """What would help a query that ended undecided for this reason.
+
+    ``disagreed``: whether a candidate for an exact witness violated the property in one arithmetic only.
+    """
+    return (_unreplayable(cases) if disagreed else "") or _HINTS[reason]
 
 
 def float32_hint(counterexample: Counterexample) -> str:
@@ -45,7 +48,8 @@ def _unreplayable(cases: Sequence[Case]) -> str:
         if case.open and not case.region.replayable:
             i = int(np.argmax(case.region.replay_lower > case.region.replay_upper))
             return (
-                f"no float32 number lies between the bounds of input {i}, so no counterexample can be replayed; "
-                "widen them to a float32 number"
+                f"no float32 number lies between the bounds of input {i}, and candidates violate the property either "
+                "over the reals in the region or in ONNX Runtime at the float32 input beside it, but not in both; "
+                "widen the bounds to a float32 number"
             )
     return ""

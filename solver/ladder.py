@@ -105,7 +105,7 @@ def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
     if climb.counterexample is not None:
         return Verdict(
             Outcome.COUNTEREXAMPLE,
-            Trust.REPLAYED,
+            climb.counterexample.trust,
             counterexample=climb.counterexample,
             decided_by=climb.decided_by,
             statistics=climb.statistics,
@@ -130,7 +130,7 @@ def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
         None,
         reason=reason,
         open=tuple(dict.fromkeys(clause.label for case in climb.cases for clause in case.open)),
-        hint=unknown_hint(reason, climb.cases),
+        hint=unknown_hint(reason, climb.cases, disagreed=climb.replayer.disagreed),
         statistics=climb.statistics,
         **common,
     )

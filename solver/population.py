@@ -35,10 +35,13 @@ class Population:
         self._best = np.zeros((0, len(self._lower)))
 
     def evolve(self, points: int) -> AttackResult:
-        """As many generations as ``points`` new points fill, with what earlier calls left over."""
+        """As many generations as ``points`` new points fill, with what earlier calls left over.
+
+        A generation waits until there are as many as the first one takes, so short searches do without.
+        """
         self._owed += points
         upper = math.inf
-        while self._owed > 0:
+        while self._owed >= policy.POPULATION_FIRST:
             clause = self._clauses[self._count // policy.POPULATION_GENERATIONS % len(self._clauses)]
             least = self._generation(clause)
             if least <= 0 or self._count % policy.POPULATION_GENERATIONS == 0:

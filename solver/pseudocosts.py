@@ -2,9 +2,8 @@
 
 A cut is worth what it raises the bounds of the two halves. The coefficients of a box's linear bounds predict that
 badly: they say how steep a relaxation is, not how much a cut would tighten it. What helps on one box of a query however
-helps on most. So on the first boxes, and on some of each later batch, every promising input is cut and both halves are
-bounded; from these trials each input learns by how much its prediction is too low. (Bénichou et al. 1971; Achterberg,
-Koch & Martin 2005, reliability branching.)
+helps on most. So on one box in some every promising input is cut and both halves are bounded; from these trials each
+input learns by how much its prediction is too low. (Bénichou et al. 1971; Achterberg, Koch & Martin 2005.)
 """
 
 from __future__ import annotations
@@ -23,17 +22,7 @@ class Pseudocosts:
     def __init__(self, inputs: int) -> None:
         self._gain = np.zeros(inputs)
         self._predicted = np.zeros(inputs)
-        self._boxes = 0
-
-    @property
-    def trials(self) -> int:
-        """Cuts of a box that are tried where it is used to learn."""
-        return min(len(self._gain), policy.BOX_CANDIDATES)
-
-    @property
-    def learning(self) -> bool:
-        """Whether too few boxes were tried yet to do without."""
-        return self._boxes < policy.BOX_TRIED
+        self._since = 0  # boxes since the last one that several cuts were tried on
 
     def choose(
         self, lower: NDArray[np.float64], upper: NDArray[np.float64], score: NDArray[np.float64]
@@ -54,9 +43,8 @@ class Pseudocosts:
         # Where nothing is predicted, the widest input is cut.
         worth = np.where(possible, score * factor, -np.inf)
         order = np.lexsort((upper - lower, worth))[:, ::-1]
-        tried = len(lower) if self.learning else -(-len(lower) // policy.BOX_TRY_ONE_IN)
-        self._boxes += tried
-        count = np.where(np.arange(len(lower)) < tried, self.trials, 1)
+        tried, self._since = divmod(self._since + len(lower), policy.BOX_TRY_ONE_IN)
+        count = np.where(np.arange(len(lower)) < tried, policy.BOX_CANDIDATES, 1)
         count = np.minimum(count, possible.sum(1))
         box = np.repeat(np.arange(len(lower)), count)
         place = np.arange(len(box)) - np.repeat(np.cumsum(count) - count, count)

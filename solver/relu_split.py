@@ -9,6 +9,10 @@ tried, both children of each are bounded, and the column whose children gain mos
 et al. 2021). Where no relaxation loosens the bound, only multipliers of chosen phases can improve it: there an LP
 (`solver.leaf`) closes the cell or says what to split, so the search is complete.
 
+The rows of a conjunction may each be nonpositive where they cannot be so together. Their cells are contracted as well
+(`bounds.contraction`): what seems empty goes to the LP, whose duals weigh the rows; where no split helps the leading
+row, the column is split that tells most about the others.
+
 Soundness. Cells are closed by rigorous bounds only. The LP's duals are multipliers for such a bound; its verdict itself
 is never used. Clipped bounds hold at the points of a cell whose margin is at most `_GOAL`, so on such cells no margin
 above it is claimed.
@@ -28,6 +32,7 @@ from torch import Tensor
 
 from bounds import Enclosure
 from bounds.clipping import Clipper
+from bounds.contraction import Contracted, contract
 from bounds.linear import LinearBound
 from bounds.phases import Cells
 from bounds.program import program
@@ -56,6 +61,8 @@ _STRONGER = 1.0
 _PUSH = 32
 # Columns are clipped that lose more than this share of what the columns that lose something lose on average.
 _WORTH = 0.25
+# A split helps a row of a conjunction where it gains more than this share of what the row loses in all.
+_GAIN = 1e-4
 # What clipped cells prove, at most: any positive margin.
 _GOAL = 2.0**-40
 
@@ -121,7 +128,7 @@ class ReluSplit:
         Args:
             over: the region.
             clause: the clause.
-            attack: confirms points where the network violates the clause; None if the region holds no float32 point.
+            attack: confirms points where the network violates the clause; None where none are tried.
             steps: Adam steps on each new cell's multipliers; 0 keeps the default slopes.
             memory: bytes that open cells may fill before the search goes depth first.
             record: notes the tree for a certificate; the root's bounds must then be what default slopes give.
@@ -172,9 +179,9 @@ class ReluSplit:
             if reason is not None:
                 return CellSearch(lower, self._upper, None, reason, self._nodes)
             self._turn += 1
-            found = self._expand(self._open.take(self._batch), push=self._turn % _PUSH == 1)
+            found = self._expand(self._open.take(self._batch), stop, push=self._turn % _PUSH == 1)
             if found is not None:
-                return CellSearch(lower, found.margin, found, None, self._nodes)
+                return CellSearch(lower, found.attained, found, None, self._nodes)
             progress(self._lower, self._upper, len(self._open), self._nodes)
 
     def _plant(self) -> None:
@@ -189,7 +196,7 @@ class ReluSplit:
         inherited = torch.full((1,), -torch.inf, dtype=torch.float64)
         self._receive(Batch(inherited, low, high, theta[None], torch.zeros(1, dtype=torch.int64)))
 
-    def _expand(self, batch: Batch, *, push: bool) -> Counterexample | None:
+    def _expand(self, batch: Batch, stop: Callable[[], Reason | None], *, push: bool) -> Counterexample | None:
         """Splits cells into two each; returns a counterexample if one turned up."""
         count, rows = len(batch), self._rows
         low, high, row = self._lines(batch)
@@ -198,31 +205,61 @@ class ReluSplit:
         # A clause's leading row decides what to split next and where to look.
         leading = found.value.reshape(-1, rows).argmax(1)
         found = found.select(torch.arange(count) * rows + leading)
-        outcome = self._probe(found, push=push)
+        direction, contracted = found.direction, None
+        if rows > 1:
+            contracted = contract(self._over.forms, self._reduced, low[::rows], high[::rows], rounds=policy.BAB_ROUNDS)
+            direction = torch.cat([direction, torch.where(contracted.least + contracted.most > 0, -1.0, 1.0)])
+        outcome = self._probe(direction, push=push)
         self._upper = min(self._upper, outcome.upper)
         if outcome.counterexample is not None:
             return outcome.counterexample
         low, high, theta = low[::rows], high[::rows], theta.reshape(count, rows, -1)
-        score = self._reduced.score(found, low, high, theta[torch.arange(count), leading])
-        score, columns = score.topk(min(policy.BAB_CANDIDATES, self._cells.columns), dim=1)
-        useful = score[:, 0] > 0
-        for i in torch.nonzero(~useful)[:, 0].tolist():
+        columns = self._choose(found, low, high, theta[torch.arange(count), leading], leading, contracted)
+        leaves = torch.nonzero(columns < 0)[:, 0]
+        for done, i in enumerate(leaves.tolist()):
+            if stop() is not None:
+                self._open.put(batch.select(leaves[done:]))
+                break
             counterexample = self._leaf(batch.select(torch.tensor([i])))
             if counterexample is not None:
                 return counterexample
-        if not useful.all():
-            batch, found, low, high = batch.select(useful), found.select(useful), low[useful], high[useful]
-            theta, score, columns, leading = theta[useful], score[useful], columns[useful], leading[useful]
-        if not len(theta):
-            return None
-        own = theta[torch.arange(len(theta)), leading]
-        value = self._reduced.children(found, low, high, own, leading, columns)
+        known = columns >= 0
+        if known.any():
+            self._divide(batch.select(known), theta[known], columns[known])
+        return None
+
+    def _choose(
+        self,
+        found: Estimate,
+        low: Tensor,
+        high: Tensor,
+        theta: Tensor,
+        row: Tensor,
+        contracted: Contracted | None,
+    ) -> Tensor:
+        """The column to split in each cell, ``(B,)``; −1 where only the LP can say.
+
+        ``found`` are the estimates of the leading rows ``row`` with parameters ``theta``; ``contracted`` is what the
+        rows of a conjunction say together.
+        """
+        loose = self._reduced.score(found, low, high, theta)
+        score, columns = loose.topk(min(policy.BAB_CANDIDATES, self._cells.columns), dim=1)
+        if not (score > 0).any():
+            return torch.full((len(low),), -1)
+        value = self._reduced.children(found, low, high, theta, row, columns)
         # A positive child is closed whatever it gains beyond that; the weaker child matters most.
         gain = value.clamp(max=0)
         merit = gain.amin(-1) + _STRONGER * gain.amax(-1)
         merit[score <= 0] = -torch.inf
-        self._divide(batch, theta, columns.gather(1, merit.argmax(1, keepdim=True))[:, 0])
-        return None
+        merit, best = merit.max(1)
+        chosen = torch.where(score[:, 0] > 0, columns.gather(1, best[:, None])[:, 0], -1)
+        if contracted is None:
+            return chosen
+        # Where no split helps the leading row alone, what matters is what the rows say together.
+        helped = merit - (1 + _STRONGER) * found.value.clamp(max=0) > _GAIN * loose.sum(1)
+        shared, column = contracted.score.max(1)
+        chosen = torch.where(helped, chosen, torch.where(shared > 0, column, -1))
+        return torch.where(contracted.empty, -1, chosen)
 
     def _lines(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Each cell once for every row of the clause, as float32 ``(B · rows, K)``; and the rows, ``(B · rows,)``."""
@@ -323,14 +360,16 @@ class ReluSplit:
         best = torch.nan_to_num(total, nan=-torch.inf).reshape(cells, -1).max(1)
         return best.values, best.indices
 
-    def _probe(self, found: Estimate, *, push: bool) -> AttackResult:
-        """Looks for a violation at the minimisers of the bounds; with ``push``, descends from the best of them."""
+    def _probe(self, direction: Tensor, *, push: bool) -> AttackResult:
+        """Looks for a violation at the corners of the region against ``direction``; with ``push``, descends from the
+        best of them.
+        """
         if self._attack is None:
             return AttackResult(None, math.inf, 0)
-        margins = self._reduced.margins(found.direction)
+        margins = self._reduced.margins(direction)
         best = int(margins.argmin())
         if push or margins[best] <= 0:
-            return self._attack.confirm(self._clause, self._reduced.points(found.direction[best]).numpy())
+            return self._attack.confirm(self._clause, self._reduced.points(direction[best]).numpy())
         return AttackResult(None, math.inf, 0)
 
     def _leaf(self, cell: Batch) -> Counterexample | None:

@@ -1,4 +1,4 @@
-"""Replay of inputs through ONNX Runtime in float32: the only thing that makes a point a counterexample."""
+"""Replay of inputs through ONNX Runtime in float32: nothing is a counterexample without it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from networks.evaluation import evaluate
+from networks.exact import rounded
+from networks.exact_evaluation import evaluate_exactly
 from networks.graph import Network
 from networks.property import Property
 from networks.region import Region
@@ -21,7 +23,11 @@ _DTYPES: dict[str, type[np.floating]] = {
 
 
 class Replayer:
-    """Runs the network's original ONNX file on the CPU, one input at a time, on one thread."""
+    """Runs the network's original ONNX file on the CPU, one input at a time, on one thread.
+
+    Attributes:
+        disagreed: whether a candidate for an exact witness violated the property in one arithmetic only.
+    """
 
     def __init__(self, network: Network) -> None:
         import onnxruntime
@@ -30,6 +36,7 @@ class Replayer:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        self.disagreed = False
         self._network = network
         self._session = onnxruntime.InferenceSession(network.model, options, providers=["CPUExecutionProvider"])
         declared = self._session.get_inputs()[0]
@@ -63,18 +70,57 @@ class Replayer:
     def counterexample(self, region: Region, prop: Property, x: NDArray[np.float32]) -> Counterexample | None:
         """``x`` as a counterexample, if it lies in the region exactly and its replayed output violates the property.
 
+        Where the region holds no float32 point at all, the exact witness beside ``x``, if there is one.
+
         Args:
             region: the input region.
             prop: the property.
             x: float32 point, shape ``(inputs,)``.
         """
         point = np.asarray(x, dtype=np.float32).reshape(-1)
-        if not region.contains(point) or not np.array_equal(point.astype(self._dtype), point):
+        if not np.isfinite(point).all():
+            return None
+        if not region.replayable:
+            point = region.project(point)
+        if not np.array_equal(point.astype(self._dtype), point):
+            return None
+        if not region.replayable:
+            return self._exact_witness(region, prop, point)
+        if not region.contains(point):
             return None
         output = self(point)
         if not prop.violated(output):
             return None
-        margin, clause = min(
-            ((clause.margin(output), clause.label) for clause in prop.clauses), key=lambda pair: pair[0]
+        clause = min(prop.clauses, key=lambda clause: clause.margin(output))
+        shaped = point.reshape(self._network.input_shape)
+        return Counterexample(shaped, output, clause.label, float(clause.margin(output)))
+
+    def _exact_witness(self, region: Region, prop: Property, x: NDArray[np.float32]) -> Counterexample | None:
+        """The point of the region nearest to ``x``, if some clause is violated there over the reals and, replayed, at
+        ``x``.
+
+        *Soundness.* The point's entries are rationals between the region's end points, and the outputs there are exact.
+        """
+        witness = region.exact_point(x)
+        output = self(x)
+        replayed = prop.violated(output)
+        # Exact arithmetic can take seconds, so float64 goes first.
+        if replayed != prop.violated(evaluate(self._network, np.array([witness], dtype=np.float64))[0]):
+            self.disagreed = True
+            return None
+        if not replayed:
+            return None
+        exact = evaluate_exactly(self._network, witness)
+        clauses = [clause for clause in prop.clauses if max(clause.margin(output), clause.margin(exact)) <= 0]
+        if not clauses:
+            self.disagreed = True
+            return None
+        clause = min(clauses, key=lambda clause: clause.margin(exact))
+        return Counterexample(
+            x.reshape(self._network.input_shape),
+            output,
+            clause.label,
+            float(clause.margin(output)),
+            exact_margin=rounded(prop.margin(exact)),
+            exact_input=witness,
         )
-        return Counterexample(point.reshape(self._network.input_shape), output, clause, float(margin))

@@ -219,7 +219,7 @@ def attack(climb: Climb) -> None:
     with climb.stage("attack") as detail:
         steps = 0
         for case in climb.cases:
-            if not case.open or not case.region.replayable:
+            if not case.open:
                 continue
             result = climb.attacker(case).run(
                 case.open,

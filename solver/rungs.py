@@ -1,7 +1,8 @@
 """The exact engines as rungs of the ladder, and their order.
 
-Where the input is small, ``auto`` splits inputs, and lets the MILP follow where the ReLUs are few; otherwise it splits
-ReLUs, tightens bounds by LPs, and ends with the MILP, which has an early turn too where the ReLUs are few.
+Where the input is small, ``auto`` splits inputs; where the ReLUs are few as well, ReLU splits and the MILP follow soon.
+Otherwise it splits ReLUs, tightens bounds by LPs, and ends with the MILP, which has an early turn too where the ReLUs
+are few.
 
 With several hidden layers, slopes are optimised for the neurons before the ReLU splits; then come ReLU splits that
 bound all neurons anew on every cell, and before the LPs a second turn of the simpler ones. Where very many ReLUs are
@@ -61,19 +62,22 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         case Engine.MILP:
             return by_milp
     if branch is split_inputs:
+        if climb.network.relus > policy.MILP_RELUS:
+            return [(branch, 1.0)]
         # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
-        few = climb.network.relus <= policy.MILP_RELUS
-        return [(branch, policy.BOX_SHARE), *by_milp] if few else [(branch, 1.0)]
+        return [(branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE), *by_milp]
     small = climb.network.relus <= policy.MILP_FIRST_RELUS
     early: list[tuple[Rung, float]] = [(milp, policy.MILP_FIRST_SHARE)] if small else []
     if len(climb.network.relu_nodes) > 1:
         assert case.enclosure is not None
-        # Most queries that bounds leave open end soon; what does not, profits from new bounds for the deeper layers.
+        # Most queries that bounds leave open end soon; what does not, profits from new bounds for the deeper layers,
+        # where there are some.
+        first_share = policy.BAB_SHARE if len(climb.network.relu_nodes) == 2 else policy.BAB_FIRST_SHARE
         anew: list[tuple[Rung, float]] = [(deep, policy.DEEP_SHARE), (branch, policy.BAB_SHARE), *by_milp]
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
             anew = [(deep, policy.DEEP_SHARE), (branch, 1.0)]
-        return [(optimise, policy.ALPHA_SHARE), (branch, policy.BAB_FIRST_SHARE), *early, *anew]
+        return [(optimise, policy.ALPHA_SHARE), (branch, first_share), *early, *anew]
     first: list[tuple[Rung, float]] = [(branch, policy.BAB_FIRST_SHARE), *early] if small else []
     return [*first, (branch, policy.BAB_SHALLOW_SHARE), *by_milp]
 
@@ -89,7 +93,7 @@ def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
             climb.compiled,
             case.region,
             clauses,
-            climb.attacker(case) if case.region.replayable else None,
+            climb.attacker(case),
             stop=climb.stop_within(seconds),
             progress=climb.reporter("bab", case, clauses),
             record=record,
@@ -113,7 +117,7 @@ def split_relus(climb: Climb, case: Case, seconds: float) -> None:
         climb.reason = Reason.MEMORY
         return
     end = time.monotonic() + seconds
-    attacker = climb.attacker(case) if case.region.replayable else None
+    attacker = climb.attacker(case)
     steps = policy.BAB_STEPS if len(climb.network.relu_nodes) > 1 else policy.BAB_SHALLOW_STEPS
     # The weakest first: a violation ends the query.
     clauses = sorted(case.open, key=case.bound)
@@ -172,7 +176,7 @@ def deep(climb: Climb, case: Case, seconds: float) -> None:
         result = decide_by_deep_split(
             cells,
             clauses,
-            climb.attacker(case) if case.region.replayable else None,
+            climb.attacker(case),
             slope_search(climb, policy.DEEP_STEPS, seconds),
             slope_search(climb, policy.DEEP_NEURON_STEPS, seconds),
             stop=climb.stop_within(seconds),
@@ -232,8 +236,6 @@ def milp(climb: Climb, case: Case, seconds: float) -> None:
     report = climb.reporter("milp", case, clauses)
 
     def replay(point: NDArray[np.float64]) -> Counterexample | None:
-        if not case.region.replayable:
-            return None
         output = evaluate(climb.network, point[None])[0]
         result = attacker.confirm(min(clauses, key=lambda clause: clause.margin(output)), point)
         climb.upper = min(climb.upper, result.upper)

@@ -6,12 +6,14 @@ import enum
 import hashlib
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certificates.checker import Report
+from networks.exact import exact, written
 
 __all__ = ["Counterexample", "Outcome", "Progress", "Reason", "Semantics", "Stage", "Trust", "Verdict"]
 
@@ -30,6 +32,7 @@ class Trust(enum.StrEnum):
     CERTIFIED = "certified"  #: the independent checker accepted a certificate
     SOLVER = "solver"  #: the prover says so: its own bounds, or a MIP solver
     REPLAYED = "replayed"  #: ONNX Runtime reproduces the violation
+    EXACT = "exact"  #: exact arithmetic over the reals, where the region holds no float32 point
 
 
 class Semantics(enum.StrEnum):
@@ -51,18 +54,23 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Counterexample:
-    """A float32 input of the region whose ONNX Runtime output violates the property.
+    """A float32 input of the region whose ONNX Runtime output violates the property; or an exact witness.
+
+    An exact witness belongs to a region that holds no float32 point. It is a rational point of that region at which the
+    network over the reals violates the property, as exact arithmetic has shown. ``input`` is then the float32 point
+    beside it, where ONNX Runtime violates the same clause.
 
     Attributes:
         input: shape of the network's input without batch dimension, float32.
         output: what ONNX Runtime returned for it, float32, shape ``(outputs,)``.
         clause: label of the violated clause.
         margin: the clause's exact margin at ``output``, at most 0 (rounded to float for display).
-        exact_margin: the property's margin at ``input`` for the network over the reals with its stored weights,
+        exact_margin: the property's margin at `point` for the network over the reals with its stored weights,
             computed in rational arithmetic (rounded to float for display, its sign kept). Where it is positive, only
-            float32 rounding makes the violation. None where nobody has computed it.
+            float32 rounding makes the violation; an exact witness never has that. None where nobody has computed it.
+        exact_input: the exact witness, one rational for each entry in C order; None where ``input`` lies in the region.
 
-    That ``input`` lies in the region, without tolerance, is what makes the point one of these.
+    That `point` lies in the region, without tolerance, is what makes it one of these.
     """
 
     input: NDArray[np.float32]
@@ -70,6 +78,27 @@ class Counterexample:
     clause: str
     margin: float
     exact_margin: float | None = None
+    exact_input: tuple[Fraction, ...] | None = None
+
+    @property
+    def point(self) -> tuple[Fraction, ...]:
+        """The point of the region, one rational for each entry in C order."""
+        if self.exact_input is not None:
+            return self.exact_input
+        return tuple(Fraction(v) for v in self.input.reshape(-1).tolist())
+
+    @property
+    def trust(self) -> Trust:
+        """Whose word it rests on."""
+        return Trust.REPLAYED if self.exact_input is None else Trust.EXACT
+
+    @property
+    def attained(self) -> float:
+        """The margin that some point of the region attains: replayed, or over the reals for an exact witness."""
+        if self.exact_input is None:
+            return self.margin
+        assert self.exact_margin is not None
+        return self.exact_margin
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -79,18 +108,21 @@ class Counterexample:
             "clause": self.clause,
             "margin": self.margin,
             "exact_margin": None if self.exact_margin is None else finite(self.exact_margin),
-            "in_region": True,
+            "exact_input": None if self.exact_input is None else [written(v) for v in self.exact_input],
+            "in_region": self.exact_input is None,
         }
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Self:
-        """The counterexample that `to_json` wrote; float32 values come back exactly."""
+        """The counterexample that `to_json` wrote; float32 values and rationals come back exactly."""
+        witness = document.get("exact_input")
         return cls(
             input=np.asarray(document["input"], dtype=np.float32).reshape(document["shape"]),
             output=np.asarray(document["output"], dtype=np.float32),
             clause=document["clause"],
             margin=document["margin"],
             exact_margin=document.get("exact_margin"),
+            exact_input=None if witness is None else tuple(exact(v) for v in witness),
         )
 
 
@@ -141,8 +173,9 @@ class Verdict:
     """The answer to a query, with its evidence.
 
     Attributes:
-        margin: proven lower bound and replayed upper bound of the property's margin over the region. The lower bound
-            is at least 0 only for ``robust``; an upper bound at most 0 comes with a counterexample.
+        margin: proven lower bound of the property's margin over the region, and the smallest one that was attained:
+            replayed, or exact with trust ``exact``. The lower bound is at least 0 only for ``robust``; an upper bound
+            at most 0 comes with a counterexample.
         decided_by: the stage that settled the query, "" if none did.
         open: labels of the clauses that are not proven.
         hint: what would help, for ``unknown``; what is odd about a counterexample; why a certificate that was asked

@@ -147,7 +147,11 @@ async def get_counterexample(
         Representation | None, Query(description="otherwise the Accept header decides; `json` by default")
     ] = None,
 ) -> Response:
-    """Download a counterexample: JSON, NumPy (`npy`: the input; `npz`: input and output) or VNN-COMP's text."""
+    """Download a counterexample: JSON, NumPy (`npy`: the input; `npz`: input and output) or VNN-COMP's text.
+
+    With trust `exact`, JSON has the exact input beside the float32 one, VNN-COMP's text has it in its place, and the
+    NumPy forms have the float32 input alone.
+    """
     found = counterexample_of(job)
     if found is None and not job.terminal:
         detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on {request.url.path}"

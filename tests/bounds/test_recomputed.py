@@ -112,3 +112,51 @@ def test_importance_is_that_of_free_columns(kind: str) -> None:
         assert (importance[~cells.free] == 0).all()
         total += float(importance.sum())
     assert total > 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(sorted(NETWORKS)), st.integers(0, 10**6))
+def test_no_point_of_a_cell_that_became_a_root_beats_its_bounds(kind: str, seed: int) -> None:
+    rng, network, region, search, recomputed = cells_of(kind, seed)
+    values = pre_activations(network, region.sample(400, rng).astype(np.float64))
+    places = [recomputed.neuron(column) for column in range(recomputed.layout.count)]
+    z = np.stack([values[node][:, neuron] for node, neuron in places], 1) if places else np.zeros((400, 0))
+    point = int(rng.integers(400))
+    phases = np.zeros((1, len(places)), np.int8)
+    new: Recomputed | None = recomputed
+    # Roots within roots, each with one more phase of the same point.
+    for _ in range(3):
+        if places:
+            column = int(rng.integers(len(places)))
+            phases[0, column] = 1 if z[point, column] >= 0 else -1
+        assert new is not None
+        chosen = choose(new, phases.copy())
+        new.bound_neurons(chosen)
+        new = new.anew(chosen, search)
+        assert new is not None
+        assert (new.root.low >= chosen.low).all()
+        assert (new.root.high <= chosen.high).all()
+        assert (new.root.phases.numpy() == phases).all()
+    inside = (z * phases[0] >= 0).all(1)
+    assert (new.root.low[0].numpy() <= z[inside].min(0, initial=np.inf) + 1e-12).all()
+    assert (new.root.high[0].numpy() >= z[inside].max(0, initial=-np.inf) - 1e-12).all()
+    C, zero = torch.as_tensor(rng.normal(size=(1, network.outputs))), torch.zeros(1, dtype=torch.int64)
+    start = torch.as_tensor(rng.normal(size=phases.shape))
+    found = new.bound_rows(new.root, C, torch.zeros(1, dtype=torch.float64), zero, search, start)
+    assert float(found.value[0]) <= (values[-1][inside] @ C[0].numpy()).min() + 1e-12
+
+
+@pytest.mark.parametrize("kind", sorted(NETWORKS))
+def test_new_roots_go_on_from_the_slopes_that_were_found(kind: str) -> None:
+    for seed in range(3):
+        _, _, _, search, recomputed = cells_of(kind, seed)
+        phases = np.zeros((1, recomputed.layout.count), np.int8)
+        phases[:, :1] = 1
+        cell = choose(recomputed, phases)
+        cells = choose(recomputed, phases)
+        recomputed.bound_neurons(cells)
+        still = SlopeSearch(search.program, 0)
+        new = recomputed.anew(cell, still)
+        assert new is not None
+        assert (new.root.low >= cells.low - 1e-4).all()
+        assert (new.root.high <= cells.high + 1e-4).all()

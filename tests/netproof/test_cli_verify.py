@@ -13,6 +13,7 @@ import threading
 import numpy as np
 import pytest
 
+from networks.exact import exact
 from solver import Outcome, Progress, Reason, Verdict
 from tests.netproof.conftest import BALL, EXAMPLES
 
@@ -95,6 +96,21 @@ def test_counterexample_file_is_vnncomps_and_restores_the_numbers(run, plain, tm
     assert [float(pairs[f"X_{i}"]) for i in range(64)] == found["input"]
     assert [float(np.float32(pairs[f"Y_{i}"])) for i in range(10)] == found["output"]
     assert len(pairs) == 74
+
+
+def test_an_exact_witness_where_no_float32_input_lies_in_the_region(run, plain, digits, tmp_path):
+    frozen = [f"{value:.3f}" if i % 3 else "0.1" for i, value in enumerate(digits[0][10].reshape(-1).tolist())]
+    lines = [f"(declare-const X_{i} Real)" for i in range(64)] + [f"(declare-const Y_{i} Real)" for i in range(10)]
+    lines += [f"(assert (>= X_{i} {v}))\n(assert (<= X_{i} {v}))" for i, v in enumerate(frozen)]
+    above = " ".join(f"(and (>= Y_{i} Y_0))" for i in range(1, 10))
+    (tmp_path / "frozen.vnnlib").write_text("\n".join([*lines, f"(assert (or {above}))"]))
+    path = tmp_path / "ce.txt"
+    answer = run("verify", plain, tmp_path / "frozen.vnnlib", "--counterexample", path)
+    assert answer.code == 1, answer
+    assert "  trust    exact: a violation over the reals, in exact arithmetic" in answer.out
+    assert "replayed at the float32 input beside it" in answer.out
+    values = dict(re.findall(r"X_(\d+) ([^)]+)\)", path.read_text()))
+    assert [exact(values[str(i)]) for i in range(64)] == [exact(v) for v in frozen]
 
 
 def test_no_counterexample_no_file(run, plain, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import click
 import numpy as np
 
@@ -49,6 +51,24 @@ def test_small_inputs_are_shown_and_one_output_has_no_class():
     said = text(Verdict(Outcome.COUNTEREXAMPLE, Trust.REPLAYED, (-1.0, 0.0), 0.1, counterexample=found))
     assert "output   4" in said
     assert "input    in the region: 0.5, -1" in said
+
+
+def test_an_exact_witness_says_what_was_shown_where():
+    found = Counterexample(
+        np.array([0.1, -1], np.float32),
+        np.array([0, 2], np.float32),
+        "class 1",
+        -2.0,
+        exact_margin=-2.25,
+        exact_input=(Fraction(1, 10), Fraction(-1)),
+    )
+    said = text(Verdict(Outcome.COUNTEREXAMPLE, found.trust, (-3.0, found.attained), 0.1, counterexample=found))
+    assert "trust    exact: a violation over the reals, in exact arithmetic; the region holds no float32 input" in said
+    assert "≥ -3 proven, ≤ -2.25 in exact arithmetic" in said
+    assert "violates class 1, margin -2 in float32 (ONNX Runtime), -2.25 exactly" in said
+    assert (
+        "input    in the region, no float32 number in 1 of 2 entries; replayed at the float32 input beside it" in said
+    )
 
 
 def test_unknown_says_why_and_what_would_help():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from fractions import Fraction
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from networks.exact import enclose, exact, narrow_down, narrow_up
+from networks.exact import enclose, exact, narrow_down, narrow_up, rounded, written
 
 RATIONALS = st.one_of(
     st.fractions(),
@@ -101,3 +102,24 @@ def test_smallest_numbers():
     low, high = enclose([Fraction(1, 10**400), -Fraction(1, 10**400)])
     assert low.tolist() == [0.0, -5e-324]
     assert high.tolist() == [5e-324, 0.0]
+
+
+@given(RATIONALS)
+def test_what_is_written_is_read_as_the_same_number(value):
+    assert exact(written(value)) == value
+    assert ("/" not in written(value)) == (10**1200 % value.denominator == 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [("-0.25", "-0.25"), ("1e3", "1000"), ("0.1", "0.1"), ("1/3", "1/3"), ("0", "0")]
+)
+def test_numbers_are_written_without_exponent(value, text):
+    assert written(exact(value)) == text
+
+
+def test_rounding_for_display_keeps_the_sign():
+    assert rounded(Fraction(1, 2**2000)) == math.ulp(0.0)
+    assert rounded(Fraction(-1, 2**2000)) == -math.ulp(0.0)
+    assert rounded(Fraction(0)) == 0
+    assert rounded(Fraction(-(2**2000))) == -math.inf
+    assert rounded(Fraction(1, 3)) == 1 / 3

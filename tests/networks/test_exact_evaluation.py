@@ -20,7 +20,7 @@ from tests.random_networks import random_conv, random_dense, random_residual
 
 def rational(network, x):
     """The outputs by the definition, one product of fractions at a time."""
-    values = [[Fraction(float(v)) for v in x]]
+    values = [[v if isinstance(v, Fraction) else Fraction(float(v)) for v in x]]
     for node in network.nodes[1:]:
         if isinstance(node, ReluNode):
             values.append([max(v, Fraction(0)) for v in values[node.parent]])
@@ -39,6 +39,14 @@ def test_it_is_rational_arithmetic(make, seed):
     network = make(seed)
     x = np.random.default_rng(seed).normal(size=network.inputs).astype(np.float32)
     assert evaluate_exactly(network, x) == rational(network, x)
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.fractions(-2, 2, max_denominator=10**9), min_size=64, max_size=64))
+def test_inputs_may_be_any_rationals(seed, entries):
+    for make in (random_dense, random_conv, random_residual):
+        network = make(seed % 100)
+        x = tuple(entries[: network.inputs])
+        assert evaluate_exactly(network, x) == rational(network, x)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(-140, 100), st.integers(-140, 100))

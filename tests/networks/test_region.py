@@ -63,6 +63,23 @@ def test_samples_projections_and_center_lie_inside(region, seed):
         assert region.contains(point)
 
 
+@given(boxes(), st.integers(0, 2**32 - 1))
+def test_exact_points_lie_inside_and_differ_only_where_no_float32_number_does(region, seed):
+    rng = np.random.default_rng(seed)
+    held = region.replay_lower <= region.replay_upper
+    for point in region.sample(5, rng):
+        assert np.isfinite(point).all()
+        exactly = region.exact_point(point)
+        assert region.contains_exactly(exactly)
+        same = [Fraction(float(v)) == e for v, e in zip(point, exactly, strict=True)]
+        assert same == held.tolist()
+        # The float32 numbers on either side are no nearer.
+        for v, e in zip(point, exactly, strict=True):
+            gaps = [abs(Fraction(float(np.nextafter(v, np.float32(way)))) - e) for way in (-1e9, 1e9)]
+            assert abs(Fraction(float(v)) - e) <= min(gaps)
+        assert region.contains(point) == region.replayable
+
+
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=6), st.sampled_from(["0", "0.1", 0.03, "8/255", 2]))
 def test_ball_is_the_ball_cut_by_its_domain(center, epsilon):
     region = Region.linf_ball(np.array(center), epsilon, (0, 1))
@@ -89,13 +106,18 @@ def test_region_between_two_float32_numbers_has_no_point_to_replay():
     assert not region.replayable
     assert region.center is None
     assert region.lower[0] < region.upper[0]
+    assert region.project([7.0]).tolist() == [np.float32(0.1)]
+    assert region.exact_point(region.project([7.0])) == (Fraction(1, 10),)
+    assert not region.contains_exactly([Fraction(0.1)])
 
 
 def test_ends_beyond_float32_are_kept():
     region = Region.box(["-1e300"], ["1e300"])
     assert region.replayable
     assert region.center.tolist() == [0]
-    assert not Region.box(["1e300"], ["1e301"]).replayable
+    beyond = Region.box(["1e300", "-1e301"], ["1e301", "-1e300"])
+    assert not beyond.replayable
+    assert beyond.exact_point(beyond.project([0, 0])) == (10**300, -(10**300))
 
 
 @pytest.mark.parametrize(

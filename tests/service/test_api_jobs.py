@@ -8,6 +8,8 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import httpx
@@ -284,6 +286,18 @@ class TestCounterexample:
         text = self.get(web, refuted, how, accept).text
         assert text.startswith("sat\n((X_0 0.10000000149011612)")
         assert text.endswith("(Y_1 0.30000001192092896))\n")
+
+    def test_may_be_an_exact_witness(self, web: Service) -> None:
+        found = replace(FOUND, exact_margin=-1.75, exact_input=(Fraction(1, 10), Fraction(1, 4), Fraction(3, 4)))
+        job_id = web.queued_job()
+        verdict = Verdict(Outcome.COUNTEREXAMPLE, found.trust, (-2.0, found.attained), 0.5, counterexample=found)
+        web.end(web.begin(job_id), verdict.to_json())
+        assert web.http.get(f"/v1/jobs/{job_id}").json()["verdict"]["trust"] == "exact"
+        document = self.get(web, job_id).json()
+        assert (document["exact_input"], document["in_region"]) == (["0.1", "0.25", "0.75"], False)
+        assert "(X_0 0.1)\n" in self.get(web, job_id, "?format=vnncomp").text
+        array = np.load(io.BytesIO(self.get(web, job_id, "?format=npy").content), allow_pickle=False)
+        np.testing.assert_array_equal(array, FOUND.input)
 
     def test_comes_in_no_other_form(self, web: Service, refuted: str) -> None:
         problem(self.get(web, refuted, accept="image/png"), 406)

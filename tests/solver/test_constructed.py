@@ -12,6 +12,7 @@ import pytest
 import networks
 from certificates import Certificate, Claim, Node, PhaseSplit, Tree, check, write
 from networks import Network, Property, Query, Region
+from networks.exact_evaluation import evaluate_exactly
 from solver import Budget, Engine, Options, Outcome, Trust, verify
 from solver.errors import BackendError
 from solver.replay import Replayer
@@ -35,9 +36,15 @@ def test_no_engine_answers_wrongly(name: str, options: Options) -> None:
     except BackendError:
         return  # a back end may refuse numbers that it would not handle faithfully
     if verdict.counterexample is not None:
-        point = verdict.counterexample.input.reshape(-1)
+        found = verdict.counterexample
+        point = found.input.reshape(-1)
         ((region, prop),) = query.cases
-        assert region.contains(point)
+        if found.exact_input is None:
+            assert region.contains(point)
+        else:
+            assert not region.replayable
+            assert region.contains_exactly(found.exact_input)
+            assert prop.margin(evaluate_exactly(network, found.exact_input)) <= 0
         assert prop.violated(Replayer(network)(point))
     if not case.robust:
         assert verdict.outcome is not Outcome.ROBUST, case.why

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
-
 import numpy as np
 import pytest
 from onnx import helper
@@ -15,7 +12,7 @@ from networks.errors import SoundnessError
 from networks.exact_evaluation import evaluate_exactly
 from solver import Counterexample, Outcome, verify
 from solver.case import Case
-from solver.facts import _shown, examined
+from solver.facts import examined
 from tests.random_networks import model, random_conv, random_dense, random_residual
 
 
@@ -65,11 +62,3 @@ def test_a_proven_clause_that_a_point_violates_is_a_contradiction():
     case.proven[:] = True
     with pytest.raises(SoundnessError, match="exact margin"):
         examined(Counterexample(x, np.zeros(2, np.float32), "class 0", 0.0), network, [case])
-
-
-def test_rounding_for_display_keeps_the_sign():
-    assert _shown(Fraction(1, 2**2000)) == math.ulp(0.0)
-    assert _shown(Fraction(-1, 2**2000)) == -math.ulp(0.0)
-    assert _shown(Fraction(0)) == 0
-    assert _shown(Fraction(-(2**2000))) == -math.inf
-    assert _shown(Fraction(1, 3)) == 1 / 3

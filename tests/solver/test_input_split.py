@@ -10,8 +10,9 @@ from bounds.linear import enclose
 from bounds.program import program
 from networks import Clause, Network, Property, Region, Row, evaluate
 from networks.exact import exact
-from solver import input_split
+from solver import box_bounds, conjunction
 from solver.attack import Attack
+from solver.conjunction import Rows, together
 from solver.input_split import SplitResult, decide_by_input_split
 from solver.replay import Replayer
 from solver.verdict import Reason
@@ -84,13 +85,13 @@ def test_inherited_phases_hold_on_the_halves(kind: str, monkeypatch: pytest.Monk
     rng = np.random.default_rng(3)
     region = Region.linf_ball(rng.normal(size=network.inputs), 2 * radius)
     seen = []
-    bound = input_split._bound
+    bound = box_bounds.bound
 
     def watched(program, rows, batch, *, nested):
         seen.extend(batch)
         return bound(program, rows, batch, nested=nested)
 
-    monkeypatch.setattr(input_split, "_bound", watched)
+    monkeypatch.setattr(box_bounds, "bound", watched)
     # The center ties, so the boxes around it can never be closed, and without an attack the search goes on.
     center = evaluate(network, region.center[None])[0]
     tie = Clause((Row(DIFFERENCE, exact(float(center[1] - center[0]))),), network.outputs)
@@ -134,16 +135,35 @@ def test_rows_together_never_claim_more_than_points_show(kind: str) -> None:
             )
             for rows in matrices
         ]
-        rows = input_split._Rows.of(clauses)
+        rows = Rows.of(clauses)
         with torch.no_grad():
             bounds = enclose(compiled, lower, upper)
-            found, pair = input_split._together(compiled, rows, bounds, torch.ones((4, 2), dtype=torch.bool))
-        assert pair is not None
-        assert len(pair) == 8
+            found = together(compiled, rows, bounds, torch.ones((4, 2), dtype=torch.bool))
+        assert found is not None
+        assert len(found.box) == 8
+        assert (found.weights.sum(1) == 1).all()
+        assert (found.weights >= 0).all()
         for value, coefficients, constant, (box, clause) in zip(
-            found.value.numpy(), found.coefficients.numpy(), found.constant.numpy(), pair.tolist(), strict=True
+            found.linear.value.numpy(),
+            found.linear.coefficients.numpy(),
+            found.linear.constant.numpy(),
+            torch.stack([found.box, found.clause], 1).tolist(),
+            strict=True,
         ):
             points = centers[box] + radius * rng.uniform(-1, 1, size=(200, network.inputs))
             margins = [clauses[clause].margin(y) for y in evaluate(network, points)]
             assert value <= min(margins) + 1e-12
             assert (points @ coefficients + constant <= np.asarray(margins) + 1e-12).all()
+
+
+def test_weights_of_few_digits_stay_with_the_clause() -> None:
+    """Also where each is too small for the digits that are kept."""
+    weights = torch.zeros((2, 1002), dtype=torch.float64)
+    weights[0, 2:] = 1e-3
+    weights[1, :2] = torch.tensor([0.3, 0.7])
+    found, slopes = conjunction._short(weights, torch.tensor([[0.0, 0.123, 1.0]]))
+    assert (found.sum(1) == 1).all()
+    assert (found >= 0).all()
+    assert (found[weights == 0] == 0).all()
+    assert (found[1] - weights[1]).abs().max() <= 2 / 256
+    assert (slopes * 256 == (slopes * 256).round()).all()

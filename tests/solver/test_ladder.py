@@ -136,14 +136,3 @@ def test_acas_xu_is_decided_by_input_splits(data_folder: Path, net: str, prop: i
     asked = read_vnnlib(folder / "vnnlib" / f"prop_{prop}.vnnlib.gz", network.inputs, network.outputs)
     verdict = verify(network, asked, budget=Budget(116, 2))
     assert verdict.outcome is expected
-
-
-def test_a_region_without_float32_points_says_so() -> None:
-    network = random_dense(1, (2, 4, 2))
-    region = Region.box(["0.1", 1], ["0.1", 1])
-    assert not region.replayable
-    verdicts = [verify(network, Query.single(region, Property.classification(c, 2)), budget=Budget(20)) for c in (0, 1)]
-    assert {verdict.outcome for verdict in verdicts} == {Outcome.ROBUST, Outcome.UNKNOWN}
-    (unknown,) = (verdict for verdict in verdicts if verdict.outcome is Outcome.UNKNOWN)
-    assert unknown.reason is Reason.NUMERICS
-    assert "between the bounds of input 0" in unknown.hint

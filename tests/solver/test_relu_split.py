@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,12 @@ from bounds import backward_bounds
 from bounds.program import program
 from networks import Clause, Network, Property, Query, Region, Row
 from networks.exact import exact
-from solver import policy, verify
+from solver import Budget, Engine, Options, Outcome, Trust, policy, verify
 from solver.attack import Attack
 from solver.relu_split import CellSearch, ReluSplit, SplitRegion
 from solver.replay import Replayer
+from solver.verdict import Reason
+from tests.formulas import encoded, query, unsatisfiable
 from tests.random_networks import random_conv, random_dense, random_residual
 from tests.solver.oracle import minimum_margin
 
@@ -100,3 +104,36 @@ def test_batches_change_nothing_that_is_claimed(monkeypatch: pytest.MonkeyPatch)
         found = search(network, region, clause, steps=3)
         assert found.reason is None
         assert 0 < found.lower <= 1e-3 + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_encoded_formulas_are_decided_by_propagation_and_certified(seed: int) -> None:
+    variables, clauses = 20, 24
+    formula = unsatisfiable(seed, variables, clauses)
+    options = Options(Engine.BAB, certificate=True)
+    found = verify(encoded(formula, variables), query(variables), options=options, budget=Budget(60, 1))
+    assert found.outcome is Outcome.ROBUST, found
+    assert found.trust is Trust.CERTIFIED, found
+    assert found.decided_by == "bab"
+    (stage,) = [stage for stage in found.stages if stage.name == "bab"]
+    assert stage.detail["nodes"] < 8 * clauses
+    del formula[seed]
+    found = verify(encoded(formula, variables), query(variables), options=options, budget=Budget(60, 1))
+    assert found.outcome is Outcome.COUNTEREXAMPLE, found
+
+
+def test_a_search_that_is_stopped_between_lps_goes_on_where_it_was() -> None:
+    network = encoded(unsatisfiable(1, 20, 24), 20)
+    ((region, prop),) = query(20).cases
+    over = SplitRegion(network, region, backward_bounds(network, region))
+    split = ReluSplit(over, prop.clauses[0], None, steps=0)
+    runs = 0
+    while True:
+        calls = itertools.count()
+        found = split.run(lambda calls=calls: Reason.TIMEOUT if next(calls) > 1 else None, lambda *_: None)
+        if found.reason is None:
+            break
+        assert found.lower <= 0
+        runs += 1
+    assert runs > 5
+    assert found.lower > 0
