@@ -97,8 +97,6 @@ def check(data: bytes, network: Network, *, semantics: str = "real", exact: bool
     Raises:
         CertificateError: the bytes are no certificate, or one about another network.
     """
-    if semantics == "strongest":
-        return _check_strongest(data, network, exact=exact)
     started = time.monotonic()
     certificate = read(data)
     if certificate.network != network.sha256:
@@ -108,11 +106,25 @@ def check(data: bytes, network: Network, *, semantics: str = "real", exact: bool
         )
         raise CertificateError(msg)
     _check_fit(certificate, network)
-    if semantics == "float32":
-        _check_plain(network)
-        exact = False
+    report = None
+    if semantics == "float32" or (semantics == "strongest" and not exact and not _rounding_elsewhere(network)):
+        report = _decided(certificate, network, float32=True, exact=False)
+    if report is None or (semantics == "strongest" and not report.proven):
+        report = _decided(certificate, network, float32=False, exact=exact)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def _decided(certificate: Certificate, network: Network, *, float32: bool, exact: bool) -> Report:
+    """The report, without its seconds.
+
+    Raises:
+        CertificateError: float32 inference of this network is not covered.
+    """
+    if float32 and (why := _rounding_elsewhere(network)):
+        msg = f"float32 inference of this network is not covered: {why}; check without float32"
+        raise CertificateError(msg)
     cases = certificate.query.cases
-    judge = _Judge(network, float32=semantics == "float32", exact=exact)
+    judge = _Judge(network, float32=float32, exact=exact)
     proven: list[set[int]] = [set() for _ in cases]
     reason = ""
     for number, tree in enumerate(certificate.trees):
@@ -130,27 +142,15 @@ def check(data: bytes, network: Network, *, semantics: str = "real", exact: bool
     return Report(
         not reason,
         reason,
-        semantics,
+        "float32" if float32 else "real",
         judge.weakest,
         judge.claims,
         judge.exact,
         certificate.query.clauses,
         len(cases),
         network.inputs,
-        time.monotonic() - started,
+        0.0,
     )
-
-
-def _check_strongest(data: bytes, network: Network, *, exact: bool) -> Report:
-    started = time.monotonic()
-    if not exact:
-        try:
-            report = check(data, network, semantics="float32")
-        except CertificateError:
-            report = None  # the other check says so again if it is not the semantics that cannot be served
-        if report is not None and report.proven:
-            return report
-    return replace(check(data, network, exact=exact), seconds=time.monotonic() - started)
 
 
 def _check_fit(certificate: Certificate, network: Network) -> None:
@@ -167,13 +167,12 @@ def _check_fit(certificate: Certificate, network: Network) -> None:
                 raise CertificateError(msg)
 
 
-def _check_plain(network: Network) -> None:
-    """Refuses networks whose inference rounds elsewhere than in the affine maps that were read."""
-    operators = {node.op_type for node in parse(network.model).graph.node}
-    if network.notes or operators - _PLAIN:
-        why = network.notes[0] if network.notes else f"operator {min(operators - _PLAIN)}"
-        msg = f"float32 inference of this network is not covered: {why}; check without float32"
-        raise CertificateError(msg)
+def _rounding_elsewhere(network: Network) -> str:
+    """Why inference of the network rounds elsewhere than in the affine maps that were read, else ""."""
+    if network.notes:
+        return network.notes[0]
+    others = {node.op_type for node in parse(network.model).graph.node} - _PLAIN
+    return f"operator {min(others)}" if others else ""
 
 
 class _Judge:
@@ -189,24 +188,42 @@ class _Judge:
         self._bounds: Boxes | None = None
         self._whole: Boxes | None = None
         self._exactly: tuple[tuple[list[Fraction], list[Fraction]], ExactBox] | None = None
-        self._clipper: Clipper | None = None
+        self._clippers: dict[int, Clipper] = {}
         self._forms: dict[tuple[Clause, tuple[float, ...]], _Form] = {}
 
     def fault(self, name: str, frames: list[Frame], region: Region, clauses: tuple[Clause, ...]) -> str:
         """Why a claim on some of these frames fails, else ""."""
-        tasks = [
-            _Task(b, number, cell, self._form(claim, clauses))
-            for b, f in enumerate(frames)
-            for number, claim, cell in f.tasks
-        ]
-        self.claims += len(tasks)
-        if any(frame.clips for frame in frames) or not self._all_exact:
-            bounds = self._enclosed(frames)
-            for number, frame in enumerate(frames):
-                if frame.clips:
-                    self._clip(bounds.take(np.array([number])), frame.clips, clauses)
-        values = np.zeros(len(tasks)) if self._all_exact else self._values(bounds, tasks)
+        clips: dict[int, list[tuple[int, Clip]]] = {}
+        tasks: dict[int, list[_Task]] = {}
+        for b, frame in enumerate(frames):
+            for clip in frame.clips:
+                clips.setdefault(clip.depth, []).append((b, clip))
+            for number, claim, cell, depth in frame.tasks:
+                tasks.setdefault(depth, []).append(_Task(b, number, cell, self._form(claim, clauses)))
+        bounds = self._enclosed(frames) if clips or not self._all_exact else None
         boxes: dict[int, ExactBox] = {}
+        # Depth by depth, as what clips tell is only needed at the next one.
+        for depth in range(max((*clips, *tasks), default=0) + 1):
+            if depth in tasks and (why := self._false(name, frames, bounds, tasks[depth], region, boxes)):
+                return why
+            if bounds is not None:
+                self._clip(bounds, clips.get(depth, []), clauses)
+            for _, clip in clips.get(depth - 1, []):
+                clip.known.clear()
+        return ""
+
+    def _false(
+        self,
+        name: str,
+        frames: list[Frame],
+        bounds: Boxes | None,
+        tasks: list[_Task],
+        region: Region,
+        boxes: dict[int, ExactBox],
+    ) -> str:
+        """Why one of these claims fails, else ""; ``boxes`` as in `_decide_exactly`."""
+        self.claims += len(tasks)
+        values = np.zeros(len(tasks)) if self._all_exact or bounds is None else self._values(bounds, tasks)
         for task, value in zip(tasks, values.tolist(), strict=True):
             bound, holds = value, value > 0
             if not holds and self._worth(frames[task.box], task, value):
@@ -233,23 +250,26 @@ class _Judge:
             return np.inf, True
         return _rounded_down(found + task.form.constant), found + task.form.constant > 0
 
-    def _clip(self, bounds: Boxes, clips: list[Clip], clauses: tuple[Clause, ...]) -> None:
-        """Evaluates the clips of a frame, those together that rest on equally many others."""
-        if self._clipper is None or self._clipper.bounds is not bounds:
-            self._clipper = Clipper(self._network, bounds)
-        clips = sorted(clips, key=lambda clip: clip.depth)
-        for _, group in itertools.groupby(clips, key=lambda clip: clip.depth):
-            some = list(group)
-            forms = [self._form(clip.claim, clauses) for clip in some]
-            for clip in some:
-                clip.known.update(clip.cell.known or self._clipper.unclipped)
-            cells = [replace(clip.cell, known=clip.known) for clip in some]
-            C, box = np.stack([form.C for form in forms]), np.zeros(len(some), np.intp)
-            waiting = zip(some, forms, strict=True)
-            for bound, part in linear_bounds(self._network, bounds, C, box, cells):
-                for row, (clip, form) in enumerate(itertools.islice(waiting, len(part))):
-                    if not form.error.any():
-                        self._clipper.clip(clip.known, bound, row, form.offset)
+    def _clip(self, bounds: Boxes, clips: list[tuple[int, Clip]], clauses: tuple[Clause, ...]) -> None:
+        """Evaluates clips, each with the number of its box, that rest on equally many others."""
+        for b, some in itertools.groupby(clips, key=lambda each: each[0]):
+            box = bounds.take(np.array([b]))
+            if b not in self._clippers:
+                self._clippers[b] = Clipper(self._network, box)
+            group = [clip for _, clip in some]
+            forms = [self._form(clip.claim, clauses) for clip in group]
+            C, zero = np.stack([form.C for form in forms]), np.zeros(len(group), np.intp)
+            first = self._clippers[b].unclipped
+            cells = [clip.cell if clip.cell.known else replace(clip.cell, known=first) for clip in group]
+            found = linear_bounds(self._network, box, C, zero, cells)
+            waiting = zip(group, forms, strict=True)
+            for bound, part in found:
+                pairs = list(itertools.islice(waiting, len(part)))
+                # What an output's coefficient was rounded off is charged to claims alone.
+                offset = np.array([-np.inf if form.error.any() else form.offset for _, form in pairs])
+                told = self._clippers[b].clip(bound, offset, part)
+                for (clip, _), known in zip(pairs, told, strict=True):
+                    clip.known.update(known)
 
     def _worth(self, frame: Frame, task: _Task, value: float) -> bool:
         """Whether exact arithmetic may decide otherwise: it gains about twice what is charged for rounding."""
@@ -262,7 +282,9 @@ class _Judge:
         return not 2 * best - value <= 0
 
     def _enclosed(self, frames: list[Frame]) -> Boxes:
-        """Bounds of the frames; the last ones are remembered, for trees that split no box share their only one."""
+        """Bounds of the frames; the last ones are remembered with their clippers, for trees that split no box share
+        their only one.
+        """
         lower, upper = np.stack([f.lower for f in frames]), np.stack([f.upper for f in frames])
         phases = [f.phases for f in frames]
         last = self._bounds
@@ -270,6 +292,7 @@ class _Judge:
         if last is None or not same or last.phases != phases:
             around = self._around(lower, upper) if any(phases) else None
             last = self._bounds = enclose(self._network, lower, upper, phases, float32=self._float32, around=around)
+            self._clippers = {}
         return last
 
     def _around(self, lower: Array, upper: Array) -> Boxes:

@@ -37,6 +37,7 @@ __all__ = [
     "Phases",
     "batch",
     "boxed",
+    "choose",
     "enclose",
     "gamma",
     "linear_bounds",
@@ -139,8 +140,8 @@ class Cell:
     phases: Phases = ()
     columns: Mapping[int, Indices] = field(default_factory=dict)
     kind: str = "none"
-    first: Mapping[int, Array] = field(default_factory=dict)
-    second: Mapping[int, Array] = field(default_factory=dict)
+    first: Mapping[int, NDArray[np.floating]] = field(default_factory=dict)
+    second: Mapping[int, NDArray[np.floating]] = field(default_factory=dict)
     known: Mapping[int, tuple[Array, Array]] = field(default_factory=dict)
 
 
@@ -183,8 +184,7 @@ def enclose(
                     np.put_along_axis(ends, neuron, found, 1)
                 np.maximum(low, least, out=low, where=still_open)
                 np.minimum(high, most, out=high, where=still_open)
-            for box, chosen in enumerate(phases):
-                choose(low[box], high[box], chosen, index)
+            choose(low, high, phases, index)
             bounds.slopes[index] = Slopes.of(low, high, None if around is None else around.slopes[index].below)
             values.append((np.maximum(low, 0), np.maximum(high, 0)))
             bounds.magnitude.append(values[-1][1])
@@ -264,13 +264,13 @@ class LinearBound:
         A: for B boxes R rows each.
         constant: with everything charged that evaluating the bound rounds, shape ``(B, R)``.
         empty: whether the bounds of some neuron cross: the cell has no points, shape ``(B, R)``.
-        falling: for each ReLU node that was relaxed on cells, where its coefficient was negative, ``(B·R, features)``.
+        arrived: for each ReLU node that was relaxed on cells, its coefficients, ``(B·R, features)``.
     """
 
     A: Rows
     constant: Array
     empty: Array
-    falling: dict[int, NDArray[np.bool_]]
+    arrived: dict[int, Array]
 
     def least(self, lower: Array, upper: Array) -> Array:
         """The least value over a region, shape ``(B, R)``; −∞ claims nothing.
@@ -328,7 +328,7 @@ def _backward(
     sums = len(network.nodes) + 8
     last = max(pending, default=0)
     chosen = any(cell.phases or cell.known or cell.kind != "none" for cell in cells)
-    empty, falling = np.zeros(total.shape, bool), {}
+    empty, arrived = np.zeros(total.shape, bool), {}
 
     def push(parent: int, A: Rows) -> Array | float:
         """Adds A to what is pending at ``parent``; returns the charge for that addition."""
@@ -356,7 +356,7 @@ def _backward(
         else:
             assert isinstance(node, ReluNode)
             if chosen:
-                L, minimum, size, nowhere, falling[index] = _relax_cells(A, bounds, index, cells)
+                L, minimum, size, nowhere, arrived[index] = _relax_cells(A, bounds, index, cells)
                 empty |= nowhere
             else:
                 L, minimum, size = _relax(A, bounds.slopes[index])
@@ -367,7 +367,7 @@ def _backward(
     charge = charge + gamma(network.inputs + sums, bounds) * abs(A).dot(bounds.magnitude[0])
     everything = 1 + sum(M.sum() for M in bounds.magnitude[: last + 1])
     constant = total - (charge * (1 + 2.0**-20) + _UNDERFLOW * everything)
-    return LinearBound(A, constant, empty, falling)
+    return LinearBound(A, constant, empty, arrived)
 
 
 def _relax(A: Rows, slopes: Slopes) -> tuple[Rows, Array, Array]:
@@ -384,8 +384,8 @@ def _relax(A: Rows, slopes: Slopes) -> tuple[Rows, Array, Array]:
 
 def _relax_cells(
     A: Rows, bounds: Boxes, index: int, cells: Sequence[Cell]
-) -> tuple[Rows, Array, Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    """The same on cells with phases or multipliers of their own; then where bounds cross, and where A is negative."""
+) -> tuple[Rows, Array, Array, NDArray[np.bool_], Array]:
+    """The same on cells with phases or multipliers of their own; then where bounds cross, and A."""
     low, high = bounds.pre_lower[index], bounds.pre_upper[index]
     arrived = A.whole(low.shape[1]).values
     low, high = (np.broadcast_to(z[:, None], arrived.shape).copy().reshape(len(cells), -1) for z in (low, high))
@@ -393,27 +393,26 @@ def _relax_cells(
     for r, cell in enumerate(cells):
         if index in cell.known:
             low[r], high[r] = cell.known[index]
-        choose(low[r], high[r], cell.phases, index)
+    choose(low, high, [cell.phases for cell in cells], index)
     L = default(a, low, high)
-    for r, cell in enumerate(cells):
-        supplied(L[r], a[r], low[r], high[r], cell, index)
+    for kind in ("slopes", "rows"):
+        supplied(L, a, low, high, kind, cells, index)
     value = np.minimum(a * np.maximum(low, 0) - L * low, a * np.maximum(high, 0) - L * high)
     value = np.where((low < 0) & (high > 0), np.minimum(value, 0), value)
     # There the inner minimum is exactly 0, and the products above cancel exactly.
     exact = ((low >= 0) & (a == L)) | ((high <= 0) & (L == 0))
     size = (np.abs(a) + np.abs(L)) * np.maximum(np.abs(low), np.abs(high))
     sums = (np.where(exact, 0, x).sum(-1).reshape(arrived.shape[:2]) for x in (value, size))
-    return Rows(L.reshape(arrived.shape)), *sums, (low > high).any(-1).reshape(arrived.shape[:2]), a < 0
+    return Rows(L.reshape(arrived.shape)), *sums, (low > high).any(-1).reshape(arrived.shape[:2]), a
 
 
-def choose(low: Array, high: Array, phases: Phases, index: int) -> None:
-    """Replaces l or u by 0 where a sign is chosen."""
-    for node, neuron, sign in phases:
-        if node == index:
-            if sign > 0:
-                low[neuron] = max(low[neuron], 0.0)
-            else:
-                high[neuron] = min(high[neuron], 0.0)
+def choose(low: Array, high: Array, phases: Sequence[Phases], index: int) -> None:
+    """Replaces l or u by 0 where a sign is chosen, in row r by ``phases[r]``."""
+    places = [(r, neuron, sign) for r, some in enumerate(phases) for node, neuron, sign in some if node == index]
+    r, neuron, sign = np.array(places, np.intp).reshape(-1, 3).T
+    on, off = (r[sign > 0], neuron[sign > 0]), (r[sign < 0], neuron[sign < 0])
+    low[on] = np.maximum(low[on], 0)
+    high[off] = np.minimum(high[off], 0)
 
 
 def default(A: Array, low: Array, high: Array) -> Array:
@@ -423,17 +422,20 @@ def default(A: Array, low: Array, high: Array) -> Array:
     return A * np.where(low >= 0, 1.0, np.where(high <= 0, 0.0, open_slope))
 
 
-def supplied(L: Array, A: Array, low: Array, high: Array, cell: Cell, index: int) -> None:
-    """Replaces the default Λ by what the certificate supplies at the cell's columns."""
-    columns = cell.columns.get(index)
-    if columns is None or cell.kind == "none":
+def supplied(L: Array, A: Array, low: Array, high: Array, kind: str, cells: Sequence[Cell], index: int) -> None:
+    """Replaces the default Λ by what the certificate supplies, at the columns of the cells with that kind of it."""
+    some = [r for r, cell in enumerate(cells) if cell.kind == kind and index in cell.columns]
+    if not some:
         return
-    if cell.kind == "rows":
-        L[columns] = cell.first[index]
+    columns = [cells[r].columns[index] for r in some]
+    at = np.repeat(some, [len(each) for each in columns]), np.concatenate(columns)
+    first = np.concatenate([cells[r].first[index] for r in some]).astype(np.float64)
+    if kind == "rows":
+        L[at] = first
         return
-    a, alpha, beta = A[columns], cell.first[index], cell.second[index]
-    free = np.where(a > 0, a * alpha, L[columns])
-    L[columns] = np.where(low[columns] >= 0, a - beta, np.where(high[columns] <= 0, beta, free))
+    beta = np.concatenate([cells[r].second[index] for r in some])
+    a = A[at]
+    L[at] = np.where(low[at] >= 0, a - beta, np.where(high[at] <= 0, beta, np.where(a > 0, a * first, L[at])))
 
 
 def _summands(node: AffineNode) -> int:

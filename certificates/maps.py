@@ -26,6 +26,9 @@ __all__ = ["Rows", "Window", "adjoint", "terms", "widest"]
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
 
+# What share of columns in use makes leaving the others out worth while.
+_MANY = 0.8
+
 
 @dataclass(frozen=True, eq=False)
 class Window:
@@ -146,13 +149,21 @@ def adjoint(linear: LinearMap, rows: Rows) -> Rows:
     flat = A.reshape(-1, linear.out_features)
     match linear:
         case Dense():
-            flat = product(flat, linear.weight)
+            flat = _dense(flat, linear.weight)
         case Gather():
             flat = _scatter(linear, flat)
         case ConvTranspose():
             sizes = (linear.output_shape, linear.input_shape, linear.stride, linear.padding, linear.dilation)
             flat = apply(Conv(linear.weight, *sizes, linear.groups), flat)
     return Rows(flat.reshape(*A.shape[:2], -1))
+
+
+def _dense(A: Array, weight: Array) -> Array:
+    """A times the weight, without the columns that are zero throughout if they are many, as behind ReLUs."""
+    used = A.any(0)
+    if used.mean() > _MANY:
+        return product(A, weight)
+    return product(A[:, used], weight[used])
 
 
 def product(A: Array, B: Array) -> Array:

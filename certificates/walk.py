@@ -25,8 +25,8 @@ Array = NDArray[np.float64]
 
 @dataclass(eq=False)
 class Clip:
-    """A clip and its cell, on which the clips before it hold, ``depth`` of them; ``known`` is what it tells, once it is
-    evaluated.
+    """A clip and its cell, on which the clips before it hold, ``depth`` of them; ``known`` is what it tells, from when
+    it is evaluated until what rests on it is.
     """
 
     claim: Claim
@@ -43,7 +43,8 @@ class Frame:
         lower, upper: the box, shape ``(inputs,)``.
         phases: (ReLU node, neuron, sign), as in `Cell`.
         clips: what tightens them on cells, parents before children.
-        tasks: the claims that rest on those bounds, each with the number of its node and its cell.
+        tasks: the claims that rest on those bounds, each with the number of its node, its cell and how many clips hold
+            there.
         open: how many cells may still add claims.
     """
 
@@ -51,7 +52,7 @@ class Frame:
     upper: Array
     phases: Phases = ()
     clips: list[Clip] = field(default_factory=list)
-    tasks: list[tuple[int, Claim, Cell]] = field(default_factory=list)
+    tasks: list[tuple[int, Claim, Cell, int]] = field(default_factory=list)
     open: int = 0
 
 
@@ -70,12 +71,12 @@ def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[
         for claim in node.clips:
             last = clipped.get(claim.clause)
             cell = supplied.cell(lower, upper, phases, claim, last)
-            clip = Clip(claim, cell, last.depth + 1 if last is not None else 0)
+            clip = Clip(claim, cell, _depth(last))
             clipped = clipped | {claim.clause: clip}
             frame.clips.append(clip)
         for claim in node.claims:
-            cell = supplied.cell(lower, upper, phases, claim, clipped.get(claim.clause))
-            frame.tasks.append((i, claim, cell))
+            last = clipped.get(claim.clause)
+            frame.tasks.append((i, claim, supplied.cell(lower, upper, phases, claim, last), _depth(last)))
         split = node.split
         if isinstance(split, PhaseSplit):
             relu = network.nodes[split.node] if split.node < len(network.nodes) else None
@@ -105,12 +106,17 @@ def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[
         raise CertificateError(msg)
 
 
+def _depth(last: Clip | None) -> int:
+    """How many clips hold after this one."""
+    return last.depth + 1 if last is not None else 0
+
+
 class _Supplied:
-    """A tree's multipliers by ReLU node."""
+    """A tree's multipliers by ReLU node; cells keep views of them."""
 
     def __init__(self, tree: Tree, network: Network, name: str) -> None:
         self._tree = tree
-        self._places: dict[int, NDArray[np.intp]] = {}
+        self._places: dict[int, slice | NDArray[np.intp]] = {}
         self._neurons: dict[int, NDArray[np.intp]] = {}
         for index in np.unique(tree.columns[:, 0]).tolist():
             node = network.nodes[index] if 0 <= index < len(network.nodes) else None
@@ -119,7 +125,9 @@ class _Supplied:
             if not isinstance(node, ReluNode) or neurons.min() < 0 or neurons.max() >= node.features:
                 msg = f"{name} has multipliers for neurons of node {index} that the network does not have"
                 raise CertificateError(msg)
-            self._places[index], self._neurons[index] = places, neurons
+            first, last = int(places[0]), int(places[-1]) + 1
+            self._places[index] = slice(first, last) if last - first == len(places) else places
+            self._neurons[index] = neurons
 
     def cell(self, lower: Array, upper: Array, phases: Phases, claim: Claim, last: Clip | None) -> Cell:
         """The cell of a claim, with the multipliers that the claim names and what the last clip tells."""
@@ -132,8 +140,8 @@ class _Supplied:
         alpha, beta = map(self._by_node, self._tree.slopes[line])
         return Cell(lower, upper, phases, self._neurons, kind, alpha, beta, known)
 
-    def _by_node(self, values: NDArray[np.floating]) -> dict[int, Array]:
-        return {index: values[places].astype(np.float64) for index, places in self._places.items()}
+    def _by_node(self, values: NDArray[np.floating]) -> dict[int, NDArray[np.floating]]:
+        return {index: values[places] for index, places in self._places.items()}
 
 
 def covered(tree: Tree) -> set[int]:

@@ -44,8 +44,7 @@ def test_clipped_bounds_hold_at_every_violation(make, seed: int) -> None:
     for _ in range(3):
         cell = Cell(region.lower, region.upper, known=known)
         ((bound, _),) = enclosure.linear_bounds(network, bounds, C, np.array([0]), [cell])
-        known = dict(known)
-        clipper.clip(known, bound, 0, offset)
+        (known,) = clipper.clip(bound, np.array([offset]), [cell])
         for k in first_relus(network):
             z = reached[network.nodes[k].parent][violating]
             assert (z >= known[k][0] - 1e-12).all()
