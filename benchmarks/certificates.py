@@ -169,7 +169,7 @@ _Question = tuple[str, Callable[[], Network], Callable[[Network], Query]]
 
 
 def _audit(folder: Path, family: str) -> list[_Question]:
-    from networks import pose
+    from solver import pose
 
     file, count, epsilon = _AUDITS[family]
     network = load(folder / file)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.places import ROOT, data_folder
-from networks import Dataset, Network, Query, load, pose
+from networks import Dataset, Network, Query, load
+from solver import pose
 
 __all__ = ["NETWORKS", "Material", "material"]
 

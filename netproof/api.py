@@ -83,7 +83,7 @@ def verify(
         BackendError: the chosen back end cannot serve the request.
     """
     loaded = network if isinstance(network, Network) else networks.load(network)
-    question = networks.pose(
+    question = solver.pose(
         loaded,
         vnnlib=None if vnnlib is None else Path(vnnlib),
         input=input,

@@ -25,7 +25,6 @@ from networks.evaluation import evaluate
 from networks.graph import Network
 from networks.onnx_reader import load, load_bytes
 from networks.property import Clause, Property, Query, Row
-from networks.question import Question, pose
 from networks.region import Region
 from networks.summary import summarise
 from networks.vnnlib import parse_vnnlib, read_vnnlib
@@ -44,7 +43,6 @@ __all__ = [
     "Property",
     "PropertyError",
     "Query",
-    "Question",
     "Region",
     "RegionError",
     "Row",
@@ -55,7 +53,6 @@ __all__ = [
     "load",
     "load_bytes",
     "parse_vnnlib",
-    "pose",
     "read_vnnlib",
     "summarise",
 ]

@@ -1,6 +1,6 @@
 """From what a client sent to what the ledger keeps: a request that fits its network, or a problem that says why not.
 
-The checks are those of the domain itself (`networks.question`), so the edge and the job cannot disagree; what is added
+The checks are those of the domain itself (`solver.question`), so the edge and the job cannot disagree; what is added
 here is the JSON pointer of what is wrong. VNNLIB texts are read here up to `_EDGE_VNNLIB`
 characters, which covers all but look-up-table benchmarks: longer ones would keep a thread of the web process busy for
 seconds, so the job reads them, and its failure says what this edge would have said.
@@ -16,12 +16,12 @@ from typing import Any, Self, TypeAlias
 
 from pydantic import ValidationError
 
-from networks import question
 from networks.errors import RegionError
 from service.models import NetworkRecord
 from service.problems import INVALID_REQUEST, MALFORMED_JSON, Fault, Kind, ProblemError, faults, kind_of
 from service.schemas import UNION_TAGS, QueryDocument, VerifyRequest, is_exact
 from service.settings import Settings
+from solver import question
 
 __all__ = ["admit", "fingerprint", "parse_request"]
 

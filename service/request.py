@@ -5,7 +5,7 @@ A request is what the ledger keeps of a ``POST /v1/verify``::
     {"network": sha256, "query": QUERY, "engine": "auto", "backend": "auto", "time_limit": 60.0, "seed": 0,
      "certificate": false}
 
-with QUERY the mapping of `networks.question`. The HTTP edge has checked its form, and whether it fits the network's
+with QUERY the mapping of `solver.question`. The HTTP edge has checked its form, and whether it fits the network's
 signature; what takes the network itself is checked here.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from networks.question import Question, pose
+from solver.question import Question, pose
 from solver.options import Backend, Budget, Engine, Options
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The options by which the command line states a question, and the mapping of `networks.question` that they make."""
+"""The options by which the command line states a question, and the mapping of `solver.question` that they make."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def question_options(command: Function) -> Function:
 def members(
     spec: Path | None, *, data: Path | None, index: int | None, box: tuple[Any, Any] | None, **rest: Any
 ) -> dict[str, Any]:
-    """The question as a mapping for `networks.pose`.
+    """The question as a mapping for `solver.pose`.
 
     Args:
         spec: a VNNLIB file.
@@ -142,7 +142,7 @@ def _around(dataset: Dataset, index: int) -> dict[str, Any]:
 
 
 def _check_usage(spec: Path | None, ball: dict[str, Any], box: Any, stated: dict[str, Any]) -> None:
-    """Refuse what does not go together, in terms of options; `networks.pose` would say it in terms of members."""
+    """Refuse what does not go together, in terms of options; `solver.pose` would say it in terms of members."""
     given = [name for name, value in (ball | {"--box": box}).items() if value is not None]
     given += [f"--{name}" for name in ("domain", "label", "targets") if name in stated]
     if spec is not None:

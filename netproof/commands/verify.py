@@ -87,8 +87,8 @@ def verify(
     import solver
     from netproof import foreground
     from netproof.report import report
-    from networks import load, pose
-    from solver import Backend, Budget, Engine, Options
+    from networks import load
+    from solver import Backend, Budget, Engine, Options, pose
 
     question = pose(load(network), **asked)
     budget = Budget(timeout) if threads is None else Budget(timeout, threads)

@@ -9,7 +9,8 @@ import torch
 
 from bounds import interval_bounds, lower_bounds
 from examples import demo, train
-from networks import evaluate, load, pose
+from networks import evaluate, load
+from solver import pose
 from tests.netproof.conftest import EXAMPLES
 
 

@@ -9,9 +9,8 @@ import pytest
 
 import netproof
 import netproof.api
-from networks import pose
 from networks.errors import InputError, PropertyError, RegionError
-from solver import Engine, Outcome, Reason
+from solver import Engine, Outcome, Reason, pose
 from tests.netproof.conftest import EXAMPLES
 
 
