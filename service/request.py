@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from solver.question import Question, pose
 from solver.options import Backend, Budget, Engine, Options
+from solver.question import Question, pose
 
 if TYPE_CHECKING:
     from networks.graph import Network
