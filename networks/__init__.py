@@ -26,7 +26,7 @@ from networks.evaluation import evaluate
 from networks.graph import Network
 from networks.norms import Ball
 from networks.onnx_reader import load, load_bytes
-from networks.property import Clause, Property, Query, Row
+from networks.property import Clause, OutputRange, Property, Query, Row
 from networks.region import Region
 from networks.summary import summarise
 from networks.vnnlib import parse_vnnlib, read_vnnlib
@@ -44,6 +44,7 @@ __all__ = [
     "NetworkFormatError",
     "NetworkShapeError",
     "NonFiniteWeightError",
+    "OutputRange",
     "Property",
     "PropertyError",
     "Query",
