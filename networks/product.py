@@ -1,39 +1,32 @@
 """Product networks: questions about two networks, or about two inputs of one, as one ONNX model.
 
 *Equivalence* of two networks is a property of the network ``x ↦ (f(x), g(x))``, *monotonicity* in entry i one of
-``(x, t) ↦ (f(x), f(x with x_i := t))`` where ``t ≥ x_i``. Both are written as real ONNX models, so that replay, digests
+``(x, t) ↦ (f(x), f(x with x_i := max(x_i, t)))``. Both are written as real ONNX models, so that replay, digests
 and certificates are those of any other network.
 
-A model depends on the given files alone, and its bytes are the same on every machine: an auditor builds it again and
-compares the digest. Nodes and weights of the parts are copied with a prefix; what is added only selects, reshapes
-and concatenates, so that no number is rounded on the way into a part or out of it.
+`networks.product_model` builds the models; here are the regions and properties that go with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from networks.constraints import Constraint
-from networks.errors import NetworkError, NetworkFormatError, NetworkShapeError, PropertyError, RegionError
+from networks.errors import PropertyError, RegionError
 from networks.exact import Number, exact
 from networks.graph import Network
-from networks.onnx_model import element_type, opset, parse
-from networks.onnx_reader import load_bytes, needed_nodes
+from networks.onnx_reader import load_bytes
+from networks.product_model import check_sizes, equivalence_model, monotone_model
 from networks.property import MAX_CLAUSES, Clause, Property, Query, Row
 from networks.region import Region
 
-__all__ = ["Product", "equivalence", "equivalence_model", "monotone", "monotone_model"]
+__all__ = ["Product", "equivalence", "monotone"]
 
 _MAX_ROWS = 100_000
 """Limit on the rows that "the same decision" is stated by: about 2·n³ for n classes."""
-
-_OLDEST_IR = 4
-"""The first ONNX IR version in which weights need not be inputs of the graph as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +58,7 @@ def equivalence(
 ) -> Product:
     """Do two networks agree: all outputs less than ``tolerance`` apart, or the same class scored strictly highest?
 
-    The product's outputs are those of the first network and then those of the second.
+    The product's outputs are those of the first network, then those of the second; see `equivalence_model`.
 
     Raises:
         PropertyError: not exactly one of the two questions, or one that the outputs do not allow.
@@ -85,12 +78,20 @@ def equivalence(
                     "linear; ask for the same decision, or export the network without its last layer"
                 )
                 raise PropertyError(msg)
-    _check_sizes(first, second)
+    check_sizes(first, second)
+    # Decisions mostly hold because each network decides clearly, for which pairs are only in the way.
+    model = equivalence_model(first.model, second.model, paired=tolerance is not None)
+    built = load_bytes(model, f"{first.name} = {second.name}")
     if tolerance is not None:
-        prop = _close(first.outputs, _positive(tolerance), statement | {"tolerance": str(tolerance)})
+        allowed = _positive(tolerance)
+        clauses = [
+            _further(built, first.outputs, i, sign, allowed, f"output {i} of the {word} is larger")
+            for i in range(first.outputs)
+            for sign, word in ((1, "first"), (-1, "second"))
+        ]
+        prop = Property(tuple(clauses), statement | {"tolerance": str(tolerance)})
     else:
         prop = _same_decision(first.outputs, statement | {"same_decision": True})
-    built = load_bytes(equivalence_model(first.model, second.model), f"{first.name} = {second.name}")
     return Product(built, prop, prop.statement, lambda region: region)
 
 
@@ -126,10 +127,7 @@ def monotone(
             "last layer"
         )
         raise PropertyError(msg)
-    sign = Fraction(1 if direction == "increasing" else -1)
-    row = Row(((output_index, -sign), (network.outputs + output_index, sign)), _positive(tolerance))
-    verb = "falls" if sign > 0 else "rises"
-    clause = Clause((row,), 2 * network.outputs, label=f"Y_{output_index} {verb} as X_{input_index} is raised")
+    allowed = _positive(tolerance)
     statement = {
         "kind": "monotone",
         "network": network.sha256,
@@ -139,52 +137,10 @@ def monotone(
         "tolerance": str(tolerance),
     }
     built = load_bytes(monotone_model(network.model, input_index), f"{network.name} raised at input {input_index}")
+    sign, verb = (1, "falls") if direction == "increasing" else (-1, "rises")
+    label = f"Y_{output_index} {verb} as X_{input_index} is raised"
+    clause = _further(built, network.outputs, output_index, sign, allowed, label)
     return Product(built, Property((clause,), statement), statement, lambda region: _raised(region, input_index))
-
-
-def equivalence_model(first: bytes, second: bytes) -> bytes:
-    """The ONNX model ``x ↦ (f(x), g(x))``: input "x" of shape ``(1, n)``, output "y" of shape ``(1, m_1 + m_2)``.
-
-    A final Softmax or LogSoftmax of a part is left out.
-
-    Args:
-        first, second: two ONNX models with the same number of inputs, decompressed.
-
-    Raises:
-        NetworkError: a model is not supported, they differ in the number of inputs, or they use versions of the ONNX
-            operators between which an operator of one of them changed its meaning.
-    """
-    networks = [load_bytes(data, compare=False) for data in (first, second)]
-    _check_sizes(*networks)
-    width = networks[0].inputs
-    return _stacked(networks, width, [list(range(width))] * 2)
-
-
-def monotone_model(model: bytes, input_index: int) -> bytes:
-    """The ONNX model ``(x, t) ↦ (f(x), f(x'))`` where x' is x with t as entry ``input_index``.
-
-    Its input "x" has shape ``(1, n + 1)``, its output "y" ``(1, 2·m)``.
-
-    Args:
-        model: an ONNX model, decompressed.
-        input_index: which entry t replaces, in C order.
-
-    Raises:
-        NetworkError: the model is not supported.
-    """
-    network = load_bytes(model, compare=False)
-    same = list(range(network.inputs))
-    raised = [*same[:input_index], network.inputs, *same[input_index + 1 :]]
-    return _stacked([network, network], network.inputs + 1, [same, raised])
-
-
-def _check_sizes(first: Network, second: Network) -> None:
-    if first.inputs != second.inputs:
-        msg = f"networks of the same number of inputs are compared, these have {first.inputs} and {second.inputs}"
-        raise NetworkShapeError(msg)
-    if first.outputs != second.outputs:
-        msg = f"networks of the same number of outputs are compared, these have {first.outputs} and {second.outputs}"
-        raise NetworkShapeError(msg)
 
 
 def _positive(tolerance: Number) -> Fraction:
@@ -199,15 +155,16 @@ def _positive(tolerance: Number) -> Fraction:
     return value
 
 
-def _close(outputs: int, tolerance: Fraction, statement: dict[str, Any]) -> Property:
-    """``|f_i − g_i| < tolerance`` for every output."""
-    one = Fraction(1)
-    clauses = [
-        Clause((Row(((i, -sign), (outputs + i, sign)), tolerance),), 2 * outputs, label=f"output {i} {word}")
-        for i in range(outputs)
-        for sign, word in ((one, "of the first is larger"), (-one, "of the second is larger"))
+def _further(product: Network, outputs: int, index: int, sign: int, allowed: Fraction, label: str) -> Clause:
+    """Output ``index`` of the first part exceeds that of the other by ``allowed`` or more, ``sign·(y − y') ≥ allowed``.
+
+    The rows say so for the second part and for the pairs, where the product has them.
+    """
+    rows = [
+        Row(((index, Fraction(-sign)), (at + index, Fraction(sign))), allowed)
+        for at in range(outputs, product.outputs, outputs)
     ]
-    return Property(tuple(clauses), statement)
+    return Clause(tuple(rows), product.outputs, label=label)
 
 
 def _same_decision(outputs: int, statement: dict[str, Any]) -> Property:
@@ -238,7 +195,7 @@ def _same_decision(outputs: int, statement: dict[str, Any]) -> Property:
 
 
 def _raised(region: Region, index: int) -> Region:
-    """The pairs (x, t) with x and its raised copy both in ``region``, and ``t ≥ x_i``."""
+    """The pairs (x, t) such that x and its copy with ``max(x_i, t)`` as entry i = ``index`` lie in ``region``."""
     if region.ball is not None:
         msg = (
             f"monotonicity is asked about boxes, not about {region.ball.norm} balls, as both inputs lie in the region; "
@@ -253,155 +210,12 @@ def _raised(region: Region, index: int) -> Region:
         (*region.exact_upper, region.exact_upper[index]),
         statement={"kind": "raised", "input": index, "region": region.statement},
     )
+    if not region.constraints:
+        return box
+    # With t at least x_i, the copy is linear in (x, t).
     constraints = [Constraint.of({index: 1, region.inputs: -1}, 0)]
     for constraint in region.constraints:
         form = dict(zip(constraint.indices, constraint.values, strict=True))
         copy = {region.inputs if i == index else i: a for i, a in form.items()}
         constraints += [constraint] if copy == form else [constraint, Constraint.of(copy, constraint.bound)]
     return box.constrained(constraints)
-
-
-def _stacked(networks: Sequence[Network], width: int, sources: Sequence[Sequence[int]]) -> bytes:
-    """A model of one input of shape ``(1, width)``: part k reads its entries ``sources[k]``, the outputs are joined."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    models = [parse(network.model) for network in networks]
-    version = _common_opset(models, networks)
-    elements = [element_type(_input(model).type.tensor_type.elem_type) for model in models]
-    # float32 inputs are what is replayed; they are exact in float64.
-    element = "float32" if "float32" in elements else "float64"
-    codes = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
-    nodes, weights, outputs = [], {}, []
-    for number, (model, network, source, own) in enumerate(zip(models, networks, sources, elements, strict=True)):
-        prefix = f"part{number}/"
-        # Two copies of one network share their weights.
-        stored = f"weights{networks.index(network)}/"
-        name = "x"
-
-        def added(op: str, inputs: list[str], what: str, **attributes: Any) -> str:
-            nodes.append(helper.make_node(op, inputs, [prefix + what], prefix + what, **attributes))  # noqa: B023
-            return prefix + what  # noqa: B023
-
-        def constant(what: str, values: list[int]) -> str:
-            weights[prefix + what] = numpy_helper.from_array(np.array(values, np.int64), prefix + what)  # noqa: B023
-            return prefix + what  # noqa: B023
-
-        if list(source) != list(range(width)):
-            name = added("Gather", [name, constant("entries", list(source))], "selected", axis=1)
-        if own != element:
-            name = added("Cast", [name], "cast", to=codes[own])
-        name = added("Reshape", [name, constant("input_shape", _shape(model))], "input")
-        copied, weights_of, name = _copied(model, network, prefix, stored, name)
-        nodes += copied
-        weights |= weights_of
-        name = added("Reshape", [name, constant("output_shape", [1, network.outputs])], "output")
-        outputs.append((name, own))
-    result = "float64" if any(own == "float64" for _, own in outputs) else "float32"
-    joined = []
-    for name, own in outputs:
-        if own != result:
-            nodes.append(helper.make_node("Cast", [name], [f"{name}_cast"], f"{name}_cast", to=codes[result]))
-        joined.append(name if own == result else f"{name}_cast")
-    nodes.append(helper.make_node("Concat", joined, ["y"], "y", axis=1))
-    graph = helper.make_graph(
-        nodes,
-        "product",
-        [helper.make_tensor_value_info("x", codes[element], [1, width])],
-        [helper.make_tensor_value_info("y", codes[result], [1, sum(n.outputs for n in networks)])],
-        list(weights.values()),
-    )
-    built = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", version)],
-        ir_version=max(_OLDEST_IR, *(model.ir_version for model in models)),
-    )
-    return bytes(built.SerializeToString(deterministic=True))
-
-
-def _input(model: Any) -> Any:
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    return next(value for value in model.graph.input if value.name not in initializers)
-
-
-def _shape(model: Any) -> list[int]:
-    """The input's shape with a batch of one; the loader has seen that only the first dimension may be open."""
-    return [d.dim_value if d.dim_value > 0 else 1 for d in _input(model).type.tensor_type.shape.dim]
-
-
-def _copied(
-    model: Any, network: Network, prefix: str, stored: str, source: str
-) -> tuple[list[Any], dict[str, Any], str]:
-    """The nodes and weights that the output depends on, renamed, reading ``source``; and the name of the output."""
-    import onnx
-
-    graph = model.graph
-    output = graph.output[0].name
-    needed = needed_nodes(graph.node, output)
-    if network.stripped:
-        last = max(i for i in needed if output in graph.node[i].output)
-        output = graph.node[last].input[0]
-        needed = needed_nodes(graph.node, output)
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    names = {"": "", _input(model).name: source} | {name: stored + name for name in tensors}
-    nodes, weights = [], {}
-    for i in sorted(needed):
-        node = onnx.NodeProto()
-        node.CopyFrom(graph.node[i])
-        node.ClearField("doc_string")
-        node.name = prefix + (node.name or node.output[0])
-        for key in node.input:
-            if key in tensors and names[key] not in weights:
-                tensor = onnx.TensorProto()
-                tensor.CopyFrom(tensors[key])
-                tensor.ClearField("doc_string")
-                tensor.name = names[key]
-                weights[tensor.name] = tensor
-        renamed = [[names.get(key, prefix + key) for key in keys] for keys in (node.input, node.output)]
-        del node.input[:], node.output[:]
-        node.input.extend(renamed[0])
-        node.output.extend(renamed[1])
-        nodes.append(node)
-    return nodes, weights, names.get(output, prefix + output)
-
-
-def _common_opset(models: Sequence[Any], networks: Sequence[Network]) -> int:
-    """The latest operator set among the models, if all mean the same in it.
-
-    Raises:
-        NetworkFormatError: one of them does not.
-    """
-    versions = [opset(model) for model in models]
-    latest = max(versions)
-    for model, network, version in zip(models, networks, versions, strict=True):
-        if version == latest:
-            continue
-        for entry in model.opset_import:
-            if entry.domain in {"", "ai.onnx"}:
-                entry.version = latest
-        try:
-            same = _same_nodes(load_bytes(model.SerializeToString(), compare=False), network)
-        except NetworkError:
-            same = False
-        if not same:
-            msg = (
-                f"the networks use versions {' and '.join(map(str, versions))} of the ONNX operators, between which an "
-                f"operator of {network.name or 'one of them'} changed: convert it to version {latest} with "
-                "onnx.version_converter, and compare that"
-            )
-            raise NetworkFormatError(msg)
-    return latest
-
-
-def _same_nodes(a: Network, b: Network) -> bool:
-    """Whether two networks are the same function, node by node with the same weights."""
-    return len(a.nodes) == len(b.nodes) and all(_same(m, n) for m, n in zip(a.nodes, b.nodes, strict=True))
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray):
-        return isinstance(b, np.ndarray) and a.shape == b.shape and bool((a == b).all())
-    if isinstance(a, tuple):
-        return isinstance(b, tuple) and len(a) == len(b) and all(map(_same, a, b))
-    if is_dataclass(a):
-        return type(a) is type(b) and all(_same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
-    return bool(a == b)
