@@ -41,7 +41,6 @@ _PLAIN = {"Add", "Concat", "Constant", "Conv", "Flatten", "Gemm", "Identity", "M
 _PLAIN |= {"Squeeze", "Sub", "Transpose", "Unsqueeze"}
 
 
-
 @dataclass(frozen=True)
 class Report:
     """What the checker found.
@@ -314,9 +313,7 @@ class _Judge:
         last = self._whole
         same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
         if last is None or not same:
-            last = self._whole = enclose(
-                self._network, lower, upper, float32=self._float32, limits=self._limits
-            )
+            last = self._whole = enclose(self._network, lower, upper, float32=self._float32, limits=self._limits)
         return last
 
     def _exactly_around(self, ends: tuple[list[Fraction], list[Fraction]], region: Region) -> ExactBox:

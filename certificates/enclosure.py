@@ -162,9 +162,10 @@ def enclose(
 ) -> Boxes:
     """Pre-activation bounds on each of B boxes: intervals, then the formula for each neuron of open sign.
 
-    Where intervals are exact, as they are for some nodes unless ``limits`` say more, nothing is repeated. With ``phases`` they hold where the box's signs are as chosen;
-    ``around`` are the bounds of the same box, or boxes, without them: they hold there as well, and what is a slope
-    below there stays that (chosen anew, slopes would jump from cell to cell, and bounds with them).
+    Where intervals are exact, as they are for some nodes unless ``limits`` say more, nothing is repeated. With
+    ``phases`` they hold where the box's signs are as chosen; ``around`` are the bounds of the same box, or boxes,
+    without them: they hold there as well, and what is a slope below there stays that (chosen anew, slopes would jump
+    from cell to cell, and bounds with them).
     """
     magnitude = [np.maximum(np.abs(lower), np.abs(upper))]
     bounds = Boxes(lower, upper, phases, float32, unit, magnitude=magnitude, limits=limits)

@@ -13,10 +13,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from certificates.balls import counted, price_l0, price_l1, price_l2, prices, pull
+from certificates.balls import best_mu, counted, price_l0, price_l1, price_l2, pull
 from certificates.dyadic import Ends, Numbers
 from certificates.integers import integers, power
 from certificates.maps import Rows
+from networks.exact import rounded
 from networks.region import Region
 
 __all__ = ["ExactLimits", "denominators"]
@@ -31,47 +32,44 @@ _FLOAT_BITS = 200
 def denominators(region: Region) -> list[int]:
     """Those of the numbers beyond the box's ends that are multiplied by the common denominator."""
     ball = region.ball
-    return [limit.denominator for _, limit in _halfspaces(region)] + ([ball.radius.denominator] if ball else [])
+    return [limit.denominator for _, limit, _ in _halfspaces(region)] + ([ball.radius.denominator] if ball else [])
 
 
 @dataclass(frozen=True, eq=False)
 class ExactLimits:
-    """What limits a region beyond its box, all of it times the common denominator of the region's numbers.
+    """What limits a region beyond its box, all of it times ``scale``, the common denominator of the region's numbers.
 
     Attributes:
-        norm: "l2", "l1" or "l0"; "" for no ball.
         center: shape ``(1, inputs)``.
         radius: shape ``(1,)``; for ℓ₀ the count, not multiplied.
-        normals, bounds: G and h, ``(K, inputs)`` and ``(K,)``; the rows of G are multiplied to be binary, not by the
-            common denominator.
+        normals, bounds: G and h, ``(K, inputs)`` and ``(K,)``, each row times a factor, so that G is binary; that is
+            not multiplied by ``scale``.
+        factors: these, shape ``(K,)``.
     """
 
-    norm: str
+    region: Region
+    scale: int
     center: Numbers
     radius: Numbers
     normals: Numbers
     bounds: Numbers
+    factors: NDArray[np.float64]
 
     @classmethod
     def of(cls, region: Region, scale: int) -> Self | None:
         """None where the region is a box; ``scale`` is the common denominator."""
-        ball, constraints = region.ball, _halfspaces(region)
-        if ball is None and not constraints:
+        if region.plain:
             return None
-        entries = [value for row, _ in constraints for value in row]
-        normals = Numbers.of_fractions(entries)
+        ball, constraints = region.ball, _halfspaces(region)
+        normals = Numbers.of_fractions([value for row, _, _ in constraints for value in row])
         normals = Numbers(normals.integers.reshape(len(constraints), region.inputs), normals.shift)
-        bounds = Numbers.of_fractions([limit * scale for _, limit in constraints])
-        center = [Fraction(value) * scale for value in ball.center.tolist()] if ball else [Fraction(0)] * region.inputs
+        bounds = Numbers.of_fractions([limit * scale for _, limit, _ in constraints])
+        center = ball.center.tolist() if ball else [0] * region.inputs
         radius = Fraction(0) if ball is None else ball.radius * (1 if ball.norm == "l0" else scale)
-        place = Numbers.of_fractions(center)
-        return cls(
-            "" if ball is None else ball.norm,
-            Numbers(place.integers[None], place.shift),
-            Numbers.of_fractions([radius]),
-            normals,
-            bounds,
-        )
+        place = Numbers.of_fractions([Fraction(value) * scale for value in center])
+        place = Numbers(place.integers[None], place.shift)
+        factors = np.array([rounded(Fraction(factor)) for _, _, factor in constraints])
+        return cls(region, scale, place, Numbers.of_fractions([radius]), normals, bounds, factors)
 
     def least(self, A: Rows, shift: int, ends: Ends) -> Numbers:
         """The bound of the least value of ``A·x``, with its shift, on the part of the region between ends."""
@@ -92,17 +90,17 @@ class ExactLimits:
     def _on_ball(self, b: Array, shift: int, low: Array, high: Array, center: Array, t: int) -> Numbers:
         ends = np.minimum(b * low, b * high)
         box = Numbers(ends.sum(-1), shift + t)
-        if not self.norm:
+        if self.region.ball is None:
             return box
-        p, q = low - center, high - center
-        if self.norm == "l0":
+        p, q, norm = low - center, high - center, self.region.ball.norm
+        if norm == "l0":
             (count,) = self.radius.integers // power(self.radius.shift)
             price = price_l0(b, p, q, int(count))
             inside = (low <= center) & (center <= high)
             value = counted(b * center, ends, inside, price).sum(-1) - price * count
             return _greater(box, Numbers(value, shift + t))
         (radius,) = self.radius.to(t)
-        if self.norm == "l1":
+        if norm == "l1":
             s = pull("l1", b, p, q, price_l1(b, p, q, radius))
             spent = np.abs(s).max(-1, initial=0) * radius
         else:
@@ -112,31 +110,30 @@ class ExactLimits:
             spent = _root((s * s).sum(-1) * (radius * radius) * power(2 * _ROOT_BITS))
         rest = b + s
         value = Numbers((np.minimum(rest * low, rest * high) - s * center).sum(-1), shift + t)
-        bits = _ROOT_BITS if self.norm == "l2" else 0
+        bits = _ROOT_BITS if norm == "l2" else 0
         return _greater(box, value + -Numbers(spent, shift + t + bits))
 
     def _prices(self, a: Array, shift: int, low: Array, high: Array, t: int) -> Numbers:
         """μ as it is best up to rounding."""
-        (size,), above = _floats(a)
-        (least, most), below = _floats(low, high)
-        (normals,), tilt = _floats(self.normals.integers)
-        (bounds,), far = _floats(self.bounds.integers)
-        tilt -= self.normals.shift
+        (size,), exponent = _floats(a)
+        to_float = np.frompyfunc(lambda end: float(Fraction(int(end), self.scale << t)), 1, 1)
+        least, most = (to_float(end).astype(np.float64) for end in (low, high))
+        halfspaces = self.region.halfspaces
+        assert halfspaces is not None
         with np.errstate(all="ignore"):
-            bounds = np.ldexp(bounds, far - self.bounds.shift - tilt - below + t)
-            mu = prices(size, least, most, normals, bounds)
-        return _scaled(Numbers.of(mu), above - shift - tilt)
+            mu = best_mu(size, least, most, self.region.ball, halfspaces)
+        return _scaled(Numbers.of(mu / self.factors), exponent - shift)
 
 
-def _halfspaces(region: Region) -> list[tuple[list[Fraction], Fraction]]:
-    """G and h with every row of G multiplied so that it is binary."""
+def _halfspaces(region: Region) -> list[tuple[list[Fraction], Fraction, int]]:
+    """Rows of G and of h, each times a factor that makes the row of G binary, and that factor."""
     out = []
     for constraint in region.constraints:
         odd = math.lcm(*(v.denominator // (v.denominator & -v.denominator) for v in constraint.values))
         row = [Fraction(0)] * region.inputs
         for i, value in zip(constraint.indices, constraint.values, strict=True):
             row[i] = value * odd
-        out.append((row, constraint.bound * odd))
+        out.append((row, constraint.bound * odd, odd))
     return out
 
 
