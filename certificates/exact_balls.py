@@ -25,8 +25,8 @@ __all__ = ["ExactLimits", "denominators"]
 Array = NDArray[Any]
 
 _ROOT_BITS = 64
-# Floats that prices are found from have at most so many binary digits before the point.
-_FLOAT_BITS = 200
+# Floats that prices are found from have at most so many binary digits before the point: the input's are squared.
+_ROW_BITS, _INPUT_BITS = 900, 200
 
 
 def denominators(region: Region) -> list[int]:
@@ -115,7 +115,7 @@ class ExactLimits:
 
     def _prices(self, a: Array, shift: int, low: Array, high: Array, t: int) -> Numbers:
         """μ as it is best up to rounding."""
-        (size,), exponent = _floats(a)
+        (size,), exponent = _floats(_ROW_BITS, a)
         to_float = np.frompyfunc(lambda end: float(Fraction(int(end), self.scale << t)), 1, 1)
         least, most = (to_float(end).astype(np.float64) for end in (low, high))
         halfspaces = self.region.halfspaces
@@ -154,18 +154,18 @@ def _scaled(numbers: Numbers, exponent: int) -> Numbers:
     return Numbers(numbers.integers, shift) if shift >= 0 else Numbers(numbers.integers * power(-shift), 0)
 
 
-def _floats(*values: Array) -> tuple[list[NDArray[np.float64]], int]:
-    """Floats close to the integers over 2^exponent, and that exponent."""
+def _floats(most: int, *values: Array) -> tuple[list[NDArray[np.float64]], int]:
+    """Floats close to the integers over 2^exponent, of at most so many bits, and that exponent."""
     bits = max((int(each).bit_length() for value in values for each in value.reshape(-1)), default=0)
-    exponent = max(0, bits - _FLOAT_BITS)
+    exponent = max(0, bits - most)
     to_float = np.frompyfunc(lambda each: float(int(each) >> exponent), 1, 1)
     return [to_float(value).astype(np.float64) for value in values], exponent
 
 
 def _price_l2(b: Array, p: Array, q: Array, radius: Any) -> tuple[Array, int]:
     """λ as integers, for b that is multiplied by a power of two, and its exponent."""
-    (size,), above = _floats(b)
-    (low, high, (far,)), below = _floats(p, q, integers(np.array([radius], object)))
+    (size,), above = _floats(_ROW_BITS, b)
+    (low, high, (far,)), below = _floats(_INPUT_BITS, p, q, integers(np.array([radius], object)))
     with np.errstate(all="ignore"):
         price = Numbers.of(price_l2(size, low, high, far))
     shift = price.shift - above + below
