@@ -24,7 +24,7 @@ from networks.errors import (
 from networks.evaluation import evaluate
 from networks.graph import Network
 from networks.onnx_reader import load, load_bytes
-from networks.property import Clause, Property, Query, Row
+from networks.property import Clause, OutputRange, Property, Query, Row
 from networks.region import Region
 from networks.summary import summarise
 from networks.vnnlib import parse_vnnlib, read_vnnlib
@@ -40,6 +40,7 @@ __all__ = [
     "NetworkFormatError",
     "NetworkShapeError",
     "NonFiniteWeightError",
+    "OutputRange",
     "Property",
     "PropertyError",
     "Query",
