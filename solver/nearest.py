@@ -115,6 +115,8 @@ class _Nearest(Minimisation):
         self.center = self.region.center.astype(np.float64)
 
     def start(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
+        for k in np.flatnonzero(margins <= 0).tolist():
+            self._try(k, self.center)
         return np.where(margins > 0, math.inf, 0.0)
 
     def objective(self, value: float) -> float:

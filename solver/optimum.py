@@ -203,6 +203,8 @@ class Minimisation(ABC):
                 "cancel": self.cancel,
             },
         )
+        if outcome.v is not None:
+            self.consider(k, scaled.restore(outcome.v))
         self.nodes += outcome.nodes
         self.message = outcome.message
         # Nothing is infeasible for any other reason than the cutoff: sampled points are points of the model.
