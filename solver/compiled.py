@@ -147,7 +147,8 @@ def scale(model: CompiledModel) -> ScaledModel:
 
     Every continuous column is divided by the power of two just above ``max(|lower|, |upper|)``, so that ``|v'| ≤ 1``;
     then every row and the objective by the one just above its largest coefficient, and every quadratic constraint by
-    the one just above its limit. Terms that remain below `SMALLEST` are replaced by the interval of the values that they take, moved to the row's sides.
+    the one just above its limit. Terms that remain below `SMALLEST` are replaced by the interval of the values that
+    they take, moved to the row's sides.
 
     Soundness: scaling by powers of two is exact (coefficients are far from the subnormal range, or are treated as
     vanishing terms); replacing terms by their interval only adds feasible points. So the scaled model's

@@ -25,11 +25,14 @@ SAMPLES = 8
 
 
 def sampled(region: Region) -> NDArray[np.float64]:
-    """Points of the region, its center first, shape ``(k, inputs)``; the box's middle if it holds no float32 point."""
-    if region.center is None:
+    """Points of the region, its center first, shape ``(k, inputs)``; of a box without a float32 point, its middle."""
+    if region.plain and region.center is None:
         return ((region.lower + region.upper) / 2)[None]
     points = region.sample(SAMPLES, np.random.default_rng(0))
-    return np.concatenate([region.center[None], points]).astype(np.float64)
+    if region.center is not None:
+        points = np.concatenate([region.center[None], points])
+    # With constraints, samples may miss them.
+    return points[[region.contains(point) for point in points]].astype(np.float64)
 
 
 def margins_at(network: Network, clauses: Sequence[Clause], points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -38,9 +41,7 @@ def margins_at(network: Network, clauses: Sequence[Clause], points: NDArray[np.f
     return np.stack([(y @ clause.matrix.T + clause.offsets).max(axis=1) for clause in clauses], axis=1)
 
 
-def fault(
-    formulation: Formulation, network: Network, points: NDArray[np.float64], margins: NDArray[np.float64]
-) -> str:
+def fault(formulation: Formulation, network: Network, points: NDArray[np.float64], margins: NDArray[np.float64]) -> str:
     """What is wrong with the model of any clause at ``points``, shape ``(B, inputs)``; "" if nothing is.
 
     Args:

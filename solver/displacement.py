@@ -1,7 +1,7 @@
 """How far an input is from a center, in Pyomo: norms as terms of the input's entries.
 
-With d = x − c and the region's end points ``l ≤ x ≤ u``, ``l ≤ c ≤ u``, each norm is a sum of terms over the entries (for
-linf, one term):
+With d = x − c and the region's end points ``l ≤ x ≤ u``, ``l ≤ c ≤ u``, each norm is a sum of terms over the entries
+(for linf, one term):
 
 * ``l1``: t_i with ``t_i ≥ d_i`` and ``t_i ≥ −d_i``; where c_i is an end point, ``d_i`` or ``−d_i`` itself;
 * ``linf``: e with ``e ≥ d_i`` and ``e ≥ −d_i`` for all i;
@@ -11,8 +11,8 @@ linf, one term):
 They are the usual formulations of absolute values, maxima and supports (Boyd & Vandenberghe, *Convex Optimization*,
 §6.1.1; big-M for the support with the least M, as in Bertsimas, King & Mazumder, *Annals of Statistics* 2016, §2.2).
 
-Soundness. At the true ``t_i = |d_i|``, ``e = max |d_i|`` and ``b_i = [d_i ≠ 0]`` every row holds exactly: centers are float32
-numbers, and the big-M are rounded up. Minimised or limited from above, the sum is never below the true norm.
+Soundness. At the true ``t_i = |d_i|``, ``e = max |d_i|`` and ``b_i = [d_i ≠ 0]`` every row holds exactly: centers are
+float32 numbers, and the big-M are rounded up. Minimised or limited from above, the sum is never below the true norm.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def displacement(
     moving = [int(i) for i in entries if down[i] < 0 or up[i] > 0]
     differences = {i: m.x[i] - float(center[i]) for i in moving}
     if norm == "l2":
-        return Displacement(norm, center, pyo.quicksum((d**2 for d in differences.values())), {})
+        return Displacement(norm, center, pyo.quicksum(d**2 for d in differences.values()), {})
     rows = pyo.ConstraintList()
     m.add_component(f"{name}_rows", rows)
 

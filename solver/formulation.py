@@ -202,7 +202,7 @@ def formulate(
     side = np.asarray(form.rhs, dtype=np.float64)
     kind = np.array([row.bound_type for row in form.rows], dtype=np.int64)
     quadratic = []
-    if ball is not None and ball.norm == "l2":
+    if region.ball is not None and ball is not None and ball.norm == "l2":
         limit = region.ball.budget_above * (1 + 2.0**-48)
         quadratic.append(QuadraticConstraint(compile_squares(ball.expression, column), limit))
     offsets = np.asarray(form.c_offset, dtype=np.float64)

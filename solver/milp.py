@@ -290,7 +290,11 @@ class _Search:
     def _try(self, formulation: Formulation, v: NDArray[np.float64]) -> None:
         """Looks for a counterexample at a point of the model, shape ``(columns,)``."""
         point = np.clip(formulation.point(v), self.region.lower, self.region.upper)
-        self._see(point[None])
+        # Tolerances, and tangents that are still to come, let a solver's points lie a little outside of a ball.
+        if self.region.plain:
+            self._see(point[None])
+        elif self.region.contains(inside := self.region.project(point)):
+            self._see(inside[None].astype(np.float64))
         self.counterexample = self.counterexample or self.replay(point)
 
     def _solve(self, scaled: ScaledModel, *, fallback: bool, options: dict[str, Any]) -> MilpOutcome:

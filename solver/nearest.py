@@ -4,9 +4,9 @@ The margin of a clause is limited to zero and the distance from the region's cen
 ICLR 2019, §3, for linf, l1 and l2): a MILP, or with the l2 norm's square an MIQP, which goes to Gurobi as it is and
 to HiGHS by outer approximation. The l0 norm counts the entries that change, a binary variable for each.
 
-What a model calls a violation has a margin of up to its allowance, so that no tolerance cuts a violation off; its solutions
-are therefore just short of one. They are moved on, away from the center, until the network itself is past zero, rounded
-to float32 and replayed.
+What a model calls a violation has a margin of up to its allowance, so that no tolerance cuts a violation off; its
+solutions are therefore just short of one. They are moved on, away from the center, until the network itself is past
+zero, rounded to float32 and replayed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def minimise_distance(
         threads: cores that the solver may use.
         progress: called at most twice a second with the lower bound, the best distance known, and the nodes so far.
         cancel: polled; True ends the search with the bounds so far.
-        replay: makes a counterexample of a float64 point, shape ``(inputs,)``, if rounding it into the region gives one.
+        replay: makes a counterexample of a float64 point, shape ``(inputs,)``, if rounding it into the region gives
+            one.
         upper: the distance of a violation that is known already: farther ones are not looked for.
 
     Returns:
@@ -138,7 +139,7 @@ class _Nearest(Minimisation):
         smaller = replace(model, lower=lower, upper=upper)
         return smaller if self.norm == "l2" else smaller.below(self.upper)
 
-    def bound(self, k: int, dual: float) -> float:
+    def bound(self, k: int, dual: float) -> float:  # noqa: ARG002 - allowances of margins are the clauses'
         goal = self.formulation.distance
         assert goal is not None
         if not math.isfinite(dual):

@@ -122,7 +122,7 @@ class Minimisation(ABC):
         Raises:
             BackendUnavailableError, LicenceLimitError: the solver that was asked for cannot serve; never for ``auto``.
             ModelSizeError: the model would be too large.
-            NumericsError: the model does not reproduce the network, or bounds and replayed points contradict each other.
+            NumericsError: the model does not reproduce the network, or a bound contradicts a replayed point.
         """
         started = time.monotonic()
         self.lower = self.start(self._margins())
@@ -171,9 +171,8 @@ class Minimisation(ABC):
             now = time.monotonic()
             if self.lower[k] >= self.upper:
                 continue
-            if now >= self.deadline or self._cancelled():
-                left.append(k)
-            elif not self._minimise(k, now + (self.deadline - now) / (len(clauses) - done)):
+            share = (self.deadline - now) / (len(clauses) - done)
+            if now >= self.deadline or self._cancelled() or not self._minimise(k, now + share):
                 left.append(k)
         return left
 
@@ -213,8 +212,11 @@ class Minimisation(ABC):
             claimed = self.bound(k, self.objective(cutoff))
         self.lower[k] = max(self.lower[k], min(claimed, self.bound(k, self.objective(cutoff))))
         self._check()
+        if self.progress is not None:
+            self.progress(float(min(self.lower.min(), self.upper)), self.upper, self.nodes)
         if outcome.status is MilpStatus.FAILED:
-            raise NumericsError(f"the MIP solver failed: {outcome.message}; use --engine bab or another back end")
+            msg = f"the MIP solver failed ({outcome.message}); use --engine bab or another back end"
+            raise NumericsError(msg)
         return outcome.status in {MilpStatus.OPTIMAL, MilpStatus.BOUND, MilpStatus.INFEASIBLE}
 
     def _solve(self, scaled: ScaledModel, options: dict[str, Any]) -> MilpOutcome:

@@ -1,12 +1,12 @@
 """Convex mixed-integer models for solvers that know only linear ones: outer approximation by tangents.
 
-Every square ``q_i = (v_i − c_i)²`` of the model gets a column with rows ``q_i ≥ 2 p (v_i − c_i) − p²`` for the points p tried so
-far; sums of squares, in the objective or limited, become linear in q. The linear model contains every point of the
-convex one, so its dual bound holds. Where a solution of it breaks a square by too much, its integers are fixed and the
-LP that remains is solved with new tangents at each solution, until they agree with the squares there: that gives a
+Every square ``q_i = (v_i − c_i)²`` of the model gets a column with rows ``q_i ≥ 2 p (v_i − c_i) − p²`` for the points p
+tried so far; sums of squares, in the objective or limited, become linear in q. The linear model contains every point of
+the convex one, so its dual bound holds. Where a solution of it breaks a square by too much, its integers are fixed and
+the LP that remains is solved with new tangents at each solution, until they agree with the squares there: that gives a
 feasible point, and tangents that give these integers their right value in every later model. So no integers come twice,
-and the alternation ends with the optimum (Duran & Grossmann, *Math. Programming* 36, 1986; a column for each
-square instead of one for their sum: Vielma, Dunning, Huchette & Lubin, *Math. Programming Computation* 9, 2017).
+and the alternation ends with the optimum (Duran & Grossmann, *Math. Programming* 36, 1986; a column for each square
+instead of one for their sum: Vielma, Dunning, Huchette & Lubin, *Math. Programming Computation* 9, 2017).
 
 HiGHS offers no lazy constraints (the callback exists, but is never called), so each round is a search of its own that
 ends at the best point known, instead of one tree that grows tangents (Quesada & Grossmann 1992).
@@ -107,7 +107,8 @@ class _Search:
         if self.model.squares is not None:
             parts.append(self.model.squares)
         pairs = np.unique(
-            np.concatenate([np.stack([part.columns.astype(np.float64), part.centers]) for part in parts], axis=1), axis=1
+            np.concatenate([np.stack([part.columns.astype(np.float64), part.centers]) for part in parts], axis=1),
+            axis=1,
         )
         self.columns, self.centers = pairs[0].astype(np.int64), pairs[1]
         self._integral = np.flatnonzero(self.model.integral)
@@ -155,6 +156,8 @@ class _Search:
             outside = max((row.violation(point) for row in self.model.quadratic), default=0.0)
             if outside <= VIOLATION and value < self.best:
                 self.best, self.v = value, point
+                if self.on_incumbent is not None and self.on_incumbent(point, value):
+                    return MilpStatus.CONFIRMED
             error = max(outside, value - self._value(point, q))
             # Newton's method: the error is soon squared each time, until the solver's tolerance stops it.
             stalled = min([*errors, error][-_PATIENCE:]) >= min(errors[:-_PATIENCE], default=math.inf)
@@ -188,7 +191,7 @@ class _Search:
         return weights
 
     def _add(self, at: NDArray[np.float64], above: NDArray[np.float64] | None = None) -> None:
-        """Tangents of the squares where their columns are ``at``, shape ``(Q,)``; those only that lie above ``above``."""
+        """Tangents of the squares at ``at``, shape ``(Q,)``; only of those that are larger than ``above`` there."""
         p = at - self.centers
         chosen = np.flatnonzero(p**2 > above + _NOISE * self.most if above is not None else self.most > 0)
         p, columns, size = p[chosen], self.columns[chosen], len(chosen)

@@ -1,4 +1,4 @@
-"""The worst-case margin by mixed-integer programming: the least margin of any clause over the region, as an interval."""
+"""The worst case by mixed-integer programming: the least margin of any clause over the region, as an interval."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class _Worst(Minimisation):
     def bound(self, k: int, dual: float) -> float:
         return dual - float(self.formulation.allowances[k])
 
-    def consider(self, k: int, v: NDArray[np.float64]) -> None:
+    def consider(self, k: int, v: NDArray[np.float64]) -> None:  # noqa: ARG002 - every clause's margin counts
         x = np.clip(self.formulation.point(v), self.region.lower, self.region.upper)
         found = self.replay(x)
         if found is not None and found[1] < self.upper:

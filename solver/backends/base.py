@@ -58,7 +58,8 @@ class SizeLimit:
     def describe(self, model: CompiledModel) -> str:
         """The limit that counts for ``model``, and the model's size, for messages."""
         variables = f"{self.columns} variables" if model.linear else f"{self.quadratic} variables with quadratic terms"
-        return f"at most {variables} and {self.rows} constraints, but this query's model has {model.columns} and {model.rows}"
+        size = f"{model.columns} and {model.rows}"
+        return f"at most {variables} and {self.rows} constraints, but this query's model has {size}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from networks.graph import InputNode, Network, ReluNode
 from networks.property import Clause
 from networks.region import Region
 
-__all__ = ["minimum_margin", "nearest_point", "nearest_violation"]
+__all__ = ["cells", "minimum_margin", "nearest_point", "nearest_violation"]
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def minimum_margin(network: Network, region: Region, clause: Clause) -> float:
     """
     box = np.stack([region.lower, region.upper])
     best = math.inf
-    for rows, offsets, A, b in _cells(network, box, clause):
+    for rows, offsets, A, b in cells(network, region, clause):
         # min t subject to rows·x − t ≤ −offsets, A x ≤ b, x in the box
         ones = np.ones((len(rows), 1))
         result = linprog(
@@ -58,7 +58,7 @@ def nearest_violation(network: Network, region: Region, clause: Clause, norm: st
     box = np.stack([region.lower, region.upper])
     identity = np.eye(network.inputs)
     best = math.inf
-    for rows, offsets, A, b in _cells(network, box, clause):
+    for rows, offsets, A, b in cells(network, region, clause):
         G = np.concatenate([A, rows, identity, -identity])
         h = np.concatenate([b, -offsets, box[1], -box[0]])
         if linprog(np.zeros(network.inputs), A_ub=G, b_ub=h, bounds=(None, None)).status == 0:
@@ -91,24 +91,25 @@ def _distance(center: Array, G: Array, h: Array, norm: str) -> float:
         return math.inf
     # x, then one size for all entries or one for each
     sizes = np.ones((n, 1)) if norm == "linf" else np.eye(n)
-    A = np.block(
-        [[G, np.zeros((len(G), sizes.shape[1]))], [np.eye(n), -sizes], [-np.eye(n), -sizes]]
-    )
+    A = np.block([[G, np.zeros((len(G), sizes.shape[1]))], [np.eye(n), -sizes], [-np.eye(n), -sizes]])
     cost = np.append(np.zeros(n), np.ones(sizes.shape[1]))
     result = linprog(cost, A_ub=A, b_ub=np.concatenate([h, center, -center]), bounds=(None, None))
     assert result.status in {0, 2}, result.message
     return float(result.fun) if result.status == 0 else math.inf
 
 
-def _cells(network: Network, box: Array, clause: Clause) -> Iterator[tuple[Array, Array, Array, Array]]:
-    """The clause's rows ``rows · x + offsets`` on each activation pattern's cell ``A x ≤ b`` of the box."""
+def cells(network: Network, region: Region, clause: Clause) -> Iterator[tuple[Array, Array, Array, Array]]:
+    """(rows, offsets, A, b): the clause's rows ``rows · x + offsets`` on each activation pattern's cell ``A x ≤ b`` of
+    the region's box.
+    """
+    box = np.stack([region.lower, region.upper])
     return _explore(network, box, clause, [], np.zeros((0, network.inputs)), np.zeros(0))
 
 
 def _explore(
     network: Network, box: Array, clause: Clause, forms: list[tuple[Array, Array]], A: Array, b: Array
 ) -> Iterator[tuple[Array, Array, Array, Array]]:
-    """`_cells` within ``A x ≤ b``; ``forms`` holds (matrix, constant) of the first nodes."""
+    """`cells` of the box within ``A x ≤ b``; ``forms`` holds (matrix, constant) of the first nodes."""
     forms = list(forms)
     while len(forms) < len(network.nodes):
         node = network.nodes[len(forms)]

@@ -227,7 +227,7 @@ def test_what_is_known_cuts_the_search_off(backend):
 
 def test_a_center_that_violates_is_at_distance_zero():
     network = random_dense(0)
-    region, prop = query(network, 0, "0.8")
+    region, _ = query(network, 0, "0.8")
     label = int(evaluate(network, region.center[None].astype(float))[0].argmin())
     wrong = Property.classification(label, network.outputs)
     for norm in NORMS:
