@@ -19,7 +19,7 @@ from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
 from bounds.optimised import SlopeSearch, optimised_bounds, optimised_rows
 from bounds.program import program
 from bounds.recomputed import Recomputed
-from solver import policy
+from solver import policy, sizes
 from solver.case import Case, known_bounds
 from solver.climb import Climb
 
@@ -66,10 +66,11 @@ def bound(climb: Climb, *, prove: bool) -> None:
 
 def _chunks(climb: Climb) -> Iterator[list[Case]]:
     still = [case for case in climb.cases if not case.proven.all()]
-    for begin in range(0, len(still), policy.CASES_PER_BATCH):
+    size = sizes.batch(sum(node.features for node in climb.network.nodes))
+    for begin in range(0, len(still), size):
         if climb.stop() is not None:
             return
-        yield still[begin : begin + policy.CASES_PER_BATCH]
+        yield still[begin : begin + size]
 
 
 def bound_cases(climb: Climb, cases: list[Case], *, backward: bool, prove: bool) -> int:
@@ -116,7 +117,10 @@ def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
         How many ReLUs stay unstable.
     """
     bounds = _boxes(climb, [case], backward=False)
-    bounds, slopes = optimised_bounds(climb.compiled, bounds, slope_search(climb, policy.ALPHA_STEPS, seconds))
+    keep = _unstable(bounds) <= policy.SLOPE_COLUMNS
+    bounds, slopes = optimised_bounds(
+        climb.compiled, bounds, slope_search(climb, policy.ALPHA_STEPS, seconds), keep=keep
+    )
     rows = _Rows.open([case])
     search = slope_search(climb, policy.ALPHA_ROW_STEPS, seconds)
     linear, _ = optimised_rows(climb.compiled, bounds, rows.C, search, offsets=rows.offsets, target=rows.target)
@@ -125,7 +129,7 @@ def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
     case.default = case.default or case.enclosure
     _keep([case], bounds)
     unstable = _unstable(bounds)
-    if unstable <= policy.DEEP_COLUMNS:
+    if keep and not sizes.deep_splits(unstable):
         case.recomputed = Recomputed(climb.compiled, bounds, slopes)
     return unstable
 
@@ -133,7 +137,7 @@ def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
 def default_cells(climb: Climb, case: Case) -> Recomputed | None:
     """Cells of the region from the bounds that the case has, with default slopes; None where they would be too many."""
     bounds = _boxes(climb, [case], backward=False)
-    return Recomputed(climb.compiled, bounds) if _unstable(bounds) <= policy.DEEP_COLUMNS else None
+    return None if sizes.deep_splits(_unstable(bounds)) else Recomputed(climb.compiled, bounds)
 
 
 def _boxes(climb: Climb, cases: list[Case], *, backward: bool, stop: Callable[[], bool] | None = None) -> BoxBounds:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from networks.evaluation import evaluate
 from networks.property import Clause
-from solver import policy
+from solver import policy, sizes
 from solver.case import Case
 from solver.climb import Climb
 from solver.options import Engine
@@ -113,8 +113,9 @@ def split_relus(climb: Climb, case: Case, seconds: float) -> None:
     from solver.relu_split import ReluSplit, SplitRegion
 
     assert case.enclosure is not None
-    if not SplitRegion.fits(climb.network, case.enclosure):
-        climb.reason = Reason.MEMORY
+    why = sizes.relu_splits(climb.network.inputs, case.enclosure.unstable_count)
+    if why:
+        climb.left_out(why)
         return
     end = time.monotonic() + seconds
     attacker = climb.attacker(case)
@@ -170,6 +171,8 @@ def deep(climb: Climb, case: Case, seconds: float) -> None:
     with climb.stage("deep") as detail:
         cells = case.recomputed if case.tightened else default_cells(climb, case)
         if cells is None:
+            assert case.enclosure is not None
+            climb.left_out(sizes.deep_splits(case.enclosure.unstable_count))
             return
         clauses = case.open
         record = climb.record(case, clauses)
@@ -261,6 +264,9 @@ def milp(climb: Climb, case: Case, seconds: float) -> None:
             if outcome.status is ClauseStatus.PROVEN:
                 case.trusted.add(case.prop.clauses.index(clause))
         climb.reason = result.reason
+        for outcome in result.clauses:
+            if outcome.reason is Reason.MEMORY:
+                climb.left_out(outcome.message)
         climb.statistics["backend"] = result.backend
         if result.choice:
             climb.statistics["backend_choice"] = result.choice
