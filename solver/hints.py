@@ -13,7 +13,7 @@ __all__ = ["float32_hint", "unknown_hint"]
 
 _HINTS = {
     Reason.TIMEOUT: "give it more time, a smaller epsilon, or fewer targets",
-    Reason.MEMORY: "ask about a smaller region or network, or let --engine auto choose",
+    Reason.MEMORY: "ask about a smaller region, or a smaller network",
     Reason.CANCELLED: "",
     Reason.NUMERICS: (
         "the margin is too close to zero for floating-point proofs, or no float32 input attains it; "

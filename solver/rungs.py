@@ -74,12 +74,21 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         # where there are some.
         first_share = policy.BAB_SHARE if len(climb.network.relu_nodes) == 2 else policy.BAB_FIRST_SHARE
         anew: list[tuple[Rung, float]] = [(deep, policy.DEEP_SHARE), (branch, policy.BAB_SHARE), *by_milp]
+        if _hopeless(climb, case):
+            return [(deep, 1.0), (branch, 1.0)]
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
             anew = [(deep, policy.DEEP_SHARE), (branch, 1.0)]
         return [(optimise, policy.ALPHA_SHARE), (branch, first_share), *early, *anew]
     first: list[tuple[Rung, float]] = [(branch, policy.BAB_FIRST_SHARE), *early] if small else []
     return [*first, (branch, policy.BAB_SHALLOW_SHARE), *by_milp]
+
+
+def _hopeless(climb: Climb, case: Case) -> bool:
+    """Whether so many ReLUs are open that no search fits, and slopes optimised for neurons would not change that."""
+    assert case.enclosure is not None
+    unstable = case.enclosure.unstable_count
+    return unstable > policy.SLOPE_COLUMNS and bool(sizes.relu_splits(climb.network.inputs, unstable))
 
 
 def split_inputs(climb: Climb, case: Case, seconds: float) -> None:

@@ -71,6 +71,15 @@ def test_engines_that_do_not_fit_are_left_out_and_named(monkeypatch: pytest.Monk
     assert found.margin[0] > -np.inf
 
 
+def test_question_that_no_search_fits_is_answered_before_slopes_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLOPE_COLUMNS", "DEEP_COLUMNS", "BAB_COEFFICIENTS"):
+        monkeypatch.setattr(policy, name, 1)
+    found = answer(Engine.AUTO)
+    assert (found.outcome, found.reason) == (Outcome.UNKNOWN, Reason.MEMORY)
+    assert [stage.name for stage in found.stages].count("alpha") == 1  # that of the rows
+    assert "unstable ReLUs" in found.hint
+
+
 def test_what_fits_takes_the_place_of_what_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "DEEP_COLUMNS", 1)
     monkeypatch.setattr(policy, "BAB_COEFFICIENTS", 10)
