@@ -23,7 +23,13 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture(scope="package")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that nobody works for: its jobs stay queued. Its limits are small enough to be reached."""
-    service = Service(tmp_path_factory.mktemp("web"), max_model_bytes=2**20, wait_max=0.3, max_time_limit=3600)
+    service = Service(
+        tmp_path_factory.mktemp("web"),
+        max_model_bytes=2**20,
+        max_dataset_bytes=2**20,
+        wait_max=0.3,
+        max_time_limit=3600,
+    )
     yield service
     service.close()
 
