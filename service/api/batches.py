@@ -347,8 +347,6 @@ async def cancel_batch(batch: Batch, parts: PartsOfApp) -> Response:
     try:
         batch = await run_in_threadpool(parts.ledger.batches.request_cancel, batch.id)
     except StateChangeError as error:
-        if error.before == BatchState.CANCELLED:
-            return await _shown(batch, parts, 202)
         detail = f"batch {batch.id} is {error.before}; there is nothing to cancel"
         raise ProblemError(JOB_ENDED, detail) from error
     return await _shown(batch, parts, 202)
