@@ -1,23 +1,21 @@
-"""One call from Python: `verify`, and the queries that it and the command line build."""
+"""One call from Python: `verify`, and `check` for its certificates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 import certificates
 import networks
 import solver
 from certificates import Report
-from networks import Network, Property, Query, Region
-from networks.errors import InputError, PropertyError, RegionError
+from networks import Network
 from networks.exact import Number
 from solver import Backend, Budget, Engine, Options, Progress, Verdict
 
-__all__ = ["ball_query", "check", "verify"]
+__all__ = ["check", "verify"]
 
 
 def verify(
@@ -30,6 +28,8 @@ def verify(
     norm: str = "linf",
     targets: Sequence[int] | None = None,
     domain: tuple[Number, Number] | None = None,
+    lower: Number | Sequence[Number] | ArrayLike | None = None,
+    upper: Number | Sequence[Number] | ArrayLike | None = None,
     time_limit: float = 300.0,
     engine: Engine | str = Engine.AUTO,
     backend: Backend | str = Backend.AUTO,
@@ -41,7 +41,7 @@ def verify(
 ) -> Verdict:
     """Decide whether any input of a region makes a network break a property.
 
-    The query is either a VNNLIB file, or a ball around an input in which the class must not change:
+    The query is a VNNLIB file, or a ball around an input or a box in which the class must not change:
 
     >>> import numpy as np, netproof
     >>> digits = np.load("examples/digits.npz")
@@ -67,6 +67,8 @@ def verify(
         norm: of the ball; ``"linf"``.
         targets: the classes that must not overtake ``label``; by default all others.
         domain: lowest and highest value of every input entry, such as ``(0, 1)``; by default unlimited.
+        lower, upper: a box, instead of ``input``, ``epsilon`` and ``domain``: a number for all input entries, or one
+            for each.
         time_limit: seconds for the decision; then the verdict is ``unknown``, with the bounds proven so far.
         engine: ``auto``, or ``bounds``, ``milp`` or ``bab`` to force one.
         backend: MIP solver of the ``milp`` engine: ``auto``, ``highs`` or ``gurobi``.
@@ -81,20 +83,23 @@ def verify(
         BackendError: the chosen back end cannot serve the request.
     """
     loaded = network if isinstance(network, Network) else networks.load(network)
-    if vnnlib is not None:
-        if input is not None or epsilon is not None or label is not None or targets is not None or domain is not None:
-            msg = "a VNNLIB file states region and property; give either vnnlib or input, label, epsilon, …, not both"
-            raise InputError(msg)
-        query = networks.read_vnnlib(vnnlib, loaded.inputs, loaded.outputs)
-    elif input is None or epsilon is None:
-        missing = [name for name, value in (("input", input), ("epsilon", epsilon)) if value is None]
-        msg = f"{' and '.join(missing)} missing: give either vnnlib, or input and epsilon"
-        raise InputError(msg)
-    else:
-        query = ball_query(loaded, input, epsilon, label=label, norm=norm, targets=targets, domain=domain)
+    question = solver.pose(
+        loaded,
+        vnnlib=None if vnnlib is None else Path(vnnlib),
+        input=input,
+        epsilon=epsilon,
+        norm=norm,
+        domain=domain,
+        lower=lower,
+        upper=upper,
+        label=label,
+        targets=targets,
+    )
     budget = Budget(time_limit) if threads is None else Budget(time_limit, threads)
     options = Options(Engine(engine), Backend(backend), seed, certificate)
-    return solver.verify(loaded, query, options=options, budget=budget, progress=progress, cancel=cancel)
+    return solver.verify(
+        question.network, question.query, options=options, budget=budget, progress=progress, cancel=cancel
+    )
 
 
 def check(
@@ -114,38 +119,3 @@ def check(
     data = certificate if isinstance(certificate, bytes) else Path(certificate).read_bytes()
     loaded = network if isinstance(network, Network) else networks.load(network, compare=False)
     return certificates.check(data, loaded, semantics="float32" if float32 else "real", exact=exact)
-
-
-def ball_query(
-    network: Network,
-    center: ArrayLike,
-    epsilon: Number,
-    *,
-    label: int | None = None,
-    norm: str = "linf",
-    targets: Sequence[int] | None = None,
-    domain: tuple[Number, Number] | None = None,
-) -> Query:
-    """The query "does ``network`` give every input of the ball around ``center`` the class ``label``?"
-
-    Args are those of `verify`.
-
-    Raises:
-        RegionError: the center does not fit the network, or the ball is empty or not finite.
-        PropertyError: the label or a target is not a class of the network.
-    """
-    if norm != "linf":
-        msg = f"norm {norm!r} is not supported; use linf"
-        raise RegionError(msg)
-    point = np.asarray(center, dtype=np.float64)
-    if point.size != network.inputs:
-        shape = "×".join(map(str, network.input_shape))
-        msg = f"the input has {point.size} entries, but the network takes {network.inputs} ({shape})"
-        raise RegionError(msg)
-    region = Region.linf_ball(point, epsilon, domain)
-    if label is None:
-        if network.outputs < 2:
-            msg = "the network has one output, so there is no class to keep; state the property in a VNNLIB file"
-            raise PropertyError(msg)
-        label = int(np.argmax(networks.evaluate(network, point.astype(np.float32).reshape(1, -1))[0]))
-    return Query.single(region, Property.classification(label, network.outputs, targets))

@@ -75,7 +75,7 @@ _TEMPLATE = {
     "type": "object",
     "description": (
         "A ball query without `input` and `label`, which the data set gives: `epsilon`, one or a list of up to 32, and "
-        "whatever else such a query may hold, see BallQuery."
+        "whatever else such a query may hold, see QueryDocument."
     ),
     "properties": {
         "epsilon": {

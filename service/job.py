@@ -131,16 +131,18 @@ def _solve(
     from solver import verify
 
     request = _with_input(request, ledger, artifacts)
-    query, options, budget = build_query(request, network, threads=settings.job_threads)
-    question = asked(request)
-    if question is not None and request.get("reuse", True):
-        known = ledger.answers.find([question]).get(question)
+    question, options, budget = build_query(request, network, threads=settings.job_threads)
+    key = asked(request)
+    if key is not None and request.get("reuse", True):
+        known = ledger.answers.find([key]).get(key)
         if known is not None:
             return _Answer(known, None)
-    verdict = verify(network, query, options=options, budget=budget, progress=lease.report, cancel=lease.stop)
+    verdict = verify(
+        question.network, question.query, options=options, budget=budget, progress=lease.report, cancel=lease.stop
+    )
     if verdict.certificate is not None:
         artifacts.put([verdict.certificate])
-    return _Answer(plain(verdict.to_json()), question)
+    return _Answer(plain(verdict.to_json()), key)
 
 
 def _with_input(request: dict[str, Any], ledger: Ledger, artifacts: Artifacts) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from solver.verdict import Outcome, Reason, Semantics, Trust
 __all__ = [
     "UNION_TAGS",
     "AttemptDocument",
-    "BallQuery",
     "CertificateDocument",
     "Check",
     "CheckDocument",
@@ -39,6 +38,7 @@ __all__ = [
     "Problem",
     "ProblemFault",
     "ProgressDocument",
+    "QueryDocument",
     "Readiness",
     "Sha256",
     "SolverDocument",
@@ -46,7 +46,7 @@ __all__ = [
     "VerdictDocument",
     "VerifyRequest",
     "Version",
-    "VnnlibQuery",
+    "is_exact",
 ]
 
 _EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -64,11 +64,16 @@ Sha256: TypeAlias = Annotated[
 _DECIMAL = r"-?\d{1,40}(\.\d{1,60})?(/0*[1-9]\d{0,39}|[eE]-?\d{1,2})?"
 
 
-def _exact_number(value: object) -> float | str:
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
-        return value
-    if isinstance(value, str) and re.fullmatch(_DECIMAL, value, re.ASCII):
-        return value
+def is_exact(value: object) -> bool:
+    """Whether ``value`` is a finite number, or the text of one that `Exact` takes."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return abs(value) <= sys.float_info.max  # an integer may be larger; NaN is not at most anything
+    return isinstance(value, str) and re.fullmatch(_DECIMAL, value, re.ASCII) is not None
+
+
+def _exact_number(value: Any) -> float | str:
+    if is_exact(value):
+        return value  # type: ignore[no-any-return]
     msg = "expected a finite number or a text such as '8/255' or '0.1', got {shown}"
     raise PydanticCustomError("exact_number", msg, {"shown": repr(value)[:80]})  # noqa: EM101 - the error's type
 
@@ -101,44 +106,55 @@ class InlineNetwork(_Request):
     onnx: str = Field(min_length=1, description="the ONNX file (or its gzip) in base64")
 
 
-class BallQuery(_Request):
-    """Is there an input within ``epsilon`` of ``input`` that is not classified as ``label``?"""
+_Output: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
+#: One number for all entries, or nested lists of numbers, whose entries `service.admission` checks.
+_Bound: TypeAlias = Annotated[
+    float | str | list[Any],
+    PlainValidator(lambda value: value if isinstance(value, list) else _exact_number(value)),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}, {"type": "array", "items": {}}]}),
+]
 
-    input: Annotated[list[Any], Field(min_length=1), WithJsonSchema(_NESTED_NUMBERS)]
-    epsilon: Exact = Field(
+
+class QueryDocument(_Request):
+    """Is there an input of a region that breaks a property?
+
+    The region is a ball (`input`, `epsilon`, `norm`, `domain`) or a box (`lower`, `upper`), the property that a class
+    stays the highest (`label`, `targets`); or `vnnlib` states both. These names are those of the command line and of
+    `netproof.verify`, too.
+    """
+
+    input: Annotated[list[Any], Field(min_length=1), WithJsonSchema(_NESTED_NUMBERS)] | None = None
+    epsilon: Exact | None = Field(
+        default=None,
         description="radius of the ball, in the network's input units, at least 0; a text such as `8/255` is exact",
         examples=[0.1, "8/255"],
     )
-    norm: Literal["linf"] = "linf"
+    norm: Literal["linf"] | None = Field(default=None, description="of the ball; null: `linf`")
     domain: tuple[Exact, Exact] | None = Field(
         default=None,
         description="lowest and highest value that an input entry may take, usually `[0, 1]` for images; null: none",
         examples=[[0, 1]],
     )
-    label: int = Field(ge=0, lt=2**31, description="index of the output that must stay strictly the largest")
-    targets: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(
+    lower: _Bound | None = Field(default=None, description="lowest input: one number for all entries, or one for each")
+    upper: _Bound | None = Field(default=None, description="highest input: one number for all entries, or one for each")
+    label: _Output | None = Field(
+        default=None,
+        description=("index of the output that must stay strictly the largest; null: the one that is so at `input`"),
+    )
+    targets: list[_Output] | None = Field(
         default=None, description="outputs to compare the label with; null: all others", examples=[[3, 5]]
     )
-
-
-class VnnlibQuery(_Request):
-    """A VNNLIB specification, which states the violations of a property."""
-
-    vnnlib: str = Field(min_length=1, description="text of a VNNLIB file")
+    vnnlib: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="text of a VNNLIB file, which states the violations of a property; nothing beside it"
+    )
 
 
 def _network_tag(value: object) -> str:
     return "inline" if isinstance(value, dict | InlineNetwork) else "known"
 
 
-def _query_tag(value: object) -> str:
-    return (
-        "specification" if isinstance(value, VnnlibQuery) or (isinstance(value, dict) and "vnnlib" in value) else "ball"
-    )
-
-
 #: Names of union members: pydantic puts them into error locations, where no request has them.
-UNION_TAGS = frozenset({"inline", "known", "ball", "specification"})
+UNION_TAGS = frozenset({"inline", "known"})
 
 
 class VerifyRequest(_Request):
@@ -159,9 +175,7 @@ class VerifyRequest(_Request):
     network: Annotated[
         Annotated[Sha256, Tag("known")] | Annotated[InlineNetwork, Tag("inline")], Discriminator(_network_tag)
     ] = Field(description="sha256 of an uploaded network, or the network itself")
-    query: Annotated[
-        Annotated[BallQuery, Tag("ball")] | Annotated[VnnlibQuery, Tag("specification")], Discriminator(_query_tag)
-    ]
+    query: QueryDocument
     engine: Engine = Field(default=Engine.AUTO, description="which rungs of the ladder may decide")
     backend: Backend = Field(default=Backend.AUTO, description="which MIP solver the `milp` engine uses")
     time_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(

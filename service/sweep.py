@@ -144,10 +144,10 @@ class _Sweep:
         from solver.ladder import verify
 
         try:
-            query, options, budget = build_query(self.request(item), self.network, threads=self.threads)
+            posed, options, budget = build_query(self.request(item), self.network, threads=self.threads)
             verdict = verify(
-                self.network,
-                query,
+                posed.network,
+                posed.query,
                 options=dataclasses.replace(options, engine=Engine.BOUNDS),
                 budget=budget,
                 cancel=self.lease.stop,

@@ -31,7 +31,7 @@ def test_a_query_becomes_a_job_that_the_queue_carries(web: Service) -> None:
     assert document["verdict"] is None
     job = web.ledger.job(document["id"])
     assert (job.queue, job.time_limit) == ("gurobi-high", 5)
-    assert job.request["query"] == ball() | {"norm": "linf", "targets": None}
+    assert job.request["query"] == ball() | {"norm": "linf"}
     assert not web.dispatcher.missing([job])
 
 
@@ -127,10 +127,12 @@ def test_waiting_ends_at_the_limit(web: Service) -> None:
         ({"input": [0.5, "x", 0.75]}, "invalid-region", "/query/input/1", "got 'x'"),
         ({"input": [0.5, None, 0.75]}, "invalid-region", "/query/input/1", "got None"),
         ({"input": [10**400, 0, 0]}, "invalid-region", "/query/input/0", "finite number"),
-        ({"input": [0.5, 0.25]}, "invalid-region", "/query/input", "2 entries, but the network expects 3"),
+        ({"input": [0.5, 0.25]}, "invalid-region", "/query/input", "2 entries, but the network takes 3"),
         ({"input": []}, "invalid-request", "/query/input", "at least 1 item"),
         ({"input": [0.5, 1.25, 0.75]}, "invalid-region", "/query/input", "outside the domain [0, 1]"),
-        ({"domain": [1, 0]}, "invalid-region", "/query/input", "outside the domain [1, 0]"),
+        ({"domain": [1, 0]}, "invalid-region", "/query/domain", "give them in order"),
+        ({"lower": 0}, "invalid-region", "/query/lower", "two regions"),
+        ({"vnnlib": "(check-sat)"}, "invalid-request", "/query/vnnlib", "input, epsilon, domain, label"),
         ({"domain": [0]}, "invalid-request", "/query/domain/1", "required"),
         ({"label": 2}, "invalid-property", "/query/label", "labels 0 to 1"),
         ({"label": -1}, "invalid-request", "/query/label", "got -1"),

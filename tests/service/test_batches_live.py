@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import netproof
-from networks.dataset import Dataset
-from tests.service.serving import Service, problem
+from tests.service.serving import Service
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NETWORK = (EXAMPLES / "digits_plain.onnx").read_bytes()
