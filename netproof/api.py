@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 import certificates
 import networks
 import solver
 from certificates import Report
-from networks import Network
+from netproof.stating import specification
+from networks import Constraint, Network
 from networks.exact import Number
 from solver import Backend, Budget, Engine, Options, Progress, Verdict
 
@@ -28,8 +31,15 @@ def verify(
     norm: str = "linf",
     targets: Sequence[int] | None = None,
     domain: tuple[Number, Number] | None = None,
+    radii: Sequence[Number] | ArrayLike | None = None,
+    frozen: Sequence[int] | NDArray[np.bool_] | None = None,
     lower: Number | Sequence[Number] | ArrayLike | None = None,
     upper: Number | Sequence[Number] | ArrayLike | None = None,
+    constraints: Sequence[Constraint | Mapping[str, Any]] | None = None,
+    top_k: int | None = None,
+    confidence: Number | None = None,
+    output_range: Mapping[str, Any] | None = None,
+    violations: Sequence[Sequence[Mapping[str, Any]]] | None = None,
     time_limit: float = 300.0,
     engine: Engine | str = Engine.AUTO,
     backend: Backend | str = Backend.AUTO,
@@ -60,15 +70,26 @@ def verify(
     Args:
         network: an ONNX file (also ``.onnx.gz``), or a network that `netproof.load` returned; load once when asking
             several questions about one network.
-        vnnlib: a VNNLIB file (also ``.vnnlib.gz``), instead of ``input`` and ``epsilon``.
+        vnnlib: a VNNLIB file (also ``.vnnlib.gz``) or its text, instead of region and property.
         input: center of the ball, as many numbers as the network has inputs, in its input units.
         label: the class that must score strictly highest; by default the one that the network gives ``input``.
         epsilon: radius of the ball, in input units; a decimal is taken as written, and so is ``"8/255"``.
-        norm: of the ball; ``"linf"``.
+        norm: of the ball; ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``, where epsilon counts the entries that change.
         targets: the classes that must not overtake ``label``; by default all others.
         domain: lowest and highest value of every input entry, such as ``(0, 1)``; by default unlimited.
+        radii: how far each input entry may move by itself, one number for each.
+        frozen: input entries that keep their values: indices, or an array that is true for them.
         lower, upper: a box, instead of ``input``, ``epsilon`` and ``domain``: a number for all input entries, or one
             for each.
+        constraints: linear constraints on the input, each a `networks.Constraint` or a mapping
+            ``{"coefficients": {"0": 1, "3": -2}, "bound": 0.5}``, which says x₀ − 2x₃ ≤ 0.5.
+        top_k: ``label`` need only be among the k best.
+        confidence: ``label`` must win by more than that.
+        output_range: instead of a label, ``{"output": 0, "lower": -1, "upper": 1}``: the output stays strictly between;
+            either bound may be left out, and ``coefficients`` of several outputs may take the place of ``output``.
+        violations: instead of a label, a list of clauses, each a list of rows
+            ``{"coefficients": {"0": 1}, "offset": -2}``, which says y₀ − 2 ≤ 0; an output that meets all rows of a
+            clause is a violation.
         time_limit: seconds for the decision; then the verdict is ``unknown``, with the bounds proven so far.
         engine: ``auto``, or ``bounds``, ``milp`` or ``bab`` to force one.
         backend: MIP solver of the ``milp`` engine: ``auto``, ``highs`` or ``gurobi``.
@@ -85,15 +106,22 @@ def verify(
     loaded = network if isinstance(network, Network) else networks.load(network)
     question = solver.pose(
         loaded,
-        vnnlib=None if vnnlib is None else Path(vnnlib),
+        vnnlib=specification(vnnlib),
         input=input,
         epsilon=epsilon,
         norm=norm,
         domain=domain,
+        radii=radii,
+        frozen=frozen,
         lower=lower,
         upper=upper,
+        constraints=constraints,
         label=label,
         targets=targets,
+        top_k=top_k,
+        confidence=confidence,
+        output_range=output_range,
+        violations=violations,
     )
     budget = Budget(time_limit) if threads is None else Budget(time_limit, threads)
     options = Options(Engine(engine), Backend(backend), seed, certificate)

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from networks.errors import RegionError
 from service.models import NetworkRecord
 from service.problems import INVALID_REQUEST, MALFORMED_JSON, Fault, Kind, ProblemError, faults, kind_of
-from service.schemas import UNION_TAGS, QueryDocument, VerifyRequest, is_exact
+from service.queries import QueryDocument, is_exact
+from service.schemas import UNION_TAGS, VerifyRequest
 from service.settings import Settings
 from solver import question
 
@@ -27,7 +28,7 @@ __all__ = ["admit", "fingerprint", "parse_request"]
 
 _EDGE_VNNLIB = 2**18
 #: Members of a query that may be nested lists, and whether their numbers may be texts such as ``"1/3"``.
-_ARRAYS = {"input": False, "lower": True, "upper": True}
+_ARRAYS = {"input": False, "radii": True, "lower": True, "upper": True}
 #: More places than that are not listed: the first few say what is wrong with all.
 _MAX_FAULTS = 20
 
@@ -94,7 +95,7 @@ class _Signature:
 def _query(query: QueryDocument, summary: dict[str, Any]) -> dict[str, Any]:
     """The query with what was given, arrays flat."""
     found: list[_Found] = []
-    members = {name: value for name, value in query if value is not None}
+    members = query.model_dump(exclude_unset=True, exclude_none=True, warnings=False)
     signature = _Signature.of(summary)
     misread = set()
     for name, texts in _ARRAYS.items():

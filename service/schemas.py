@@ -1,20 +1,13 @@
-"""What travels over HTTP, as pydantic models: the one place that says what a request may hold.
-
-Requests are strict (no text where a number belongs, no unknown members) because a misspelt option that is silently
-ignored would answer another question than the one asked. Whether a query fits its network is checked in
-`service.admission`, which knows the network.
-"""
+"""What travels over HTTP, as pydantic models; queries have a module of their own, `service.queries`."""
 
 from __future__ import annotations
 
-import re
-import sys
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from service.queries import QueryDocument, RequestModel
 from service.queue import Priority
 from service.states import JobState
 from solver.options import Backend, Engine
@@ -38,7 +31,6 @@ __all__ = [
     "Problem",
     "ProblemFault",
     "ProgressDocument",
-    "QueryDocument",
     "Readiness",
     "Sha256",
     "SolverDocument",
@@ -46,7 +38,6 @@ __all__ = [
     "VerdictDocument",
     "VerifyRequest",
     "Version",
-    "is_exact",
 ]
 
 _EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -60,104 +51,22 @@ Sha256: TypeAlias = Annotated[
     ),
 ]
 
-# The pattern bounds digits and exponent because exact arithmetic would write 1e999999999 out in full.
-_DECIMAL = r"-?\d{1,40}(\.\d{1,60})?(/0*[1-9]\d{0,39}|[eE]-?\d{1,2})?"
 
-
-def is_exact(value: object) -> bool:
-    """Whether ``value`` is a finite number, or the text of one that `Exact` takes."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return abs(value) <= sys.float_info.max  # an integer may be larger; NaN is not at most anything
-    return isinstance(value, str) and re.fullmatch(_DECIMAL, value, re.ASCII) is not None
-
-
-def _exact_number(value: Any) -> float | str:
-    if is_exact(value):
-        return value  # type: ignore[no-any-return]
-    msg = "expected a finite number or a text such as '8/255' or '0.1', got {shown}"
-    raise PydanticCustomError("exact_number", msg, {"shown": repr(value)[:80]})  # noqa: EM101 - the error's type
-
-
-#: A finite number, read exactly: ``0.1`` is 1/10 and ``"8/255"`` is 8/255.
-Exact: TypeAlias = Annotated[
-    float | str,
-    PlainValidator(_exact_number),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^{_DECIMAL}$"}]}),
-]
-
-_NESTED_NUMBERS = {
-    "description": (
-        "The ball's center: a flat list in C order, or nested lists of the network's input shape, with or without a "
-        "batch dimension of 1."
-    ),
-    "type": "array",
-    "items": {"anyOf": [{"type": "number"}, {"type": "array", "items": {}}]},
-    "minItems": 1,
-}
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class InlineNetwork(_Request):
+class InlineNetwork(RequestModel):
     """A network inside the request, so that one call is enough; it is kept like an uploaded one."""
 
     onnx: str = Field(min_length=1, description="the ONNX file (or its gzip) in base64")
-
-
-_Output: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
-#: One number for all entries, or nested lists of numbers, whose entries `service.admission` checks.
-_Bound: TypeAlias = Annotated[
-    float | str | list[Any],
-    PlainValidator(lambda value: value if isinstance(value, list) else _exact_number(value)),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}, {"type": "array", "items": {}}]}),
-]
-
-
-class QueryDocument(_Request):
-    """Is there an input of a region that breaks a property?
-
-    The region is a ball (`input`, `epsilon`, `norm`, `domain`) or a box (`lower`, `upper`), the property that a class
-    stays the highest (`label`, `targets`); or `vnnlib` states both. These names are those of the command line and of
-    `netproof.verify`, too.
-    """
-
-    input: Annotated[list[Any], Field(min_length=1), WithJsonSchema(_NESTED_NUMBERS)] | None = None
-    epsilon: Exact | None = Field(
-        default=None,
-        description="radius of the ball, in the network's input units, at least 0; a text such as `8/255` is exact",
-        examples=[0.1, "8/255"],
-    )
-    norm: Literal["linf"] | None = Field(default=None, description="of the ball; null: `linf`")
-    domain: tuple[Exact, Exact] | None = Field(
-        default=None,
-        description="lowest and highest value that an input entry may take, usually `[0, 1]` for images; null: none",
-        examples=[[0, 1]],
-    )
-    lower: _Bound | None = Field(default=None, description="lowest input: one number for all entries, or one for each")
-    upper: _Bound | None = Field(default=None, description="highest input: one number for all entries, or one for each")
-    label: _Output | None = Field(
-        default=None,
-        description=("index of the output that must stay strictly the largest; null: the one that is so at `input`"),
-    )
-    targets: list[_Output] | None = Field(
-        default=None, description="outputs to compare the label with; null: all others", examples=[[3, 5]]
-    )
-    vnnlib: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="text of a VNNLIB file, which states the violations of a property; nothing beside it"
-    )
 
 
 def _network_tag(value: object) -> str:
     return "inline" if isinstance(value, dict | InlineNetwork) else "known"
 
 
-#: Names of union members: pydantic puts them into error locations, where no request has them.
-UNION_TAGS = frozenset({"inline", "known"})
+#: What pydantic puts into error locations where no request has it: names of union members, and a mark for names.
+UNION_TAGS = frozenset({"inline", "known", "[key]"})
 
 
-class VerifyRequest(_Request):
+class VerifyRequest(RequestModel):
     """One question about one network, and what answering it may cost."""
 
     model_config = ConfigDict(

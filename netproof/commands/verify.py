@@ -77,12 +77,11 @@ def verify(
 ) -> int:
     """Decide whether any input of a region makes NETWORK (ONNX) break a property.
 
-    SPEC is a VNNLIB file. Without it, --data, --index and --eps state the query: every input within EPS of the given
-    one must keep its class; or --box and --label: every input of the box must have that class.
+    SPEC is a VNNLIB file, or a .json file with the query of POST /v1/verify. Without it, --data, --index and --eps
+    state a ball around an input that must keep its class; --box states a box instead. docs/questions.md has an example
+    of each region and property.
     """
     asked = members(spec, **stated)
-    if asked.get("domain") is not None and stated["domain"] is None:
-        click.echo("the data set holds uint8 images: divided by 255, domain [0, 1]", err=True)
 
     import solver
     from netproof import foreground
@@ -108,7 +107,7 @@ def verify(
         identity = {"network": {"name": about.name, "sha256": about.sha256}, "query": question.query.statement}
         click.echo(json.dumps(verdict.to_json() | identity))
     else:
-        center = question.query.cases[0][0].center if "input" in asked else None
+        center = question.center
         click.echo(report(verdict.to_json(), center=None if center is None else center.astype(float).tolist()))
     return EXIT_CODES[str(verdict.outcome)]
 

@@ -68,7 +68,7 @@ def test_engine_may_be_a_word(robust, digits):
         ({"input": np.zeros(63), "epsilon": 0.1}, RegionError, "63 entries, but the network takes 64"),
         ({"input": np.full(64, np.inf), "epsilon": 0.1}, RegionError, "entry 0 is inf"),
         ({"input": np.zeros(64), "epsilon": -1}, RegionError, "at least 0"),
-        ({"input": np.zeros(64), "epsilon": 0.1, "norm": "l2"}, RegionError, "norm 'l2' is not supported"),
+        ({"input": np.zeros(64), "epsilon": 0.1, "norm": "l7"}, RegionError, "norm 'l7' is not supported"),
         ({"input": np.zeros(64), "epsilon": 0.1, "label": -1}, PropertyError, "label -1 does not exist"),
         ({"vnnlib": EXAMPLES / "digits.vnnlib", "epsilon": 0.1}, InputError, "not both"),
     ],

@@ -56,7 +56,7 @@ def test_vnnlib_becomes_a_query() -> None:
         ({"input": ["a", 0, 0]}, RegionError, "must be numbers"),
         ({"input": [float("nan"), 0, 0]}, RegionError, "finite"),
         ({"epsilon": -0.1}, RegionError, "at least 0"),
-        ({"norm": "l7"}, RegionError, "norm 'l7' is not supported"),
+        ({"norm": "l7"}, RegionError, "norm 'l7' is not supported; use linf, l2, l1, l0"),
         ({"input": [2, 0, 0]}, RegionError, "outside the domain"),
         ({"label": 2}, PropertyError, "label 2 does not exist"),
         ({"targets": [1]}, PropertyError, "target 1 is the label itself"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import netproof
+from netproof.commands.verify import verify as command
 from networks import InputError, PropertyError, RegionError, VnnlibError, evaluate
-from solver.question import faults, pose
+from service.queries import QueryDocument
+from solver.question import MEMBERS, faults, pose
 from tests.random_networks import random_dense
 
 NETWORK = random_dense(0, (3, 4, 2))
@@ -79,11 +83,28 @@ WRONG: list[tuple[dict[str, Any], str, type[InputError], str]] = [
     ({**BALL, "domain": 1}, "domain", RegionError, "two finite numbers"),
     ({**BOX, "upper": [1, 2]}, "upper", RegionError, "upper has 2 entries, but the network takes 3"),
     ({**BOX, "upper": -1}, "lower", RegionError, "lower bound 0 above its upper bound -1"),
-    ({**BOX, "lower": "x"}, "lower", RegionError, "got 'x'"),
+    ({**BOX, "lower": "x"}, "lower", RegionError, "entry 0 is 'x'"),
     ({"lower": 0, "upper": 1}, "label", PropertyError, "a box has no class of its own"),
     ({**BALL, "label": 2}, "label", PropertyError, "label 2 does not exist"),
-    ({**BALL, "label": "cat"}, "label", PropertyError, "number of an output, got 'cat'"),
+    ({**BALL, "label": "cat"}, "label", PropertyError, "label must be a whole number, got 'cat'"),
     ({**BALL, "targets": [0, 1]}, "targets", PropertyError, "target 1 is the label itself"),
+    ({**BALL, "norm": "l0"}, "epsilon", RegionError, "so it is a whole number"),
+    ({**BALL, "norm": "l0", "epsilon": 1}, "norm", RegionError, "give a domain, or radii"),
+    ({**BALL, "radii": [1, 2]}, "radii", RegionError, "radii has 2 entries"),
+    ({**BALL, "radii": [1, -2, 0]}, "radii", RegionError, "the radius -2"),
+    ({**BALL, "frozen": [3]}, "frozen", RegionError, "frozen names input entry 3"),
+    ({**BALL, "frozen": [0.5]}, "frozen", PropertyError, "an entry of frozen must be a whole number, got 0.5"),
+    ({**BALL, "constraints": {"0": 1}}, "constraints", RegionError, "constraints are a list"),
+    ({**BALL, "constraints": [{"0": 1}]}, "constraints", RegionError, 'a constraint is {"coefficients": '),
+    ({**BALL, "constraints": [{"coefficients": {"3": 1}, "bound": 0}]}, "constraints", RegionError, "3"),
+    ({**BALL, "top_k": 2}, "top_k", PropertyError, "top_k must be between 1 and 1"),
+    ({**BALL, "confidence": -1}, "confidence", PropertyError, "at least 0"),
+    ({**BALL, "confidence": 0, "top_k": 1}, "confidence", PropertyError, "are two properties"),
+    ({**BALL, "violations": [[]]}, "violations", PropertyError, "label, violations are 2 properties"),
+    ({**BALL, "label": None, "violations": [1]}, "violations", PropertyError, "a list of clauses, each a list of rows"),
+    ({**BALL, "label": None, "output_range": [0]}, "output_range", PropertyError, "is a mapping of output"),
+    ({**BALL, "label": None, "output_range": {"lower": 0}}, "output_range", PropertyError, "either output or coeff"),
+    ({**BALL, "label": None, "output_range": {"output": 0}}, "output_range", PropertyError, "lower or an upper"),
     ({"vnnlib": VNNLIB, "label": 1}, "vnnlib", InputError, "give either vnnlib or label, not both"),
     ({"vnnlib": "(assert"}, "vnnlib", VnnlibError, "line 1"),
 ]
@@ -95,6 +116,50 @@ def test_what_is_wrong_is_named(members: dict[str, Any], member: str, error: typ
         pose(NETWORK, **members)
     (fault,) = faults(members, Outline(3, 2, (3,)))
     assert (fault.member, str(fault.error)) == (member, str(caught.value))
+
+
+def test_norms_and_what_else_shapes_a_ball() -> None:
+    shape: dict[str, Any] = {"norm": "l2", "radii": [1, "1/4", 1], "frozen": [2], "domain": (0, 1)}
+    ((region, _),) = pose(NETWORK, **BALL, **shape).query.cases
+    assert region.ball is not None
+    assert (region.ball.norm, region.ball.radius) == ("l2", Fraction(1, 10))
+    assert region.exact_lower[2] == region.exact_upper[2] == 1
+    ((same, _),) = pose(NETWORK, **BALL, **shape | {"frozen": np.array([False, False, True])}).query.cases
+    assert same.exact_lower == region.exact_lower
+    ((alone, _),) = pose(NETWORK, input=BALL["input"], radii=[0, "1/4", 0], label=0).query.cases
+    assert (alone.exact_lower[1], alone.exact_upper[1]) == (0, Fraction(1, 2))
+
+
+@pytest.mark.parametrize("region", [BALL, BOX])
+def test_constraints_on_the_input(region: dict[str, Any]) -> None:
+    ((found, _),) = pose(
+        NETWORK, **region, constraints=[{"coefficients": {"0": 1, "1": "-1/3"}, "bound": 2}]
+    ).query.cases
+    (constraint,) = found.constraints
+    assert (constraint.indices, constraint.values, constraint.bound) == ((0, 1), (1, Fraction(-1, 3)), 2)
+
+
+@pytest.mark.parametrize(
+    ("stated", "kind", "rows"),
+    [
+        ({"label": 1, "top_k": 1}, "top_k", [[-1, 1, 0]]),
+        ({"label": 1, "confidence": "0.5"}, "confidence", [[-1, 1, -0.5]]),
+        ({"output_range": {"output": 0, "lower": -1, "upper": 2}}, "output_range", [[1, 0, 1], [-1, 0, 2]]),
+        ({"output_range": {"coefficients": {"1": 2}, "upper": 2}}, "output_range", [[0, -2, 2]]),
+        ({"violations": [[{"coefficients": {"1": 1}, "offset": 3}]]}, "rows", [[0, 1, 3]]),
+    ],
+)
+def test_properties(stated: dict[str, Any], kind: str, rows: list[list[float]]) -> None:
+    ((_, prop),) = pose(NETWORK, lower=0, upper=1, **stated).query.cases
+    assert prop.statement["kind"] == kind
+    assert [[*clause.matrix[0], clause.offsets[0]] for clause in prop.clauses] == rows
+
+
+def test_command_line_python_and_http_use_the_same_names() -> None:
+    options = {option.name for option in command.params}
+    assert set(inspect.signature(netproof.verify).parameters) >= set(MEMBERS)
+    assert set(QueryDocument.model_fields) == set(MEMBERS)
+    assert {"data", "index", "box", "spec"} | set(MEMBERS) - {"input", "lower", "upper", "vnnlib"} <= options
 
 
 def test_all_that_is_wrong_is_found_at_once() -> None:
