@@ -1,0 +1,76 @@
+"""Distances between inputs, exactly, and the part of a region near its center.
+
+``linf`` is the largest difference of two entries, ``l1`` the sum and ``l2`` the root of the sum of squares of all, ``l0``
+how many entries differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from networks.errors import RegionError
+from networks.exact import Number, enclose, exact, written
+from networks.region import Region
+
+__all__ = ["NORMS", "farthest", "length", "nearer"]
+
+NORMS = ("linf", "l2", "l1", "l0")
+
+
+def length(x: Sequence[Fraction], center: Sequence[Fraction], norm: str) -> float:
+    """The distance of two points, rounded up."""
+    return _length([a - b for a, b in zip(x, center, strict=True)], norm)
+
+
+def farthest(region: Region, norm: str) -> float:
+    """A number that no point of the region is farther away from its center than."""
+    pairs = zip(_center(region), region.exact_lower, region.exact_upper, strict=True)
+    reach = _length([max(c - low, high - c) for c, low, high in pairs], norm)
+    return reach
+
+
+def _length(d: Sequence[Fraction], norm: str) -> float:
+    match norm:
+        case "linf":
+            total = max(map(abs, d))
+        case "l1":
+            total = sum(map(abs, d), Fraction(0))
+        case "l0":
+            total = Fraction(sum(v != 0 for v in d))
+        case "l2":
+            square = sum((v * v for v in d), Fraction(0))
+            root = math.sqrt(enclose([square])[1][0])
+            while Fraction(root) ** 2 < square:
+                root = math.nextafter(root, math.inf)
+            return root
+        case _:
+            msg = f"norm {norm!r} is not one of {', '.join(NORMS)}"
+            raise RegionError(msg)
+    return float(enclose([total])[1][0])
+
+
+def nearer(region: Region, norm: str, radius: Number) -> Region:
+    """The points of the region at most ``radius`` away from its center.
+
+    Raises:
+        RegionError: the region has no center, or is a ball in another norm.
+    """
+    limit = exact(radius)
+    center = _center(region)
+    low = tuple(max(a, c - limit) for a, c in zip(region.exact_lower, center, strict=True))
+    high = tuple(min(b, c + limit) for b, c in zip(region.exact_upper, center, strict=True))
+    statement = region.statement | {"within": {"norm": norm, "radius": written(limit)}}
+    return dataclasses.replace(region, exact_lower=low, exact_upper=high, statement=statement)
+
+
+def _center(region: Region) -> tuple[Fraction, ...]:
+    if region.center is None:
+        msg = (
+            "a distance is measured from the region's center, but this region contains no float32 input that could be "
+            "one; ask about a ball around an input"
+        )
+        raise RegionError(msg)
+    return tuple(Fraction(v) for v in region.center.tolist())
