@@ -94,7 +94,7 @@ class _Signature:
 def _query(query: QueryDocument, summary: dict[str, Any]) -> dict[str, Any]:
     """The query with what was given, arrays flat."""
     found: list[_Found] = []
-    members = query.model_dump(exclude_unset=True, exclude_none=True, warnings=False)
+    members = query.model_dump(mode="json", exclude_unset=True, exclude_none=True, warnings=False)
     signature = _Signature.of(summary)
     misread = set()
     for name, texts in _ARRAYS.items():

@@ -90,7 +90,7 @@ def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, setting
 
 def _solve(job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings) -> Verdict:
     import networks
-    from solver import verify
+    from solver import answer
 
     record = ledger.network(job.network)
     artifacts = Artifacts(settings.artifact_dir)
@@ -98,9 +98,7 @@ def _solve(job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings) -> 
     # The inspection of the upload has compared these very bytes with ONNX Runtime already.
     network = networks.load_bytes(model, name=record.name, compare=False)
     question, options, budget = build_query(job.request, network, threads=settings.job_threads)
-    verdict = verify(
-        question.network, question.query, options=options, budget=budget, progress=lease.report, cancel=lease.stop
-    )
+    verdict = answer(question, options=options, budget=budget, progress=lease.report, cancel=lease.stop)
     if verdict.certificate is not None:
         artifacts.put([verdict.certificate])
     return verdict

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from solver.verdict import Kind
+
 __all__ = [
     "ConstraintDocument",
     "Exact",
@@ -159,4 +161,16 @@ class QueryDocument(RequestModel):
     )
     vnnlib: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="text of a VNNLIB file, which states region and property; neither is given beside it"
+    )
+    kind: Kind | None = Field(
+        default=None,
+        description=(
+            "`decide` (null): is there a violation; `margin`: how small does the margin become; `distance`: how far "
+            "from `input` is the nearest violation in the region, in `norm`, where `epsilon` may be left out if there "
+            "is a `domain`"
+        ),
+    )
+    tolerance: Exact | None = Field(
+        default=None,
+        description="how far the ends of a margin or distance may be apart, relative to the upper one above 1",
     )

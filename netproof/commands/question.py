@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["FILE", "NORMS", "members", "numbers", "question_options"]
+__all__ = ["FILE", "KINDS", "NORMS", "members", "numbers", "question_options"]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -22,6 +22,8 @@ ENTRIES = re.compile(r"\d{1,9}(:\d{1,9})?(,\d{1,9}(:\d{1,9})?)*")
 
 # The values of networks.norms.NORMS, spelt out because importing them would slow down --help.
 NORMS = ["linf", "l2", "l1", "l0"]
+# Those of solver.verdict.Kind.
+KINDS = ["decide", "margin", "distance"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -170,6 +172,15 @@ _OPTIONS = (
         help="Instead of a label: this output must stay strictly between; -inf and inf leave a side open.",
     ),
     click.option(
+        "--kind",
+        type=click.Choice(KINDS),
+        help="Whether there is a violation (decide, the default), how small the margin becomes, or how far from the "
+        "input the nearest violation is, in --norm.",
+    ),
+    click.option(
+        "--tolerance", metavar="NUMBER", callback=numbers, help="How far the ends of a margin or distance may be apart."
+    ),
+    click.option(
         "--violations",
         metavar="FILE.json",
         callback=_json,
@@ -208,15 +219,17 @@ def members(
     if spec is not None and spec.suffix == ".json":
         stated = _query_file(spec) | stated
     elif spec is not None:
-        if options:
-            msg = f"SPEC states region and property, so {', '.join(dict.fromkeys(options))} cannot be given with it"
+        about = {"--kind", "--tolerance", *(("--norm",) if stated.get("kind") == "distance" else ())}
+        beside = [option for option in dict.fromkeys(options) if option not in about]
+        if beside:
+            msg = f"SPEC states region and property, so {', '.join(beside)} cannot be given with it"
             raise click.UsageError(msg)
-        return {"vnnlib": spec}
+        return stated | {"vnnlib": spec}
     if data is not None and index is not None:
         return _around(data, index, stated) | stated
     if "lower" not in stated and "input" not in stated:
         missing = [flag for flag, value in (("--data", data), ("--index", index)) if value is None]
-        missing += [] if stated.keys() & {"epsilon", "radii"} else ["--eps"]
+        missing += [] if stated.keys() & {"epsilon", "radii"} or stated.get("kind") == "distance" else ["--eps"]
         have = f" ({', '.join(options)} given)" if options else ""
         msg = f"give SPEC, or --data, --index and --eps, or --box{have}; missing: {', '.join(missing)}"
         raise click.UsageError(msg)

@@ -8,6 +8,7 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,34 @@ def test_verify_returns_the_verdict_and_its_evidence(
     assert found.output.argmax() != label
     assert job.margin[1] == found.margin
     np.testing.assert_array_equal(client.counterexample(job.id).input, found.input)
+
+
+def test_a_distance_and_a_margin_have_evidence_on_both_sides(
+    client: Client, plain: Path, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    image, label = digits[0][10], int(digits[1][10])
+    ball = {"input": image, "label": label, "domain": (0, 1)}
+    job = client.verify(plain, **ball, kind="distance", certificate=True)
+    assert (job.kind, job.verdict, job.trust) == ("distance", "counterexample", "replayed")
+    lower, upper = job.distance
+    assert lower is not None
+    assert upper is not None
+    assert upper - lower <= 2e-6
+    assert job.witness is not None
+    moved = np.abs(job.witness.input.reshape(8, 8).astype(float) - image).max()
+    assert lower < moved <= upper
+    assert job.witness.output.argmax() != label or job.witness.margin == 0
+    np.testing.assert_array_equal(client.counterexample(job.id).input, job.witness.input)
+    proven = job.result["certificate"]["proves"]
+    assert proven == pytest.approx(lower)
+    assert certificates.check(client.certificate(job.id), networks.load(plain)).proven
+
+    job = client.verify(plain, **ball, epsilon=Fraction(1, 20), kind="margin", tolerance=0.125)
+    assert (job.verdict, job.margin[1] - job.margin[0] <= 0.125 * job.margin[1]) == ("robust", True)
+    assert job.witness is not None
+    assert job.witness.margin == job.margin[1] > 0
+    with pytest.raises(NotFoundError, match="counterexample"):
+        client.counterexample(job.id)
 
 
 def test_verify_takes_a_sha256_and_a_vnnlib_text(client: Client) -> None:

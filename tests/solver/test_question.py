@@ -16,6 +16,7 @@ from netproof.commands.verify import verify as command
 from networks import InputError, PropertyError, RegionError, VnnlibError, evaluate
 from service.queries import QueryDocument
 from solver.question import MEMBERS, faults, pose
+from solver.verdict import Kind
 from tests.random_networks import random_dense
 
 NETWORK = random_dense(0, (3, 4, 2))
@@ -105,6 +106,12 @@ WRONG: list[tuple[dict[str, Any], str, type[InputError], str]] = [
     ({**BALL, "label": None, "output_range": [0]}, "output_range", PropertyError, "is a mapping of output"),
     ({**BALL, "label": None, "output_range": {"lower": 0}}, "output_range", PropertyError, "either output or coeff"),
     ({**BALL, "label": None, "output_range": {"output": 0}}, "output_range", PropertyError, "lower or an upper"),
+    ({**BALL, "kind": "guess"}, "kind", InputError, "kind 'guess' is not known; use decide, margin, distance"),
+    ({**BALL, "tolerance": 1}, "tolerance", InputError, "ask with kind 'margin' or 'distance'"),
+    ({**BALL, "tolerance": 0, "kind": "margin"}, "tolerance", InputError, "above 0, got 0"),
+    ({**BALL, "label": None, "output_range": {"output": 0, "end": "least"}}, "kind", PropertyError, "kind 'margin'"),
+    ({"vnnlib": VNNLIB, "norm": "l1"}, "vnnlib", InputError, "not both"),
+    ({"input": [0, 0, 0], "label": 0, "kind": "distance"}, "epsilon", InputError, "^epsilon missing"),
     ({"vnnlib": VNNLIB, "label": 1}, "vnnlib", InputError, "give either vnnlib or label, not both"),
     ({"vnnlib": "(assert"}, "vnnlib", VnnlibError, "line 1"),
 ]
@@ -153,6 +160,38 @@ def test_properties(stated: dict[str, Any], kind: str, rows: list[list[float]]) 
     ((_, prop),) = pose(NETWORK, lower=0, upper=1, **stated).query.cases
     assert prop.statement["kind"] == kind
     assert [[*clause.matrix[0], clause.offsets[0]] for clause in prop.clauses] == rows
+
+
+def test_kinds() -> None:
+    assert pose(NETWORK, **BALL).kind is Kind.DECIDE
+    question = pose(NETWORK, **BALL, kind="margin", tolerance="1/8")
+    assert (question.kind, question.tolerance, question.norm) == (Kind.MARGIN, 0.125, None)
+    assert question.query.statement["kind"] == "margin"
+    assert pose(NETWORK, **BALL, kind="distance").norm == "linf"
+    assert pose(NETWORK, vnnlib=VNNLIB, kind="distance", norm="l1").norm == "l1"
+    assert pose(NETWORK, **BOX, kind="distance", norm="l2").norm == "l2"
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l0"])
+def test_a_distance_may_look_at_the_whole_domain(norm: str) -> None:
+    question = pose(NETWORK, input=[0.5, 0.25, 1], label=0, domain=(-1, 2), norm=norm, kind="distance", frozen=[1])
+    ((region, _),) = question.query.cases
+    assert region.exact_lower == (-1, Fraction(1, 4), -1)
+    assert region.exact_upper == (2, Fraction(1, 4), 2)
+    assert region.center is not None
+    assert region.center.tolist() == [0.5, 0.25, 1]
+    assert question.norm == norm
+    assert region.statement == {"kind": "ball", "norm": norm, "domain": ["-1", "2"], "frozen": [1]}
+    with pytest.raises(RegionError, match="outside the domain"):
+        pose(NETWORK, input=[3, 0, 0], label=0, domain=(0, 1), kind="distance")
+
+
+@pytest.mark.parametrize(("end", "sign"), [("least", 1), ("greatest", -1)])
+def test_the_end_of_a_range(end: str, sign: int) -> None:
+    asked = {"coefficients": {"0": "1/3", "1": 1}, "end": end}
+    ((_, prop),) = pose(NETWORK, lower=0, upper=1, output_range=asked, kind="margin").query.cases
+    assert [clause.matrix.tolist() for clause in prop.clauses] == [[[sign, 3 * sign]]]
+    assert prop.statement["multiple"] == "3"
 
 
 def test_command_line_python_and_http_use_the_same_names() -> None:
