@@ -70,6 +70,7 @@ def admit(request: VerifyRequest, network: NetworkRecord, settings: Settings) ->
         "priority": str(request.priority),
         "seed": request.seed,
         "certificate": request.certificate,
+        "reuse": request.reuse,
     }
 
 
