@@ -13,9 +13,7 @@ __all__ = [
     "BAB_CANDIDATES",
     "BAB_CLIPS",
     "BAB_COEFFICIENTS",
-    "BAB_FIRST_LP",
     "BAB_FIRST_SHARE",
-    "BAB_LPS",
     "BAB_LP_PAUSE",
     "BAB_MEMORY",
     "BAB_PRODUCTS",
@@ -294,8 +292,6 @@ CLOSING_SECONDS = 2.0
 CLOSING_SHARE = 0.1
 CLOSING_LATE = 1
 
-#: Batches of cells before the LP is asked about the weakest cell of one; the most cells that it is asked about at once,
-#: which is reached as long as it closes some; and the longest pause, in batches, where it does not.
-BAB_FIRST_LP = 2
-BAB_LPS = 128
-BAB_LP_PAUSE = 63
+#: ReLU splits hand some of the weakest cells to an LP; where it closes none, they go on for this many times as long as
+#: that took until the next.
+BAB_LP_PAUSE = 10.0

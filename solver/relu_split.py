@@ -23,6 +23,7 @@ above it is claimed.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -114,26 +115,21 @@ class SplitRegion:
 
 @dataclass
 class Asks:
-    """How many of a batch's weakest cells go to the LP: twice as many after it closed some, else fewer and less often."""
+    """How many of a batch's weakest cells go to the LP: twice as many after it closed some, else fewer, and none until
+    the search has taken much longer than those.
+    """
 
     count: int = 1
-    wait: int = policy.BAB_FIRST_LP
-    pause: int = 0
+    until: float = 0.0
 
     def next(self, cells: int) -> int:
-        """For the next batch."""
-        if self.wait:
-            self.wait -= 1
-            return 0
-        return min(self.count, cells)
+        """For the next batch, of so many cells."""
+        return min(self.count, cells) if time.monotonic() >= self.until else 0
 
-    def took(self, closed: bool) -> None:
-        """Whether the LP closed any of those."""
-        if closed:
-            self.count, self.pause = min(2 * self.count, policy.BAB_LPS), 0
-        else:
-            self.count, self.pause = max(1, self.count // 2), min(2 * self.pause + 1, policy.BAB_LP_PAUSE)
-        self.wait = self.pause
+    def took(self, seconds: float, *, closed: bool) -> None:
+        """What those took, and whether the LP closed any of them."""
+        self.count = min(2 * self.count, policy.BAB_BATCH) if closed else max(1, self.count // 2)
+        self.until = time.monotonic() + (0.0 if closed else policy.BAB_LP_PAUSE * seconds)
 
 
 class ReluSplit:
@@ -246,7 +242,7 @@ class ReluSplit:
         asked = self._asks.next(count)
         columns[:asked] = -1
         leaves = torch.nonzero(columns < 0)[:, 0]
-        closed = self._closed
+        closed, begin = self._closed, time.monotonic()
         for done, i in enumerate(leaves.tolist()):
             if stop() is not None:
                 self._open.put(batch.select(leaves[done:]))
@@ -255,7 +251,7 @@ class ReluSplit:
             if counterexample is not None:
                 return counterexample
         if asked:
-            self._asks.took(self._closed > closed)
+            self._asks.took(time.monotonic() - begin, closed=self._closed > closed)
         known = columns >= 0
         if known.any():
             self._divide(batch.select(known), theta[known], columns[known])
