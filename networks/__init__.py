@@ -6,6 +6,7 @@ ONNX files are read to one canonical graph of affine maps and ReLUs. Importing t
 
 from __future__ import annotations
 
+from networks.constraints import Constraint
 from networks.dataset import Dataset
 from networks.errors import (
     DatasetError,
@@ -23,14 +24,17 @@ from networks.errors import (
 )
 from networks.evaluation import evaluate
 from networks.graph import Network
+from networks.norms import Ball
 from networks.onnx_reader import load, load_bytes
-from networks.property import Clause, Property, Query, Row
+from networks.property import Clause, OutputRange, Property, Query, Row
 from networks.region import Region
 from networks.summary import summarise
 from networks.vnnlib import parse_vnnlib, read_vnnlib
 
 __all__ = [
+    "Ball",
     "Clause",
+    "Constraint",
     "Dataset",
     "DatasetError",
     "InputError",
@@ -40,6 +44,7 @@ __all__ = [
     "NetworkFormatError",
     "NetworkShapeError",
     "NonFiniteWeightError",
+    "OutputRange",
     "Property",
     "PropertyError",
     "Query",

@@ -8,7 +8,9 @@ or a nonnegative combination of rows, that is positive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -18,10 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.errors import PropertyError
-from networks.exact import enclose
+from networks.exact import Number, enclose, exact, shown, written
 from networks.region import Region
 
-__all__ = ["Clause", "Property", "Query", "Row"]
+__all__ = ["MAX_CLAUSES", "Clause", "Coefficients", "OutputRange", "Property", "Query", "Row", "multiple"]
+
+MAX_CLAUSES = 20_000
+"""Limit on the clauses of a property that is stated by a formula, such as one for every set of k classes."""
+
+Coefficients: TypeAlias = Mapping[int, Number] | Mapping[str, Number] | Sequence[Number]
+"""A linear form of the outputs: a coefficient for each output, or those that are not 0 by output index, which may be
+text as in JSON.
+"""
 
 Output: TypeAlias = NDArray[np.floating] | Sequence[Fraction]
 """An output as floats or as rationals; both are taken exactly."""
@@ -36,6 +46,25 @@ class Row:
 
     coefficients: tuple[tuple[int, Fraction], ...]
     offset: Fraction = Fraction(0)
+
+    @classmethod
+    def of(cls, coefficients: Coefficients, offset: Number = 0) -> Self:
+        """The row whose sign is that of ``Σ c_i y_i + d``, with numbers as `networks.exact.exact` reads them.
+
+        Where a coefficient is not a binary floating-point number, such as 0.1, the row is the smallest multiple of the
+        form whose coefficients are whole numbers; `multiple` says which.
+
+        Raises:
+            PropertyError: no coefficient differs from 0, or something is not a finite number or not an index.
+        """
+        form = _form(coefficients)
+        try:
+            constant = exact(offset)
+        except ValueError as error:
+            msg = f"the offset of a row must be a finite number, got {offset!r}"
+            raise PropertyError(msg) from error
+        scale = multiple(form.values())
+        return cls(tuple((i, c * scale) for i, c in sorted(form.items())), constant * scale)
 
     @property
     def compares_two_outputs(self) -> bool:
@@ -114,27 +143,107 @@ class Property:
         Raises:
             PropertyError: the label or a target is not an output, or a target is the label.
         """
-        if not 0 <= label < outputs:
-            msg = f"label {label} does not exist: the network has {outputs} outputs, labels 0 to {outputs - 1}"
+        clauses = [
+            Clause((_above(label, target),), outputs, label=f"class {target}")
+            for target in _targets(label, outputs, targets)
+        ]
+        return cls(tuple(clauses), _statement("classification", label, targets))
+
+    @classmethod
+    def top_k(cls, label: int, outputs: int, k: int, targets: Sequence[int] | None = None) -> Self:
+        """Fewer than ``k`` targets score as high as class ``label``: it is among the k best of them and itself.
+
+        A violation is a set of k targets that all score at least as high, so there is a clause for each such set;
+        ``k = 1`` is `classification`.
+
+        Raises:
+            PropertyError: see `classification`; or k is not between 1 and the number of targets, or there are more than
+                `MAX_CLAUSES` sets.
+        """
+        chosen = _targets(label, outputs, targets)
+        if not 1 <= k <= len(chosen):
+            msg = f"top_k must be between 1 and {len(chosen)}, the number of targets of label {label}, got {k}"
             raise PropertyError(msg)
-        chosen = list(dict.fromkeys(targets)) if targets is not None else [t for t in range(outputs) if t != label]
-        if not chosen:
-            msg = f"there is no target class to compare label {label} with ({outputs} outputs, targets {targets})"
+        count = math.comb(len(chosen), k)
+        if count > MAX_CLAUSES:
+            msg = (
+                f"top_k = {k} of {len(chosen)} targets asks about {count} sets of {k} classes, more than the limit of "
+                f"{MAX_CLAUSES}; compare with fewer targets, or choose a smaller top_k"
+            )
             raise PropertyError(msg)
-        one = Fraction(1)
+        rows = {target: _above(label, target) for target in chosen}
+        clauses = [
+            Clause(tuple(rows[t] for t in ahead), outputs, label=f"class{'es' if k > 1 else ''} {_listed(ahead)}")
+            for ahead in itertools.combinations(chosen, k)
+        ]
+        return cls(tuple(clauses), _statement("top_k", label, targets) | {"top_k": k})
+
+    @classmethod
+    def confident(cls, label: int, outputs: int, confidence: Number, targets: Sequence[int] | None = None) -> Self:
+        """Class ``label`` scores more than ``confidence`` higher than every target.
+
+        Raises:
+            PropertyError: see `classification`; or the confidence is not a finite number of at least 0.
+        """
+        try:
+            ahead = exact(confidence)
+        except ValueError as error:
+            msg = f"confidence must be a finite number of at least 0, got {confidence!r}"
+            raise PropertyError(msg) from error
+        if ahead < 0:
+            msg = f"confidence must be at least 0, got {confidence}: it is how far the label must be ahead"
+            raise PropertyError(msg)
+        clauses = [
+            Clause((_above(label, target, ahead),), outputs, label=f"class {target}")
+            for target in _targets(label, outputs, targets)
+        ]
+        return cls(tuple(clauses), _statement("confidence", label, targets) | {"confidence": str(confidence)})
+
+    @classmethod
+    def within(
+        cls, outputs: int, coefficients: Coefficients, lower: Number | None = None, upper: Number | None = None
+    ) -> Self:
+        """The form ``Σ c_i y_i`` stays strictly between ``lower`` and ``upper``; None leaves a side open.
+
+        Raises:
+            PropertyError: no side is given, a bound is not a finite number, or the form does not fit the outputs.
+        """
+        if lower is None and upper is None:
+            msg = "a range needs a lower or an upper bound; to find the range of an output, ask for its margin"
+            raise PropertyError(msg)
+        form = _form(coefficients)
         clauses = []
-        for target in chosen:
-            if not 0 <= target < outputs:
-                msg = f"target {target} does not exist: the network has {outputs} outputs, labels 0 to {outputs - 1}"
-                raise PropertyError(msg)
-            if target == label:
-                msg = f"target {target} is the label itself; targets must be other classes"
-                raise PropertyError(msg)
-            clauses.append(Clause((Row(((label, one), (target, -one))),), outputs, label=f"class {target}"))
-        statement: dict[str, Any] = {"kind": "classification", "label": label}
-        if targets is not None:
-            statement["targets"] = chosen
+        for sign, bound, word in ((1, lower, "at least"), (-1, upper, "at most")):
+            if bound is None:
+                continue
+            try:
+                end = exact(bound)
+            except ValueError as error:
+                msg = f"a bound of an output must be a finite number, got {bound!r}"
+                raise PropertyError(msg) from error
+            row = Row.of({i: sign * c for i, c in form.items()}, -sign * end)
+            clauses.append(Clause((row,), outputs, label=f"{_shown_form(form)} {word} {shown(end)}"))
+        statement: dict[str, Any] = {"kind": "output_range", "coefficients": _json_form(form)}
+        statement |= {k: str(v) for k, v in (("lower", lower), ("upper", upper)) if v is not None}
         return cls(tuple(clauses), statement)
+
+    @classmethod
+    def stated(cls, outputs: int, clauses: Sequence[Sequence[Mapping[str, Any]]]) -> Self:
+        """Any property by its violations, as JSON writes it: a list of clauses, each a list of rows
+        ``{"coefficients": {"0": 1, "3": -0.5}, "offset": 0.25}``, which say ``y_0 − 0.5·y_3 + 0.25 ≤ 0``.
+
+        Raises:
+            PropertyError: there is no clause, or a row is not of this form or does not fit the outputs.
+        """
+        found = []
+        for number, rows in enumerate(clauses, start=1):
+            for row in rows:
+                if not isinstance(row, Mapping) or not {"coefficients"} <= row.keys() <= {"coefficients", "offset"}:
+                    msg = f'a row is {{"coefficients": {{"0": 1}}, "offset": 0}} with an optional offset, got {row!r}'
+                    raise PropertyError(msg)
+            read = tuple(Row.of(row["coefficients"], row.get("offset", 0)) for row in rows)
+            found.append(Clause(read, outputs, label=f"clause {number}"))
+        return cls(tuple(found), {"kind": "rows", "clauses": [_json_rows(clause) for clause in found]})
 
     def margin(self, y: Output) -> Fraction:
         """The smallest clause margin at ``y``; the property is violated where it is at most 0."""
@@ -145,6 +254,45 @@ class Property:
         count as a violation.
         """
         return bool(np.isfinite(y).all()) and self.margin(y) <= 0
+
+
+@dataclass(frozen=True, eq=False)
+class OutputRange:
+    """How the range of a linear form of the outputs is asked: by the margins of two properties.
+
+    On a region, the form's least value is the margin of ``least`` over ``multiple``, and its greatest is minus the
+    margin of ``greatest`` over ``multiple``.
+
+    Attributes:
+        least, greatest: properties of one row, a multiple of the form and of minus the form.
+        multiple: by how much the form was multiplied to have binary coefficients, mostly 1.
+    """
+
+    least: Property
+    greatest: Property
+    multiple: Fraction = Fraction(1)
+
+    @classmethod
+    def of(cls, outputs: int, coefficients: Coefficients) -> Self:
+        """The range of ``Σ c_i y_i``.
+
+        Raises:
+            PropertyError: the form has no coefficient, or does not fit the outputs.
+        """
+        form = _form(coefficients)
+        statement = {"kind": "output_range", "coefficients": _json_form(form)}
+        ends = [
+            Property(
+                (Clause((Row.of(signed),), outputs, label=f"{end} {_shown_form(form)}"),), statement | {"end": end}
+            )
+            for end, signed in (("least", form), ("greatest", {i: -c for i, c in form.items()}))
+        ]
+        return cls(ends[0], ends[1], Fraction(multiple(form.values())))
+
+    @classmethod
+    def output(cls, outputs: int, index: int) -> Self:
+        """The range of output ``index``."""
+        return cls.of(outputs, {index: 1})
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +313,80 @@ class Query:
     @property
     def clauses(self) -> int:
         return sum(len(prop.clauses) for _, prop in self.cases)
+
+
+def multiple(coefficients: Iterable[Fraction]) -> int:
+    """The least factor that makes all of them binary floating-point numbers: 1, or one that makes them whole."""
+    found = list(coefficients)
+    return 1 if all(map(_binary, found)) else math.lcm(*(c.denominator for c in found))
+
+
+def _form(coefficients: Coefficients) -> dict[int, Fraction]:
+    """The coefficients that are not 0, by output index."""
+    pairs = coefficients.items() if isinstance(coefficients, Mapping) else enumerate(coefficients)
+    form: dict[int, Fraction] = {}
+    for key, value in pairs:
+        try:
+            index, coefficient = int(key), exact(value)
+        except (ValueError, TypeError) as error:
+            msg = f"coefficients are finite numbers by output index, got {value!r} for output {key!r}"
+            raise PropertyError(msg) from error
+        if index in form:
+            msg = f"output {index} has two coefficients, {form[index]} and {value}; give their sum"
+            raise PropertyError(msg)
+        if coefficient:
+            form[index] = coefficient
+    if not form:
+        msg = "a row needs an output with a coefficient other than 0"
+        raise PropertyError(msg)
+    return form
+
+
+def _targets(label: int, outputs: int, targets: Sequence[int] | None) -> list[int]:
+    """The classes that ``label`` is compared with: ``targets`` without repeats, or all others."""
+    if not 0 <= label < outputs:
+        msg = f"label {label} does not exist: the network has {outputs} outputs, labels 0 to {outputs - 1}"
+        raise PropertyError(msg)
+    chosen = list(dict.fromkeys(targets)) if targets is not None else [t for t in range(outputs) if t != label]
+    if not chosen:
+        msg = f"there is no target class to compare label {label} with ({outputs} outputs, targets {targets})"
+        raise PropertyError(msg)
+    for target in chosen:
+        if not 0 <= target < outputs:
+            msg = f"target {target} does not exist: the network has {outputs} outputs, labels 0 to {outputs - 1}"
+            raise PropertyError(msg)
+        if target == label:
+            msg = f"target {target} is the label itself; targets must be other classes"
+            raise PropertyError(msg)
+    return chosen
+
+
+def _above(label: int, target: int, ahead: Fraction = Fraction(0)) -> Row:
+    """``y_label − y_target − ahead``, positive where the label is that far ahead."""
+    return Row(((label, Fraction(1)), (target, Fraction(-1))), -ahead)
+
+
+def _statement(kind: str, label: int, targets: Sequence[int] | None) -> dict[str, Any]:
+    statement: dict[str, Any] = {"kind": kind, "label": label}
+    return statement if targets is None else statement | {"targets": list(dict.fromkeys(targets))}
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _shown_form(form: dict[int, Fraction]) -> str:
+    terms = [f"{'-' if c < 0 else '+'} {'' if abs(c) == 1 else f'{shown(abs(c))} '}Y_{i}" for i, c in form.items()]
+    text = " ".join(terms[:6]) + (" + …" if len(terms) > 6 else "")
+    return text.removeprefix("+ ")
+
+
+def _json_form(form: Mapping[int, Fraction]) -> dict[str, str]:
+    return {str(i): written(c) for i, c in form.items()}
+
+
+def _json_rows(clause: Clause) -> list[dict[str, Any]]:
+    return [{"coefficients": _json_form(dict(row.coefficients)), "offset": written(row.offset)} for row in clause.rows]
 
 
 def _rational(value: np.floating | Fraction) -> Fraction:

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from solver.options import Backend, Budget, Engine, Options
+from solver.question import Question, pose
 from solver.verdict import Counterexample, Kind, Outcome, Progress, Reason, Stage, Trust, Verdict
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "Options",
     "Outcome",
     "Progress",
+    "Question",
     "Reason",
     "Stage",
     "Trust",
@@ -29,6 +31,7 @@ __all__ = [
     "distance",
     "largest_epsilon",
     "margin",
+    "pose",
     "verify",
 ]
 

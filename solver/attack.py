@@ -133,7 +133,7 @@ class Attack:
             found = self.replayer.counterexample(self.region, self.prop, point)
             if found is not None:
                 return found, found.attained
-            if not self.region.replayable:
+            if not self.region.contains(point):
                 continue
             margin = self.replayer.margin(self.prop, point)
             best = min(best, math.inf if math.isnan(margin) else margin)

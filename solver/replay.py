@@ -99,9 +99,11 @@ class Replayer:
         """The point of the region nearest to ``x``, if some clause is violated there over the reals and, replayed, at
         ``x``.
 
-        *Soundness.* The point's entries are rationals between the region's end points, and the outputs there are exact.
+        *Soundness.* The point lies in the region by rational arithmetic, and the outputs there are exact.
         """
         witness = region.exact_point(x)
+        if not region.contains_exactly(witness):
+            return None
         output = self(x)
         replayed = prop.violated(output)
         # Exact arithmetic can take seconds, so float64 goes first.

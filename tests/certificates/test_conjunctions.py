@@ -46,7 +46,7 @@ def test_combinations_with_slopes_are_accepted(proof) -> None:
         assert claim[2][0] == "slopes"
         assert sum(map(float.fromhex, claim[1])) == 1
     # Claims that share slopes name the same line.
-    slopes = arrays["tree0.slopes"]
+    slopes = np.moveaxis(arrays["tree0.slopes"], -1, 0)
     assert len(np.unique(slopes.reshape(len(slopes), -1), axis=0)) == len(slopes)
     assert {claim[2][1] for claim in claims} <= set(range(len(slopes)))
 
