@@ -14,6 +14,7 @@ __all__ = [
     "BAB_CLIPS",
     "BAB_COEFFICIENTS",
     "BAB_FIRST_SHARE",
+    "BAB_LP_PAUSE",
     "BAB_MEMORY",
     "BAB_PRODUCTS",
     "BAB_ROOT_STEPS",
@@ -290,3 +291,7 @@ CLOSING_BOUNDS = 6
 CLOSING_SECONDS = 2.0
 CLOSING_SHARE = 0.1
 CLOSING_LATE = 1
+
+#: ReLU splits hand some of the weakest cells to an LP; where it closes none, they go on for this many times as long as
+#: that took until the next.
+BAB_LP_PAUSE = 10.0
