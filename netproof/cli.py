@@ -17,7 +17,10 @@ import click
 
 from netproof.commands.audit import audit
 from netproof.commands.check import check
+from netproof.commands.compare import compare
 from netproof.commands.info import info
+from netproof.commands.monotone import monotone
+from netproof.commands.product import product
 from netproof.commands.serve import serve
 from netproof.commands.verify import verify
 from netproof.commands.worker import worker
@@ -83,7 +86,7 @@ def cli() -> None:
     """Exact verification of trained neural networks: counterexamples that replay, bounds that hold."""
 
 
-for command in (verify, audit, check, info, serve, worker):
+for command in (verify, compare, monotone, audit, check, product, info, serve, worker):
     cli.add_command(command)
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "NetworkPage",
     "Problem",
     "ProblemFault",
+    "ProductDocument",
     "ProgressDocument",
     "Readiness",
     "Sha256",
@@ -187,6 +188,13 @@ class CertificateDocument(_Answer):
     )
 
 
+class ProductDocument(_Answer):
+    """The network that counterexample and certificate are about, where it is built of those that were given."""
+
+    bytes: int
+    sha256: Sha256
+
+
 class VerdictDocument(_Answer):
     """The answer to a query, with its evidence: what `netproof verify --json` prints."""
 
@@ -217,6 +225,9 @@ class VerdictDocument(_Answer):
         ),
     )
     certificate: CertificateDocument | None = Field(default=None, description="if the checker accepted one")
+    product: ProductDocument | None = Field(
+        default=None, description="for `equivalent_to` and `monotone`: the network that the evidence is about"
+    )
     seconds: float
     stages: list[dict[str, Any]] = Field(default_factory=list, description="what each rung did; left out in lists")
     reason: Reason | None = Field(default=None, description="why the verdict is `unknown`")
@@ -296,6 +307,7 @@ class Links(_Answer):
     cancel: str | None = Field(default=None, description="while the job has not ended")
     counterexample: str | None = Field(default=None, description="if there is one")
     certificate: str | None = Field(default=None, description="if there is one")
+    product: str | None = Field(default=None, description="the network that the evidence is about, if it was built")
 
 
 class JobDocument(_Answer):

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from solver import Question, Verdict
 
-__all__ = ["BACKENDS", "ENGINES", "EXIT_CODES", "decide", "decision_options", "split"]
+__all__ = ["BACKENDS", "ENGINES", "EXIT_CODES", "decide", "decision_options", "keep_product", "product_option", "split"]
 
 EXIT_CODES = {"robust": 0, "counterexample": 1, "unknown": 3}
 
@@ -57,6 +57,23 @@ def decision_options(command: Function) -> Function:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def product_option(command: Function) -> Function:
+    """Give ``command`` the option whose value goes to `keep_product`."""
+    option = click.option(
+        "--product",
+        type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        help="Write the network that counterexample and certificate are about to this file.",
+    )
+    return option(command)
+
+
+def keep_product(question: Question, path: Path | None) -> None:
+    """Write the network that a question is about."""
+    if path is not None:
+        path.write_bytes(question.network.model)
+        click.echo(f"product network written to {path}", err=True)
 
 
 def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -134,6 +134,29 @@ def test_a_distance_and_a_margin_have_evidence_on_both_sides(
         client.counterexample(job.id)
 
 
+def test_two_networks_are_compared_and_the_product_can_be_fetched(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "second.onnx"
+    path.write_bytes(dense_model(8))
+    space = {"lower": 0, "upper": 1}
+    job = client.verify(NETWORK, **space, equivalent_to=path)
+    assert job.verdict in {"robust", "counterexample"}
+    job = client.verify(NETWORK, **space, equivalent_to={"network": SHA256, "within": "0.001"}, certificate=True)
+    assert (job.verdict, job.trust) == ("robust", "certified")
+    product = client.product(job.id)
+    assert job.result["product"] == {"bytes": len(product), "sha256": hashlib.sha256(product).hexdigest()}
+    assert product == networks.equivalence_model(NETWORK, NETWORK)
+    assert certificates.check(client.certificate(job.id), networks.load_bytes(product)).proven
+    raised = client.verify(NETWORK, **space, monotone={"input": 0, "within": 1000})
+    assert raised.verdict == "robust"
+    assert raised.document["links"]["product"] == f"/v1/jobs/{raised.id}/product"
+    with pytest.raises(NotFoundError, match="about the network that was given"):
+        client.product(client.verify(NETWORK, vnnlib=NEVER_LARGE).id)
+    with pytest.raises(RefusedError, match="upload it by POST"):
+        client.verify(NETWORK, **space, equivalent_to="0" * 64)
+    with pytest.raises(RefusedError, match="these have 3 and 12"):
+        client.verify(NETWORK, **space, equivalent_to=obstinate_model())
+
+
 def test_verify_takes_a_sha256_and_a_vnnlib_text(client: Client) -> None:
     client.upload(NETWORK)
     job = client.verify(SHA256, vnnlib=NEVER_LARGE)

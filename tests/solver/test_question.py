@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 
 import netproof
-from netproof.commands.verify import verify as command
-from networks import InputError, PropertyError, RegionError, VnnlibError, evaluate
+from netproof.commands.compare import compare
+from netproof.commands.monotone import monotone
+from netproof.commands.verify import verify
+from networks import InputError, PropertyError, RegionError, VnnlibError, evaluate, load_bytes
 from service.queries import QueryDocument
 from solver.question import MEMBERS, faults, pose
 from solver.verdict import Kind
-from tests.random_networks import random_dense
+from tests.random_networks import dense_model, random_dense
 
 NETWORK = random_dense(0, (3, 4, 2))
 BALL: dict[str, Any] = {"input": [0.5, 0.25, 1], "epsilon": 0.1, "label": 1}
 BOX: dict[str, Any] = {"lower": 0, "upper": ["1/3", 1, 2], "label": 0}
+SPACE: dict[str, Any] = {"lower": 0, "upper": 1}
 VNNLIB = "\n".join(
     [f"(declare-const {name} Real)" for name in ("X_0", "X_1", "X_2", "Y_0", "Y_1")]
     + [f"(assert (>= X_{i} 0))(assert (<= X_{i} 1))" for i in range(3)]
@@ -110,6 +113,14 @@ WRONG: list[tuple[dict[str, Any], str, type[InputError], str]] = [
     ({**BALL, "tolerance": 1}, "tolerance", InputError, "ask with kind 'margin' or 'distance'"),
     ({**BALL, "tolerance": 0, "kind": "margin"}, "tolerance", InputError, "above 0, got 0"),
     ({**BALL, "label": None, "output_range": {"output": 0, "end": "least"}}, "kind", PropertyError, "kind 'margin'"),
+    ({**BALL, "equivalent_to": {"network": NETWORK}}, "equivalent_to", PropertyError, "equivalent_to, label are 2"),
+    ({**SPACE, "equivalent_to": {"within": 1}}, "equivalent_to", PropertyError, "is a mapping of network, within"),
+    ({**SPACE, "equivalent_to": {"network": NETWORK, "within": 0}}, "equivalent_to", InputError, "above 0, got 0"),
+    ({**SPACE, "equivalent_to": random_dense(0, (3, 4, 5))}, "equivalent_to", PropertyError, "these have 2 and 5"),
+    ({**SPACE, "monotone": {"input": 0}}, "monotone", PropertyError, r"input, output \(optional\)"),
+    ({**SPACE, "monotone": {"input": 3, "within": 1}}, "monotone", PropertyError, "has 3 inputs, counted from 0"),
+    ({**SPACE, "monotone": {"input": 0, "within": "x"}}, "monotone", InputError, "got 'x'"),
+    ({**SPACE, "monotone": {"input": 0, "within": 1, "direction": "up"}}, "monotone", PropertyError, "got 'up'"),
     ({"vnnlib": VNNLIB, "norm": "l1"}, "vnnlib", InputError, "not both"),
     ({"input": [0, 0, 0], "label": 0, "kind": "distance"}, "epsilon", InputError, "^epsilon missing"),
     ({"vnnlib": VNNLIB, "label": 1}, "vnnlib", InputError, "give either vnnlib or label, not both"),
@@ -194,11 +205,29 @@ def test_the_end_of_a_range(end: str, sign: int) -> None:
     assert prop.statement["multiple"] == "3"
 
 
+def test_two_networks_and_two_inputs_become_one_network(tmp_path: Path) -> None:
+    first, second = load_bytes(dense_model(7)), load_bytes(dense_model(8))
+    question = pose(first, **SPACE, equivalent_to={"network": second, "within": "0.1"})
+    assert question.query.statement["property"]["kind"] == "equivalence"
+    assert question.network.inputs == 3
+    assert question.network.sha256 not in {first.sha256, second.sha256}
+    path = tmp_path / "second.onnx"
+    path.write_bytes(dense_model(8))
+    same = pose(first, input=[0, 0, 0], epsilon=1, equivalent_to=path)
+    assert same.query.statement["property"]["same_decision"] is True
+    assert same.center is not None
+    raised = pose(first, **SPACE, monotone={"input": 1, "output": 0, "within": "0.1"})
+    assert raised.network.inputs == 4
+    assert raised.query.statement["property"]["direction"] == "increasing"
+    assert faults(SPACE | {"equivalent_to": {"network": Outline(3, 2, (3,))}}, Outline(3, 2, (3,))) == []
+
+
 def test_command_line_python_and_http_use_the_same_names() -> None:
-    options = {option.name for option in command.params}
+    options = {option.name for each in (verify, compare, monotone) for option in each.params}
+    elsewhere = {"input", "lower", "upper", "vnnlib", "equivalent_to", "monotone"}
     assert set(inspect.signature(netproof.verify).parameters) >= set(MEMBERS)
     assert set(QueryDocument.model_fields) == set(MEMBERS)
-    assert {"data", "index", "box", "spec"} | set(MEMBERS) - {"input", "lower", "upper", "vnnlib"} <= options
+    assert {"data", "index", "box", "spec", "second", "within", "raised"} | set(MEMBERS) - elsewhere <= options
 
 
 def test_all_that_is_wrong_is_found_at_once() -> None:
