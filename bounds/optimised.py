@@ -162,7 +162,7 @@ def optimised_bounds(
             slopes[node] = NeuronSlopes(box[: alpha.shape[1]], neuron[: alpha.shape[1]], alpha)
         return least, most
 
-    return enclose(program, bounds.lower, bounds.upper, start=bounds, units=units), slopes
+    return enclose(program, bounds.lower, bounds.upper, start=bounds, inside=bounds.inside, units=units), slopes
 
 
 def _chunks(program: Program, rows: int, node: int, entries: int) -> Iterator[slice]:
@@ -195,6 +195,7 @@ class Climb:
 
         self._program = program
         self._lower, self._upper = own(bounds.lower), own(bounds.upper)
+        self._inside = None if bounds.inside is None else bounds.inside.like(self._lower)
         self._layout = columns.layout
         self._active = {node: own(active) for node, active in columns.layout.active.items()}
         self._neurons = {node: j.to(program.device) for node, j in columns.layout.neurons.items()}
@@ -306,7 +307,8 @@ class Climb:
         A = pending.get(0)
         if A is None:
             return total, torch.zeros_like(theta), arriving
-        x = torch.where(A > 0, self._of(self._lower, rows.cell), self._of(self._upper, rows.cell))
+        lower, upper = self._of(self._lower, rows.cell), self._of(self._upper, rows.cell)
+        x = torch.where(A > 0, lower, upper) if self._inside is None else self._inside.minimiser(A, lower, upper)
         reached = self._reached(x, factor, gap * (falling < 0), rows.cell)
         slope = reached * torch.where(free > 0, arriving.clamp(min=0), -sign * unit)
         return total + (A * x).sum(-1), slope, arriving

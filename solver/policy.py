@@ -52,6 +52,7 @@ __all__ = [
     "DEEP_STEPS",
     "DEEP_TURN",
     "FIRST_SOLVER_SHARE",
+    "FIRST_TANGENTS",
     "LINEAR_SHARE",
     "LP_SECONDS",
     "MILP_FIRST_RELUS",
@@ -300,3 +301,5 @@ CLOSING_FOUND = 2
 #: ReLU splits hand some of the weakest cells to an LP; where it closes none, they go on for this many times as long as
 #: that took until the next.
 BAB_LP_PAUSE = 10.0
+#: Tangents of each square at the start of outer approximation, evenly over its column's range.
+FIRST_TANGENTS = 5

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bounds import Enclosure
+from bounds.inside import Inside
 from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
 from bounds.optimised import SlopeSearch, optimised_bounds, optimised_rows
 from bounds.program import program
@@ -65,11 +66,15 @@ def bound(climb: Climb, *, prove: bool) -> None:
 
 
 def _chunks(climb: Climb) -> Iterator[list[Case]]:
+    """Cases to bound together: boxes side by side, every other region alone."""
     still = [case for case in climb.cases if not case.proven.all()]
-    for begin in range(0, len(still), policy.CASES_PER_BATCH):
+    boxes = [case for case in still if case.region.plain]
+    size = policy.CASES_PER_BATCH
+    batches = [boxes[begin : begin + size] for begin in range(0, len(boxes), size)]
+    for batch in [*batches, *([case] for case in still if not case.region.plain)]:
         if climb.stop() is not None:
             return
-        yield still[begin : begin + policy.CASES_PER_BATCH]
+        yield batch
 
 
 def bound_cases(climb: Climb, cases: list[Case], *, backward: bool, prove: bool) -> int:
@@ -140,7 +145,9 @@ def _boxes(climb: Climb, cases: list[Case], *, backward: bool, stop: Callable[[]
     """The cases' regions as a batch, with what is known about each."""
     lower = torch.as_tensor(np.stack([case.region.lower for case in cases]))
     upper = torch.as_tensor(np.stack([case.region.upper for case in cases]))
-    return enclose(climb.compiled, lower, upper, start=known_bounds(cases), backward=backward, stop=stop)
+    inside = Inside.of(cases[0].region)
+    assert inside is None or len(cases) == 1
+    return enclose(climb.compiled, lower, upper, start=known_bounds(cases), inside=inside, backward=backward, stop=stop)
 
 
 def slope_search(climb: Climb, steps: int, seconds: float) -> SlopeSearch:
@@ -198,8 +205,7 @@ class _Rows:
 
     def take(self, bounds: BoxBounds, linear: LinearBound, *, prove: bool) -> list[tuple[int, Case, int]]:
         """Hands bounds of the rows on to the cases; the clauses that they prove, with their cases and rows."""
-        lower, upper = bounds.lower[self.box], bounds.upper[self.box]
-        minimiser = torch.where(linear.coefficients > 0, lower, upper).numpy()
+        minimiser = bounds.corner(linear.coefficients, self.box).numpy()
         # One more rounding: that of the sum.
         margins = linear.value + self.offsets - 2.0**-52 * (linear.value.abs() + self.offsets.abs())
         proved = []
