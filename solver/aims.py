@@ -1,7 +1,7 @@
 """What a closing interval is about: the least margin over a query's regions, or the distance of the nearest violation.
 
-Both are a number that is approached from below by thresholds and from above by inputs. An aim turns a threshold into the
-query that is robust only if the number is larger, and says which number an input attains.
+Both are a number that is approached from below by thresholds and from above by inputs. An aim turns a threshold into
+the query that is robust only if the number is larger, and says which number an input attains.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from networks.exact_evaluation import evaluate_exactly
 from networks.graph import Network
 from networks.property import Clause, Property, Query
 from networks.region import Region
-from solver.lengths import farthest, length, nearer
+from solver.lengths import center, farthest, length, nearer
 from solver.replay import Replayer
-from solver.verdict import Counterexample, Verdict
+from solver.verdict import Counterexample
 
 __all__ = ["Aim", "Distance", "Margin"]
 
@@ -33,11 +33,13 @@ class Aim(ABC):
 
     Attributes:
         measure: its name.
+        least: the lower end before anything is proven.
         query: what was asked about.
         tolerance: how far the ends may be apart, as a share of the upper one where that is above 1.
     """
 
     measure: ClassVar[str]
+    least: ClassVar[float] = -math.inf
 
     def __init__(self, network: Network, query: Query, tolerance: float) -> None:
         self.network, self.query, self.tolerance = network, query, tolerance
@@ -48,7 +50,7 @@ class Aim(ABC):
 
     @abstractmethod
     def at(self, threshold: float) -> Query:
-        """The query that is robust only if the number is above ``threshold`` (read as the decimal that it prints as)."""
+        """The query that is robust only if the number is above ``threshold``, read as the decimal that it prints as."""
 
     @abstractmethod
     def attained(self, found: Counterexample) -> float:
@@ -59,12 +61,14 @@ class Aim(ABC):
         """A counterexample to the query at some threshold, in terms of the query that was asked."""
 
     @abstractmethod
-    def replay(self, replayer: Replayer, region: Region, prop: Property, x: NDArray[np.float32]) -> Counterexample | None:
+    def replay(
+        self, replayer: Replayer, region: Region, prop: Property, x: NDArray[np.float32]
+    ) -> Counterexample | None:
         """The float32 input ``x`` as what the upper end may rest on; None if it may not."""
 
-    @abstractmethod
-    def learned(self, threshold: float, verdict: Verdict) -> float:
-        """What an undecided verdict about `at` proves about the number, −inf if nothing."""
+    def learned(self, threshold: float, margin: float) -> float:  # noqa: ARG002  a margin at a radius says nothing
+        """What an undecided verdict about `at`, with this proven margin, proves about the number; −inf if nothing."""
+        return -math.inf
 
     def proven(self, threshold: float) -> float:
         """The lower end once `at` was proven."""
@@ -72,7 +76,12 @@ class Aim(ABC):
 
     def top(self, upper: float) -> float:
         """The threshold that closes the interval below this upper end."""
-        return upper - self.gap(upper)
+        return upper - self.gap(upper) if upper < math.inf else 0.0
+
+    def threshold(self, lower: float, upper: float, retreat: int) -> float:
+        """The threshold to try next: `top`, or so many powers of two below it, but not below the middle."""
+        top = self.top(upper)
+        return max(top - self.gap(upper) * 2.0**retreat, (lower + top) / 2) if retreat else top
 
     def closed(self, lower: float, upper: float) -> bool:
         """Whether the ends are as near as asked."""
@@ -83,8 +92,8 @@ class Aim(ABC):
         """Whether this lower end says that the query has no violation."""
 
     @abstractmethod
-    def refuted(self, lower: float, upper: float, margin: Fraction) -> bool:
-        """Whether an input that attains ``upper``, with this exact margin, refutes the lower end."""
+    def refutes(self, lower: float, found: Counterexample, margin: Fraction) -> bool:
+        """Whether an input with this exact margin refutes the lower end."""
 
     def between(self, lower: float, failed: float) -> float | None:
         """A threshold between the lower end and one that was not decided, None if they are too near."""
@@ -95,20 +104,23 @@ class Distance(Aim):
     """How far the nearest violation in a region is from its center."""
 
     measure = "distance"
+    #: Not even the center is known to keep the property over the reals.
+    least = -math.ulp(0.0)
 
-    def __init__(self, network: Network, query: Query, norm: str, tolerance: float) -> None:
+    def __init__(self, network: Network, query: Query, norm: str | None, tolerance: float) -> None:
         super().__init__(network, query, tolerance)
         if len(query.cases) != 1:
             msg = (
-                f"a distance is measured from the center of one region, but the query has {len(query.cases)}; ask about "
-                "one ball or box"
+                f"a distance is measured from the center of one region, but the query has {len(query.cases)}; ask "
+                "about one ball or box"
             )
             raise RegionError(msg)
-        self.norm = norm
         self.region, self.prop = query.cases[0]
-        self.center = tuple(Fraction(v) for v in self.region.center.tolist()) if self.region.center is not None else ()
+        ball = self.region.ball
+        self.norm = norm or (ball.norm if ball is not None else "linf")
+        self.center = center(self.region)
         #: No point of the region is farther away from its center.
-        self.farthest = farthest(self.region, norm)
+        self.farthest = farthest(self.region, self.norm)
 
     def at(self, threshold: float) -> Query:
         if threshold >= self.farthest:
@@ -122,18 +134,18 @@ class Distance(Aim):
     def original(self, found: Counterexample) -> Counterexample:
         return found
 
-    def replay(self, replayer: Replayer, region: Region, prop: Property, x: NDArray[np.float32]) -> Counterexample | None:
+    def replay(
+        self, replayer: Replayer, region: Region, prop: Property, x: NDArray[np.float32]
+    ) -> Counterexample | None:
         return replayer.counterexample(region, prop, x)
-
-    def learned(self, threshold: float, verdict: Verdict) -> float:
-        return 0.0
 
     def robust(self, lower: float) -> bool:
         return lower >= self.proven(self.farthest)
 
-    def refuted(self, lower: float, upper: float, margin: Fraction) -> bool:
-        # For l0 the lower end is a distance that may be attained.
-        nearer = upper < lower if self.norm == "l0" else upper <= lower
+    def refutes(self, lower: float, found: Counterexample, margin: Fraction) -> bool:
+        attained = self.attained(found)
+        # For l0 the lower end is a distance that may be attained; nothing was proven at 0.
+        nearer = attained < lower if self.norm == "l0" else attained <= lower
         return nearer and lower > 0 and margin <= 0
 
     def proven(self, threshold: float) -> float:
@@ -145,8 +157,14 @@ class Distance(Aim):
         # Where entries are counted, one less is the next smaller distance.
         return upper - 1 if self.norm == "l0" else max(0.0, super().top(upper))
 
+    def threshold(self, lower: float, upper: float, retreat: int) -> float:
+        if self.norm == "l0" and retreat:
+            return float((lower + self.top(upper)) // 2)
+        return super().threshold(lower, upper, retreat)
+
     def closed(self, lower: float, upper: float) -> bool:
-        return lower >= self.proven(self.top(upper))
+        # No distance is below 0.
+        return lower >= self.proven(self.top(upper)) or upper <= (0.0 if self.norm == "l0" else self.gap(upper))
 
     def between(self, lower: float, failed: float) -> float | None:
         if self.norm == "l0":
@@ -192,7 +210,9 @@ class Margin(Aim):
         margin = float(clause.margin(found.output))
         return dataclasses.replace(found, clause=clause.label, margin=margin, exact_margin=exactly)
 
-    def replay(self, replayer: Replayer, region: Region, prop: Property, x: NDArray[np.float32]) -> Counterexample | None:
+    def replay(
+        self, replayer: Replayer, region: Region, prop: Property, x: NDArray[np.float32]
+    ) -> Counterexample | None:
         if not region.contains(x):
             return None
         output = replayer(x)
@@ -202,15 +222,14 @@ class Margin(Aim):
         shaped = x.reshape(self.network.input_shape)
         return Counterexample(shaped, output, clause.label, float(clause.margin(output)))
 
-    def learned(self, threshold: float, verdict: Verdict) -> float:
-        return math.nextafter(math.nextafter(threshold + verdict.margin[0], -math.inf), -math.inf)
-
+    def learned(self, threshold: float, margin: float) -> float:
+        return math.nextafter(math.nextafter(threshold + margin, -math.inf), -math.inf)
 
     def robust(self, lower: float) -> bool:
         return lower >= 0
 
-    def refuted(self, lower: float, upper: float, margin: Fraction) -> bool:
-        return margin <= exact(lower) if math.isfinite(lower) else False
+    def refutes(self, lower: float, found: Counterexample, margin: Fraction) -> bool:  # noqa: ARG002  a margin is all
+        return math.isfinite(lower) and margin <= exact(lower)
 
 
 def shifted(prop: Property, by: Fraction) -> Property:

@@ -49,7 +49,7 @@ class Cell:
     def of(cls, network: Network, x: Array) -> Self:
         """A cell that contains ``x``, shape ``(inputs,)``."""
         found = values(network, x[None])
-        return cls(network, {k: found[network.nodes[k].parents[0]][0] > 0 for k in network.relu_nodes})
+        return cls(network, {k: found[_parent(network, k)][0] > 0 for k in network.relu_nodes})
 
     def flipped(self, neurons: Iterable[Neuron]) -> Self:
         """The cell across the hyperplanes of these neurons."""
@@ -77,8 +77,8 @@ class Cell:
         nodes = np.array([node for node, _ in neurons])
         for node in np.unique(nodes).tolist():
             at = np.flatnonzero(nodes == node)
-            j = np.array([neurons[i][1] for i in at])
-            found = encode_rows(self.network, self._phases, self.network.nodes[node].parents[0], j)
+            j = np.array([neurons[i][1] for i in at.tolist()])
+            found = encode_rows(self.network, self._phases, _parent(self.network, node), j)
             sign = np.where(self.active[node][j], -1.0, 1.0)
             G[at], b[at] = sign[:, None] * found.inputs, -sign * found.constant
         return G, b
@@ -99,3 +99,10 @@ class Cell:
                 assert isinstance(node, AffineNode)
                 found.append(sum((apply(linear, found[parent]) for parent, linear in node.terms), start=node.bias))
         return [neuron for _, neuron in sorted(worst, reverse=True)[:most]]
+
+
+def _parent(network: Network, relu: int) -> int:
+    """The node with the pre-activations of a ReLU node."""
+    node = network.nodes[relu]
+    assert isinstance(node, ReluNode)
+    return node.parent

@@ -3,9 +3,9 @@
 Two moves take turns until the ends are as near as asked, or the budget is spent:
 
 * *improve*: an attack, and descents through activation patterns (`solver.polish`) from the best input known;
-* *prove*: the ladder decides whether the number is above a threshold (`solver.aims`), just below the upper end at first.
-  Its counterexample, if there is one, is the next input to improve. A threshold that time alone left open is tried
-  again with twice the seconds, after one that is easier.
+* *prove*: the ladder decides whether the number is above a threshold (`solver.aims`), just below the upper end at
+  first. Its counterexample, if there is one, is the next input to improve. A threshold that time alone left open is
+  tried again with twice the seconds, after one that is easier.
 
 Soundness. The lower end rises only by what a verdict of `solver.ladder` claims about the query at a threshold, the
 upper one falls only to what a replayed input attains. A claim that such an input refutes raises.
@@ -24,11 +24,11 @@ import numpy as np
 
 from certificates import Report
 from networks.errors import SoundnessError
+from networks.evaluation import evaluate
 from networks.exact import rounded
 from networks.exact_evaluation import evaluate_exactly
 from networks.graph import Network
-from networks.property import Property
-from networks.region import Region
+from networks.property import Property, Query
 from solver import policy, root
 from solver.aims import Aim, Distance
 from solver.checking import Checker
@@ -36,7 +36,7 @@ from solver.climb import Climb
 from solver.hints import float32_hint
 from solver.ladder import by_bounds, decide
 from solver.lengths import nearer
-from solver.options import Budget, Engine, Options
+from solver.options import Budget, Options
 from solver.polish import Descent
 from solver.replay import Replayer
 from solver.verdict import Counterexample, Kind, Outcome, Progress, Reason, Stage, Trust, Verdict
@@ -71,14 +71,14 @@ class Closing:
         self._started = time.monotonic()
         self._deadline = self._started + budget.seconds
         self._replayer = Replayer(network)
-        self._stages: list[Stage] = []
+        self._stages: dict[str, Stage] = {}
         self._statistics: dict[str, Any] = {}
         self._reason: Reason | None = None
         self._decided_by = ""
         self._hint = ""
         self._certificate: tuple[bytes, Report, float] | None = None
         self._last: Verdict | None = None
-        self.lower = 0.0 if isinstance(aim, Distance) else -math.inf
+        self.lower = aim.least
         self.upper = math.inf
         self.witness: Counterexample | None = None
 
@@ -89,12 +89,11 @@ class Closing:
         """
         self._look_at_centers()
         if not self._done:
-            with self._stage("bounds"):
-                self._bound()
+            self._bound()
         if attack and not self._done:
             with self._stage("improve"):
                 self._approach()
-        self._close(attack)
+        self._close(attack=attack)
         return self._verdict()
 
     @property
@@ -113,14 +112,18 @@ class Closing:
 
     @contextlib.contextmanager
     def _stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Times a move; moves of one name make one stage, with what they found summed and the last threshold."""
         begin, detail = time.monotonic(), dict[str, Any]()
         self._report(name)
         try:
             yield detail
         finally:
-            detail |= {"lower": self.lower, "upper": self.upper}
-            shown = {key: value for key, value in detail.items() if not isinstance(value, float) or math.isfinite(value)}
-            self._stages.append(Stage(name, time.monotonic() - begin, shown))
+            known = self._stages.get(name, Stage(name, 0.0))
+            detail["calls"] = 1
+            summed = {k: known.detail.get(k, 0) + v for k, v in detail.items() if isinstance(v, int)}
+            ends = {k: v for k, v in (("lower", self.lower), ("upper", self.upper)) if math.isfinite(v)}
+            seconds = known.seconds + time.monotonic() - begin
+            self._stages[name] = Stage(name, seconds, known.detail | detail | summed | ends)
 
     def _report(self, stage: str, nodes: int = 0) -> None:
         if self._progress is not None:
@@ -151,7 +154,7 @@ class Closing:
         if isinstance(aim, Distance):
             self._attack(aim)
             return
-        climb = self._climb(aim.query, self._deadline - time.monotonic(), "improve")
+        climb = self._climb(aim.query, "improve")
         root.bound(climb, prove=False)
         for case in climb.cases:
             weakest = np.argsort(case.lower)[: policy.POLISH_STARTS]
@@ -169,7 +172,7 @@ class Closing:
         for _ in range(policy.CLOSING_ATTACKS):
             if self._stop() is not None:
                 return
-            climb = self._climb(aim.at(radius), self._deadline - time.monotonic(), "improve")
+            climb = self._climb(aim.at(radius), "improve")
             (case,) = climb.cases
             result = climb.attacker(case).run(
                 case.prop.clauses,
@@ -204,11 +207,20 @@ class Closing:
             self._descend(descent, prop, witness.input.reshape(-1).astype(np.float64), cells=cells)
 
     def _descend(self, descent: Descent, prop: Property, x: Any, *, cells: bool) -> None:
+        """Takes the first point that replays; before it one that violates over the reals as well, if there is one."""
+        first = None
         for point in descent.run(x, cells=cells):
-            found = self._aim.replay(self._replayer, descent.region, prop, descent.region.project(point))
-            if found is not None:
-                self._take(found)
-                return
+            rounded_point = descent.region.project(point)
+            found = self._aim.replay(self._replayer, descent.region, prop, rounded_point)
+            if found is None:
+                continue
+            first = first or found
+            if descent.norm is None or prop.violated(
+                evaluate(self._network, rounded_point[None].astype(np.float64))[0]
+            ):
+                first = found
+                break
+        self._take(first)
 
     def _ended(self) -> bool:
         return self._stop() is not None
@@ -224,28 +236,28 @@ class Closing:
             for _ in range(policy.CLOSING_BOUNDS):
                 if threshold is None or self._stop() is not None:
                     return
-                verdict = self._ask(threshold, self._deadline - time.monotonic(), bounds=True)
+                verdict = self._ask(threshold, bounds=True)
                 if verdict.outcome is not Outcome.ROBUST:
                     failed = threshold
                 threshold = aim.between(self.lower, failed)
             return
-        climb = self._climb(aim.query, self._deadline - time.monotonic(), "bounds")
+        climb = self._climb(aim.query, "bounds")
         root.bound(climb, prove=False)
         if math.isfinite(climb.lower):
             # The bounds of the property at that threshold round once more.
             threshold = climb.lower - 1e-12 * (1 + abs(climb.lower))
-            self._ask(threshold, self._deadline - time.monotonic(), bounds=True)
+            self._ask(threshold, bounds=True)
 
-    def _close(self, attack: bool) -> None:
+    def _close(self, *, attack: bool) -> None:
         """Thresholds, until the interval is closed or nothing helps."""
         aim = self._aim
         seconds = max(policy.CLOSING_SECONDS, policy.CLOSING_SHARE * (self._deadline - time.monotonic()))
         failed: float | None = None
-        late = 0
+        late = found = 0
         while not self._done:
-            threshold: float | None = aim.top(self.upper) if self.upper < math.inf or isinstance(aim, Distance) else 0.0
+            threshold: float | None = aim.threshold(self.lower, self.upper, max(0, found - policy.CLOSING_FOUND))
             assert threshold is not None
-            if threshold < 0 < self.upper and self.lower < 0:
+            if not found and threshold < 0 < self.upper and self.lower < 0:
                 threshold = 0.0  # the sign of a margin matters more than its size
             if failed is not None and failed <= threshold:
                 threshold = aim.between(self.lower, failed)
@@ -254,18 +266,15 @@ class Closing:
                     return
                 seconds, failed, late = 2 * seconds, None, 0
                 continue
-            with self._stage("prove") as detail:
-                detail["threshold"] = threshold
-                verdict = self._ask(threshold, min(seconds, self._deadline - time.monotonic()))
-                detail["verdict"] = str(verdict.outcome)
-                detail["nodes"] = sum(stage.detail.get("nodes", 0) for stage in verdict.stages)
-                if verdict.decided_by:
-                    detail["decided_by"] = verdict.decided_by
+            verdict = self._ask(threshold, seconds)
             match verdict.outcome:
                 case Outcome.ROBUST:
+                    found = 0
                     late += bool(late)
                 case Outcome.COUNTEREXAMPLE:
-                    failed = None if failed is None or failed > self.upper else failed
+                    # Inputs that are a little better each time would take forever.
+                    found += 1
+                    failed = None
                     if attack:
                         with self._stage("improve"):
                             self._improve()
@@ -274,18 +283,36 @@ class Closing:
                     late += verdict.reason not in _FINAL
                     self._reason = verdict.reason
 
-    def _climb(self, query: Any, seconds: float, stage: str) -> Climb:
+    def _climb(self, query: Query, stage: str, seconds: float = math.inf) -> Climb:
+        """The ladder's state for a query about a threshold, for which so many seconds are left.
+
+        Its rungs share all of the time, so that the first ones have enough of it where that is little.
+        """
+        end = time.monotonic() + seconds
+
         def progress(report: Progress) -> None:
             self._report(stage, report.nodes)
 
-        budget = Budget(max(seconds, 0.0), self._budget.threads)
-        return Climb(self._network, query, self._options, budget, progress, self._cancel)
+        def cancel() -> bool:
+            return time.monotonic() >= end or (self._cancel is not None and self._cancel())
 
-    def _ask(self, threshold: float, seconds: float, *, bounds: bool = False) -> Verdict:
+        budget = Budget(max(0.0, self._deadline - time.monotonic()), self._budget.threads)
+        return Climb(self._network, query, self._options, budget, progress, cancel)
+
+    def _ask(self, threshold: float, seconds: float = math.inf, *, bounds: bool = False) -> Verdict:
         """The verdict of the ladder, or of bounds alone, about a threshold; what it says is taken in."""
-        engine = by_bounds if bounds else decide
-        climb = self._climb(self._aim.at(threshold), seconds, "bounds" if bounds else "prove")
-        verdict = engine(climb, self._checker)
+        name = "bounds" if bounds else "prove"
+        with self._stage(name) as detail:
+            climb = self._climb(self._aim.at(threshold), name, seconds)
+            verdict = by_bounds(climb, self._checker) if bounds else decide(climb, self._checker)
+            self._learn(threshold, verdict)
+            detail["threshold"] = threshold
+            detail[str(verdict.outcome)] = 1
+            if not bounds:
+                detail["nodes"] = sum(stage.detail.get("nodes", 0) for stage in verdict.stages)
+        return verdict
+
+    def _learn(self, threshold: float, verdict: Verdict) -> None:
         self._statistics |= verdict.statistics
         match verdict.outcome:
             case Outcome.ROBUST:
@@ -297,8 +324,7 @@ class Closing:
                 assert verdict.counterexample is not None
                 self._take(self._aim.original(verdict.counterexample))
             case Outcome.UNKNOWN:
-                self.lower = max(self.lower, self._aim.learned(threshold, verdict))
-        return verdict
+                self.lower = max(self.lower, self._aim.learned(threshold, verdict.margin[0]))
 
     def _verdict(self) -> Verdict:
         aim = self._aim
@@ -323,16 +349,16 @@ class Closing:
             trust,
             margin,
             time.monotonic() - self._started,
-            stages=tuple(self._stages),
+            stages=tuple(self._stages.values()),
             counterexample=counterexample,
             reason=self._reason,
             decided_by=self._decided_by,
-            hint=(float32_hint(self.witness) if self.witness is not None else "") or self._hint,
+            hint=(float32_hint(counterexample) if counterexample is not None else "") or self._hint,
             statistics=self._statistics,
             certificate=data,
             checked=report,
             kind=Kind.DISTANCE if distance else Kind.MARGIN,
-            distance=(self.lower, self.upper) if distance else None,
+            distance=(max(self.lower, 0.0), self.upper) if distance else None,
             witness=self.witness,
             proves=proves,
         )
@@ -349,7 +375,7 @@ class Closing:
         properties = [p for region, p in self._aim.query.cases if region.contains_exactly(self.witness.point)]
         margin = min(prop.margin(output) for prop in properties)
         self.witness = dataclasses.replace(self.witness, exact_margin=rounded(margin))
-        if self._aim.refuted(self.lower, self.upper, margin):
+        if self._aim.refutes(self.lower, self.witness, margin):
             msg = (
                 f"a {self._aim.measure} above {self.lower!r} was proven, but an input attains {self.upper!r} (exact "
                 f"margin {rounded(margin)!r}); please report this with the network and the query"

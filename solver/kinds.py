@@ -6,13 +6,12 @@
   region.
 
 The last two are intervals that close (`solver.closing`). What their ends mean: the lower one is a number that the
-margin, or the distance of every violation, is above *over the reals*, for the network with its stored weights; the upper
-one is what a float32 input of the region attains *in ONNX Runtime*.
+margin, or the distance of every violation, is above *over the reals*, for the network with its stored weights; the
+upper one is what a float32 input of the region attains *in ONNX Runtime*.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 
@@ -114,7 +113,7 @@ def margin(
     Raises: as `ask`.
     """
     check_fit(network, query)
-    aim = Margin(network, query, policy.CLOSING_MARGIN if tolerance is None else tolerance)
+    aim = Margin(network, query, policy.CLOSING_TOLERANCE if tolerance is None else tolerance)
     return _close(network, aim, options, budget, progress, cancel, checker)
 
 
@@ -136,8 +135,8 @@ def distance(
     Args:
         query: about one region; what lies outside it does not count.
         norm: ``linf``, ``l2``, ``l1`` or ``l0``; by default that of the query's ball.
-        tolerance: it is closed when the ends differ by at most this, times the upper one where that is above 1; 1e-6 by
-            default. For ``l0`` the ends are whole numbers and close only when they are equal.
+        tolerance: it is closed when the ends differ by at most this, times the upper one where that is above 1; 1e-5
+            by default. For ``l0`` the ends are whole numbers and close only when they are equal.
         network, options, budget, progress, cancel, checker: see `solver.ladder.verify`.
         attack: whether violations are looked for, and improved, between proofs.
 
@@ -149,7 +148,7 @@ def distance(
     Raises: as `ask`.
     """
     check_fit(network, query)
-    aim = Distance(network, query, norm or "linf", policy.CLOSING_DISTANCE if tolerance is None else tolerance)
+    aim = Distance(network, query, norm, policy.CLOSING_TOLERANCE if tolerance is None else tolerance)
     return _close(network, aim, options, budget, progress, cancel, checker, attack=attack)
 
 
@@ -165,8 +164,8 @@ def largest_epsilon(
 ) -> Iterator[Verdict]:
     """The largest radius that is proven around the center of each query's region: ``distance[0]`` of each verdict.
 
-    No violation is looked for, except by what decides the radii; with the engine ``bounds`` a radius counts as proven if
-    bounds alone prove it. Radii go up to the regions' own size. ``budget`` is for each query.
+    No violation is looked for, except by what decides the radii; with the engine ``bounds`` a radius counts as proven
+    if bounds alone prove it. Radii go up to the regions' own size. ``budget`` is for each query.
 
     Args and Raises: as `distance`.
     """

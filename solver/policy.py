@@ -37,11 +37,11 @@ __all__ = [
     "CASES_PER_BATCH",
     "CLOSING_ATTACKS",
     "CLOSING_BOUNDS",
-    "CLOSING_DISTANCE",
+    "CLOSING_FOUND",
     "CLOSING_LATE",
-    "CLOSING_MARGIN",
     "CLOSING_SECONDS",
     "CLOSING_SHARE",
+    "CLOSING_TOLERANCE",
     "CUT_PATIENCE",
     "CUT_ROUNDS",
     "CUT_SHARE",
@@ -62,6 +62,7 @@ __all__ = [
     "MILP_UNSTABLE",
     "MIP_SECONDS",
     "POLISH_CELLS",
+    "POLISH_DROPS",
     "POLISH_DUAL_STEPS",
     "POLISH_FINEST",
     "POLISH_FLIPS",
@@ -273,8 +274,8 @@ POLISH_FLIPS = 4
 POLISH_ROUNDS = 20
 POLISH_ROWS = 20
 
-#: Seconds for one program's LP; steps for the dual of a nearest point in the Euclidean norm, and halvings where a margin
-#: is minimised over such a ball.
+#: Seconds for one program's LP; steps for the dual of a nearest point in the Euclidean norm, and halvings where a
+#: margin is minimised over such a ball.
 POLISH_LP_SECONDS = 2.0
 POLISH_DUAL_STEPS = 300
 POLISH_HALVINGS = 40
@@ -284,23 +285,27 @@ POLISH_HALVINGS = 40
 POLISH_SLACK = 1e-4
 POLISH_FINEST = -14
 
+#: Entries that a sparse violation is tried without, one by one, before it is left as it is.
+POLISH_DROPS = 8
+
 #: Where the least margin is looked for: so many clauses, those with the weakest bounds.
 POLISH_STARTS = 3
 
-#: How near the ends of an interval come, as a share of the upper one where that is above 1: of a distance, and of a
-#: margin, whose replay in float32 rounds more.
-CLOSING_DISTANCE = 1e-6
-CLOSING_MARGIN = 1e-5
+#: How near the ends of an interval come, as a share of the upper one where that is above 1 in size.
+CLOSING_TOLERANCE = 1e-5
 
 #: Radii that are attacked, and thresholds that bounds alone are tried on, before the ladder is asked.
 CLOSING_ATTACKS = 8
 CLOSING_BOUNDS = 6
 
-#: Seconds for the first verdict about a threshold: at least so many, and this share of the time that is left. Where time
-#: ran out on more than so many thresholds, they are tried again with twice the seconds.
+#: Seconds for the first verdict about a threshold: at least so many, and this share of the time that is left. Where
+#: time ran out on more than so many thresholds, they are tried again with twice the seconds.
 CLOSING_SECONDS = 2.0
 CLOSING_SHARE = 0.1
 CLOSING_LATE = 1
+
+#: Inputs that thresholds just below the best one have found, before thresholds keep a growing distance from it.
+CLOSING_FOUND = 2
 
 #: ReLU splits hand some of the weakest cells to an LP; where it closes none, they go on for this many times as long as
 #: that took until the next.

@@ -15,9 +15,12 @@ Nothing here proves anything: points count only after a replay.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -34,6 +37,7 @@ from solver.programs import Euclidean, Linear, Rows
 __all__ = ["Descent"]
 
 Array: TypeAlias = NDArray[np.float64]
+Indices: TypeAlias = NDArray[np.int64]
 
 # A step gains if it gains more than this share of the value.
 _GAIN = 1e-9
@@ -108,37 +112,59 @@ class Descent:
         order = {"linf": np.inf, "l2": 2, "l1": 1}[self.norm]
         return np.where(margins <= 0, np.linalg.norm(d, ord=order, axis=1), np.inf)
 
-    @property
+    @cached_property
     def _center(self) -> Array:
-        if self.region.center is None:
-            return (self.region.lower + self.region.upper) / 2
-        return self.region.center.astype(np.float64)
+        point = self.region.center if self.region.ball is None else self.region.ball.center
+        return (self.region.lower + self.region.upper) / 2 if point is None else point.astype(np.float64)
 
-    @property
-    def _kept(self) -> NDArray[np.int64]:
-        """The entries that vary."""
-        return np.flatnonzero(self.region.lower < self.region.upper)
+    def _kept(self, G: Array) -> NDArray[np.int64]:
+        """The entries that vary; in an ℓ0 ball as many as may change, those that can lower the rows most."""
+        varying = np.flatnonzero(self.region.lower < self.region.upper)
+        ball = self.region.ball
+        if ball is None or ball.norm != "l0":
+            return varying
+        d = np.stack([self.region.lower, self.region.upper]) - self._center
+        gain = (G[:, None, varying] * d[:, varying]).min(1).sum(0)
+        return np.sort(varying[np.argsort(gain)[: int(ball.radius)]])
 
-    def _program(self, cell: Cell) -> Linear | Euclidean:
+    def _program(self, cell: Cell, kept: NDArray[np.int64] | None = None) -> tuple[Linear | Euclidean, Indices]:
+        """The program on a cell, without its halfspaces; and the entries that it moves, ``kept`` if given."""
         G, m = cell.outputs(self.clause.matrix)
-        c, kept = self._center, self._kept
+        c, region = self._center, self.region
+        kept = self._kept(G) if kept is None else kept
         m = m + self.clause.offsets + G @ c
-        rows = Rows(G[:, kept], m, (self.region.lower - c)[kept], (self.region.upper - c)[kept])
-        return Euclidean(rows) if self.norm == "l2" else Linear(rows, norm=self.norm)
+        # The center lies in the box.
+        rows = Rows(G[:, kept], m, np.minimum(region.lower - c, 0)[kept], np.maximum(region.upper - c, 0)[kept])
+        ball = region.ball
+        program: Linear | Euclidean
+        if self.norm == "l2":
+            program = Euclidean(rows)
+        elif self.norm is None and ball is not None and ball.norm == "l2":
+            program = Euclidean(rows, radius=float(ball.radius))
+        else:
+            limited = self.norm is None and ball is not None and ball.norm == "l1"
+            program = Linear(rows, norm=self.norm, budget=float(ball.radius) if limited and ball else None)
+        if region.halfspaces is not None:
+            program.add(region.halfspaces.G[:, kept], region.halfspaces.h - region.halfspaces.G @ c)
+        return program, kept
 
-    def _point(self, d: Array) -> Array:
-        x = self._center
-        x[self._kept] += d
+    def _point(self, d: Array, kept: Indices) -> Array:
+        x = self._center.copy()
+        x[kept] += d
         return np.clip(x, self.region.lower, self.region.upper)
 
     def _jump(self, x: Array, value: float) -> tuple[Array, float]:
         for _ in range(policy.POLISH_JUMPS):
             if self.stop():
                 break
-            found = self._program(Cell.of(self.network, x)).solve()
+            program, kept = self._program(Cell.of(self.network, x))
+            found = program.solve()
             if found is None:
                 break
-            way = x + np.array(policy.POLISH_WAY)[:, None] * (self._point(found.d) - x)
+            # Between two points of an ℓ0 ball are others.
+            sparse = self.region.ball is not None and self.region.ball.norm == "l0"
+            steps = np.array(policy.POLISH_WAY[-1:] if sparse else policy.POLISH_WAY)
+            way = x + steps[:, None] * (self._point(found.d, kept) - x)
             values = self._values(way)
             best = int(np.argmin(values))
             gain = value - values[best]
@@ -151,11 +177,13 @@ class Descent:
     def _walk(self, x: Array, value: float) -> _Best | None:
         best = None
         ahead = [Cell.of(self.network, x)]
+        ball = self.region.ball
+        kept = np.flatnonzero(x != self._center) if ball is not None and ball.norm == "l0" else None
         for _ in range(policy.POLISH_CELLS):
             if not ahead or self.stop():
                 break
             cell = ahead.pop(0)
-            found = self._best(cell)
+            found = self._best(cell, kept)
             if found is None or not found.value < value - _GAIN * abs(value):
                 continue
             best, value = found, found.value
@@ -164,9 +192,10 @@ class Descent:
             ahead = [cell.flipped(neurons) for neurons in across]
         return best
 
-    def _best(self, cell: Cell) -> _Best | None:
+    def _best(self, cell: Cell, kept: Indices | None) -> _Best | None:
         """The best point of a cell; None where the program fails or needs too many halfspaces."""
-        program, center, kept = self._program(cell), self._center, self._kept
+        program, kept = self._program(cell, kept)
+        center = self._center
         known: list[Neuron] = []
 
         def inside(slack: float) -> tuple[float, Array, Array] | None:
@@ -174,10 +203,10 @@ class Descent:
                 found = None if self.stop() else program.solve(slack)
                 if found is None:
                     return None
-                x = self._point(found.d)
+                x = self._point(found.d, kept)
                 broken = [neuron for neuron in cell.broken(x, policy.POLISH_ROWS) if neuron not in known]
                 if not broken:
-                    return found.value, x, found.multipliers
+                    return found.value, x, found.multipliers[len(found.multipliers) - len(known) :]
                 G, b = cell.sides(broken)
                 program.add(G[:, kept], b - G @ center)
                 known.extend(broken)
@@ -196,5 +225,45 @@ class Descent:
         return _Best(value, x, tight, inner)
 
     def _sparser(self, x: Array) -> Iterator[Array]:
-        """Points that differ from the center in fewer entries than ``x``, the sparsest last to be found first."""
-        raise NotImplementedError
+        """Points that differ from the center in fewer entries than ``x``, the sparsest first."""
+        center = self._center
+        changed = np.flatnonzero(x != center)
+        G, _ = Cell.of(self.network, x).outputs(self.clause.matrix)
+        # Those that help the rows most come first.
+        order = changed[np.argsort((G[:, changed] * (x - center)[changed]).sum(0))]
+        found = [x]
+        fewest, most = 0, len(order)
+        while most - fewest > 1 and not self.stop():
+            middle = (fewest + most) // 2
+            point = self._violation(order[:middle], x)
+            if point is None:
+                fewest = middle
+            else:
+                most = middle
+                found.append(point)
+        tried = 0
+        kept = list(order[:most])
+        while tried < min(len(kept), policy.POLISH_DROPS) and len(kept) > 1 and not self.stop():
+            rest = [entry for i, entry in enumerate(kept) if i != len(kept) - 1 - tried]
+            point = self._violation(np.array(rest), found[-1])
+            if point is None:
+                tried += 1
+            else:
+                kept, tried = rest, 0
+                found.append(point)
+        yield from reversed(found)
+
+    def _violation(self, kept: Indices, x: Array) -> Array | None:
+        """A violation where only the entries ``kept`` differ from the center, if a descent from ``x`` finds one."""
+        low, high = list(self.region.exact_lower), list(self.region.exact_upper)
+        still = np.setdiff1d(np.arange(len(x)), kept)
+        for i in still.tolist():
+            low[i] = high[i] = Fraction(self._center[i])
+        part = dataclasses.replace(
+            self.region, exact_lower=tuple(low), exact_upper=tuple(high), ball=None, center=self.region.center
+        )
+        start = self._center.copy()
+        start[kept] = x[kept]
+        inside = Descent(self.network, part, self.clause, None, self.stop)
+        point, value = inside._jump(start, float(inside._values(start[None])[0]))
+        return point if value <= 0 else None

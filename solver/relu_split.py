@@ -8,8 +8,8 @@ ReLU to split is chosen by strong branching over a short list: the columns that 
 tried, both children of each are bounded, and the column whose children gain most is taken (Bunel et al. 2020; De Palma
 et al. 2021). Where no relaxation loosens the bound, only multipliers of chosen phases can improve it: there an LP
 (`solver.leaf`) closes the cell or says what to split, so the search is complete. Some of the weakest cells go to the LP
-as well, more of them as long as it closes some: Adam's multipliers can be far from the best ones, and splits that follow
-from those gain nothing then.
+as well, more of them as long as it closes some: Adam's multipliers can be far from the best ones, and splits that
+follow from those gain nothing then.
 
 The rows of a conjunction may each be nonpositive where they cannot be so together. Their cells are contracted as well
 (`bounds.contraction`): what seems empty goes to the LP, whose duals weigh the rows; where no split helps the leading
@@ -109,11 +109,11 @@ class SplitRegion:
 
 @dataclass
 class Asks:
-    """How many of a batch's weakest cells go to the LP: twice as many after it closed some, else fewer, and none until
-    the search has taken much longer than those.
+    """How many of a batch's weakest cells go to the LP: four times as many after it closed some, else fewer, and none
+    until the search has taken much longer than those.
     """
 
-    count: int = 1
+    count: int = 2
     until: float = 0.0
 
     def next(self, cells: int) -> int:
@@ -122,7 +122,7 @@ class Asks:
 
     def took(self, seconds: float, *, closed: bool) -> None:
         """What those took, and whether the LP closed any of them."""
-        self.count = min(2 * self.count, policy.BAB_BATCH) if closed else max(1, self.count // 2)
+        self.count = min(4 * self.count, policy.BAB_BATCH) if closed else max(1, self.count // 2)
         self.until = time.monotonic() + (0.0 if closed else policy.BAB_LP_PAUSE * seconds)
 
 
