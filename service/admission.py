@@ -125,7 +125,7 @@ def _query(
 ) -> dict[str, Any]:
     """The query with what was given, arrays flat."""
     found: list[_Found] = []
-    members = query.model_dump(mode="json", exclude_unset=True, exclude_none=True, warnings=False)
+    members = query.model_dump(exclude_unset=True, exclude_none=True, warnings=False)
     signature = _Signature.of(summary)
     misread = set()
     for name, texts in _ARRAYS.items():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from networks.errors import InputError, PropertyError
 from networks.exact import exact
-from solver.reading import Reading, Signature, index
+from solver.reading import Reading, index
 
 if TYPE_CHECKING:
     from networks.graph import Network
