@@ -21,6 +21,7 @@ from netproof.commands.compare import compare
 from netproof.commands.info import info
 from netproof.commands.monotone import monotone
 from netproof.commands.product import product
+from netproof.commands.ranges import ranges
 from netproof.commands.serve import serve
 from netproof.commands.verify import verify
 from netproof.commands.worker import worker
@@ -86,7 +87,7 @@ def cli() -> None:
     """Exact verification of trained neural networks: counterexamples that replay, bounds that hold."""
 
 
-for command in (verify, compare, monotone, audit, check, product, info, serve, worker):
+for command in (verify, ranges, compare, monotone, audit, check, product, info, serve, worker):
     cli.add_command(command)
 
 

@@ -2,63 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from typing import Any
 
 import click
 
-__all__ = ["finds_range", "headline", "interval_lines"]
+__all__ = ["digits", "finds_range", "headline", "interval_lines"]
 
 
 def headline(verdict: Mapping[str, Any]) -> str:
     """The number that was asked for, as far as it is known."""
     name = _name(verdict)
-    lower, upper = _ends(verdict)
-    if lower is not None and upper is not None and _digits(lower) == _digits(upper):
-        found = f"{name} {_digits(upper)}"
-    elif lower is not None and upper is not None:
-        found = f"{name} between {_digits(lower)} and {_digits(upper)}"
-    elif lower is not None:
-        found = f"{name} above {_digits(lower)}"
-    elif upper is not None:
-        found = f"{name} at most {_digits(upper)}"
-    else:
-        found = f"{name} unknown"
+    lower, upper = _shown(verdict)
     if verdict["kind"] == "distance" and verdict["verdict"] == "robust":
         found = "no violation in the region"
+    elif lower and upper:
+        found = f"{name} {upper}" if lower == upper else f"{name} between {lower} and {upper}"
+    elif lower:
+        found = f"{name} above {lower}"
+    else:
+        found = f"{name} at most {upper}" if upper else f"{name} unknown"
     return click.style(found, bold=True)
 
 
 def interval_lines(verdict: Mapping[str, Any]) -> list[str]:
     """What each end rests on."""
-    lower, upper = _ends(verdict)
-    sides = [("lower", lower, _proven(verdict, lower)), ("upper", upper, _attained(verdict, upper))]
+    lower, upper = _shown(verdict)
     if _flipped(verdict):
-        sides = [("lower", lower, _attained(verdict, lower)), ("upper", upper, _proven(verdict, upper))]
-    return [f"  {label}    {text}" for label, _, text in sides]
+        return [f"  lower    {_attained(verdict, lower)}", f"  upper    {_proven(verdict, upper)}"]
+    return [f"  lower    {_proven(verdict, lower)}", f"  upper    {_attained(verdict, upper)}"]
 
 
-def _proven(verdict: Mapping[str, Any], end: float | None) -> str:
-    if end is None or (verdict["kind"] == "distance" and end == 0):
+def _proven(verdict: Mapping[str, Any], end: str) -> str:
+    if not end or (verdict["kind"] == "distance" and end == "0"):
         return "nothing proven"
     certificate = verdict.get("certificate")
     word = "proven: netproof's prover says so"
     if certificate and certificate.get("proves") is not None:
-        word = f"proven; the independent checker accepted the proof for {_value(verdict, certificate['proves'])}"
+        value = digits(certificate["proves"] * _factor(verdict), up=_flipped(verdict))
+        word = f"proven; the independent checker accepted the proof for {value}"
     if verdict["kind"] == "distance":
-        return f"no violation within {_digits(end)}, {word}"
-    return f"{'≤' if _flipped(verdict) else '≥'} {_digits(end)} {word}"
+        return f"no violation within {end}, {word}"
+    return f"{'≤' if _flipped(verdict) else '≥'} {end} {word}"
 
 
-def _attained(verdict: Mapping[str, Any], end: float | None) -> str:
-    witness = verdict.get("witness")
-    if end is None or witness is None:
+def _attained(verdict: Mapping[str, Any], end: str) -> str:
+    if not end or verdict.get("witness") is None:
         return "no violation is known" if verdict["kind"] == "distance" else "nothing replayed"
     how = "in exact arithmetic" if verdict.get("trust") == "exact" else "replayed: ONNX Runtime's float32 output"
     if verdict["kind"] == "distance":
-        return f"a violation at {_digits(end)}, {how}"
-    return f"{'≥' if _flipped(verdict) else '≤'} {_digits(end)} {how} at the input below"
+        return f"a violation at {end}, {how}"
+    return f"{'≥' if _flipped(verdict) else '≤'} {end} {how} at the input below"
+
+
+def _shown(verdict: Mapping[str, Any]) -> tuple[str, str]:
+    """Both ends, rounded outwards; empty where there is none."""
+    lower, upper = _ends(verdict)
+    return "" if lower is None else digits(lower, up=False), "" if upper is None else digits(upper, up=True)
 
 
 def finds_range(verdict: Mapping[str, Any]) -> bool:
@@ -75,10 +78,6 @@ def _range(verdict: Mapping[str, Any]) -> Mapping[str, Any]:
 def _flipped(verdict: Mapping[str, Any]) -> bool:
     """Whether the number is minus the margin, so that its upper end is the proven one."""
     return bool(_range(verdict).get("end") == "greatest")
-
-
-def _value(verdict: Mapping[str, Any], margin: float) -> str:
-    return _digits(margin * _factor(verdict))
 
 
 def _factor(verdict: Mapping[str, Any]) -> float:
@@ -106,5 +105,9 @@ def _name(verdict: Mapping[str, Any]) -> str:
     return "margin"
 
 
-def _digits(value: float) -> str:
-    return f"{value:.7g}"
+def digits(value: float, *, up: bool) -> str:
+    """Seven digits, rounded outwards: what is claimed is true of the number that is shown."""
+    if not math.isfinite(value):
+        return f"{value}"
+    context = Context(prec=7, rounding=ROUND_CEILING if up else ROUND_FLOOR)
+    return f"{float(context.create_decimal(Decimal(value))):.7g}"

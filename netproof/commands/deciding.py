@@ -12,7 +12,17 @@ import click
 if TYPE_CHECKING:
     from solver import Question, Verdict
 
-__all__ = ["BACKENDS", "ENGINES", "EXIT_CODES", "decide", "decision_options", "keep_product", "product_option", "split"]
+__all__ = [
+    "BACKENDS",
+    "ENGINES",
+    "EXIT_CODES",
+    "decide",
+    "decision_options",
+    "keep_product",
+    "product_option",
+    "search_options",
+    "split",
+]
 
 EXIT_CODES = {"robust": 0, "counterexample": 1, "unknown": 3}
 
@@ -22,7 +32,7 @@ BACKENDS = ["auto", "highs", "gurobi"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_OPTIONS = (
+_SEARCH = (
     click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
@@ -36,6 +46,8 @@ _OPTIONS = (
     click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: one for each core."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of the attacks' randomness."),
     click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+)
+_EVIDENCE = (
     click.option(
         "--counterexample",
         "witness",
@@ -54,7 +66,14 @@ _NAMES = ("timeout", "engine", "backend", "threads", "seed", "as_json", "witness
 
 def decision_options(command: Function) -> Function:
     """Give ``command`` the options of a decision; their values go to `decide`."""
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_SEARCH, *_EVIDENCE)):
+        command = option(command)
+    return command
+
+
+def search_options(command: Function) -> Function:
+    """Give ``command`` the options that say how to search, and how to print."""
+    for option in reversed(_SEARCH):
         command = option(command)
     return command
 

@@ -14,6 +14,7 @@ __all__ = [
     "FILE",
     "KINDS",
     "NORMS",
+    "classes",
     "kind_options",
     "members",
     "numbers",
@@ -111,7 +112,8 @@ def _range(_ctx: click.Context, option: click.Parameter, value: tuple[str, str, 
     return {"output": int(output), **ends}
 
 
-def _classes(_ctx: click.Context, _option: click.Parameter, value: str | None) -> list[int] | None:
+def classes(_ctx: click.Context, _option: click.Parameter, value: str | None) -> list[int] | None:
+    """A callback that reads numbers separated by commas."""
     try:
         return None if value is None else [int(part) for part in value.split(",")]
     except ValueError as error:
@@ -169,7 +171,7 @@ _PROPERTY = (
     click.option(
         "--targets",
         metavar="CLASSES",
-        callback=_classes,
+        callback=classes,
         help="Classes that must not win, such as 3,5; default: all others.",
     ),
     click.option("--top-k", type=click.IntRange(min=1), metavar="K", help="The label need only be among the K best."),
