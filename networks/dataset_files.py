@@ -59,8 +59,7 @@ def read_dataset(
         if labels is not None:
             msg = f"data set {name} is an .npz file, which holds its labels itself; send it alone"
             raise DatasetError(msg)
-        found = Dataset.read(path, max_bytes=max_bytes)
-        return Dataset(found.stored, found.labels, name)
+        return _npz(path, name, max_bytes)
     if head.startswith(_NPY) or _is_idx(head):
         if labels is None:
             kind = "an .npy array" if head.startswith(_NPY) else "an IDX file"
@@ -72,6 +71,17 @@ def read_dataset(
         msg = f"data set {name} is not an .npy or IDX file, the forms whose labels come apart; send one file"
         raise DatasetError(msg)
     return _csv(path, name, as_bytes=as_bytes, max_bytes=max_bytes)
+
+
+def _npz(path: Path, name: str, max_bytes: int) -> Dataset:
+    try:
+        found = Dataset.read(path, max_bytes=max_bytes)
+    except DatasetError:
+        raise
+    except Exception as error:  # as in `_array`: each member has a header
+        msg = f"data set {name} is not a readable .npz file: {error}"
+        raise DatasetError(msg) from error
+    return Dataset(found.stored, found.labels, name)
 
 
 def _is_idx(head: bytes) -> bool:
@@ -92,7 +102,9 @@ def _array(path: Path, name: str, max_bytes: int) -> NDArray[Any]:
                 msg = f"data set {name} unpacks to {array.nbytes} bytes, more than the limit of {max_bytes}; split it"
                 raise DatasetError(msg)
             return np.array(array)
-        except (ValueError, OSError, EOFError, TypeError, AttributeError) as error:
+        except DatasetError:
+            raise
+        except Exception as error:  # a header is a Python literal, and NumPy lets out whatever its parser raises
             msg = f"data set {name}: {path.suffix or 'a file'} is not a readable array: {error}"
             raise DatasetError(msg) from error
 
@@ -101,7 +113,8 @@ def _idx(stream: io.BufferedReader, size: int, name: str) -> NDArray[Any]:
     """An IDX file: two zero bytes, element type, number of dimensions, each of them as uint32, the values."""
     magic = stream.read(4)
     kind, dimensions = np.dtype(_IDX_TYPES[magic[2]]), magic[3]
-    shape = tuple(int(n) for n in np.frombuffer(stream.read(4 * dimensions), dtype=">u4"))
+    header = stream.read(4 * dimensions)
+    shape = tuple(int(n) for n in np.frombuffer(header, dtype=">u4", count=len(header) // 4))
     wanted = 4 + 4 * dimensions + math.prod(shape) * kind.itemsize
     if len(shape) != dimensions or wanted != size:
         msg = f"data set {name}: an IDX file of shape {shape} has {wanted} bytes, but this one has {size}"
