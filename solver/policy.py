@@ -228,3 +228,6 @@ PROOF_SHARE = 0.5
 
 #: Seconds between two progress reports of one search.
 REPORT_SECONDS = 0.2
+
+#: Slopes of neurons' bounds that a certificate may hold: neurons times columns.
+STORED_SLOPES = 2**20
