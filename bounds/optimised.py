@@ -119,6 +119,8 @@ def optimised_bounds(
     bounds: BoxBounds,
     search: SlopeSearch,
     start: Callable[[int, Tensor, Layout], Tensor] | None = None,
+    *,
+    keep: bool = True,
 ) -> tuple[BoxBounds, dict[int, NeuronSlopes]]:
     """Pre-activation bounds over each box, never looser than ``bounds``, with slopes optimised for every open neuron.
 
@@ -128,9 +130,10 @@ def optimised_bounds(
         search: how slopes are looked for; when it stops, neurons that are left keep their bounds.
         start: the slopes to start from, shape ``(2, R, K)`` as in `NeuronSlopes`, for R neurons of a ReLU node and the
             columns of a layout; default slopes when absent.
+        keep: whether slopes are returned; they take 8 bytes for each pair of open neurons while they are found.
 
     Returns:
-        The bounds, and for each ReLU node the slopes of the neurons that were open.
+        The bounds, and for each ReLU node the slopes of the neurons that were open (none where they are not kept).
     """
     slopes: dict[int, NeuronSlopes] = {}
 
@@ -153,7 +156,8 @@ def optimised_bounds(
             first = None if start is None else start(node, neuron[some], columns.layout).flatten(0, 1)
             # With few digits, certificates hold them in few bytes.
             alpha = (climb.run(search, pending, total, where, target, first) * _DIGITS).round() / _DIGITS
-            found.append(alpha.to(torch.float32).reshape(2, len(ones), -1))
+            if keep:
+                found.append(alpha.to(torch.float32).reshape(2, len(ones), -1))
             magnitude = now.magnitude[parent][where, which]
             pending, total, charge = unit_rows(program, parent, which, signs, magnitude)
             relus = columns.relus(where, alpha)
@@ -164,7 +168,7 @@ def optimised_bounds(
             slopes[node] = NeuronSlopes(box[: alpha.shape[1]], neuron[: alpha.shape[1]], alpha)
         return least, most
 
-    return enclose(program, bounds.lower, bounds.upper, start=bounds, units=units), slopes
+    return enclose(program, bounds.lower, bounds.upper, start=bounds, inside=bounds.inside, units=units), slopes
 
 
 def _chunks(program: Program, rows: int, node: int, entries: int) -> Iterator[slice]:
@@ -197,6 +201,7 @@ class Climb:
 
         self._program = program
         self._lower, self._upper = own(bounds.lower), own(bounds.upper)
+        self._inside = None if bounds.inside is None else bounds.inside.like(self._lower)
         self._layout = columns.layout
         self._active = {node: own(active) for node, active in columns.layout.active.items()}
         self._neurons = {node: j.to(program.device) for node, j in columns.layout.neurons.items()}
@@ -308,7 +313,8 @@ class Climb:
         A = pending.get(0)
         if A is None:
             return total, torch.zeros_like(theta), arriving
-        x = torch.where(A > 0, self._of(self._lower, rows.cell), self._of(self._upper, rows.cell))
+        lower, upper = self._of(self._lower, rows.cell), self._of(self._upper, rows.cell)
+        x = torch.where(A > 0, lower, upper) if self._inside is None else self._inside.minimiser(A, lower, upper)
         reached = self._reached(x, factor, gap * (falling < 0), rows.cell)
         slope = reached * torch.where(free > 0, arriving.clamp(min=0), -sign * unit)
         return total + (A * x).sum(-1), slope, arriving

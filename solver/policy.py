@@ -23,6 +23,7 @@ __all__ = [
     "BAB_SHARE",
     "BAB_STEPS",
     "BAB_TURN",
+    "BATCH_ENTRIES",
     "BOX_BATCH",
     "BOX_CANDIDATES",
     "BOX_POOL",
@@ -44,6 +45,7 @@ __all__ = [
     "DEEP_STEPS",
     "DEEP_TURN",
     "FIRST_SOLVER_SHARE",
+    "FIRST_TANGENTS",
     "LINEAR_SHARE",
     "LP_SECONDS",
     "MILP_FIRST_RELUS",
@@ -58,6 +60,7 @@ __all__ = [
     "POPULATION_SHARE",
     "PROOF_SHARE",
     "REPORT_SECONDS",
+    "SLOPE_COLUMNS",
     "SPLIT_INPUTS",
     "TIGHTEN_MIP_SHARE",
     "TIGHTEN_SHARE",
@@ -66,6 +69,9 @@ __all__ = [
 
 #: Regions that are bounded together; VNNLIB files may hold thousands.
 CASES_PER_BATCH = 64
+
+#: Entries of all values of the network, over all regions that are bounded together (about 96 bytes each).
+BATCH_ENTRIES = 2**24
 
 #: Share of a query's remaining time that the backward bounds of one batch of regions may take; neurons that are left
 #: then keep their interval bounds.
@@ -200,6 +206,10 @@ DEEP_NEURON_STEPS = 5
 #: grows with the square (8 bytes).
 DEEP_COLUMNS = 4096
 
+#: Slopes that were optimised for neurons are kept for such cells where at most this many ReLUs are open before; they
+#: may be fewer afterwards. While they are found they take 8 bytes for each pair of open ReLUs.
+SLOPE_COLUMNS = 8192
+
 #: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.linear` works in chunks
 #: that fit the cache), so a second thread gains little when idle and waits for its turn on a busy machine.
 TORCH_THREADS = 1
@@ -231,3 +241,5 @@ REPORT_SECONDS = 0.2
 
 #: Slopes of neurons' bounds that a certificate may hold: neurons times columns.
 STORED_SLOPES = 2**20
+#: Tangents of each square at the start of outer approximation, evenly over its column's range.
+FIRST_TANGENTS = 5

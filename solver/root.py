@@ -16,11 +16,12 @@ from torch import Tensor
 
 import certificates
 from bounds import Enclosure
+from bounds.inside import Inside
 from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
 from bounds.optimised import NeuronSlopes, SlopeSearch, optimised_bounds, optimised_rows
 from bounds.program import program
 from bounds.recomputed import Recomputed
-from solver import policy
+from solver import policy, sizes
 from solver.case import Case, known_bounds
 from solver.climb import Climb
 
@@ -66,11 +67,15 @@ def bound(climb: Climb, *, prove: bool) -> None:
 
 
 def _chunks(climb: Climb) -> Iterator[list[Case]]:
+    """Cases to bound together: boxes side by side, every other region alone."""
     still = [case for case in climb.cases if not case.proven.all()]
-    for begin in range(0, len(still), policy.CASES_PER_BATCH):
+    boxes = [case for case in still if case.region.plain]
+    size = sizes.batch(sum(node.features for node in climb.network.nodes))
+    batches = [boxes[begin : begin + size] for begin in range(0, len(boxes), size)]
+    for batch in [*batches, *([case] for case in still if not case.region.plain)]:
         if climb.stop() is not None:
             return
-        yield still[begin : begin + policy.CASES_PER_BATCH]
+        yield batch
 
 
 def bound_cases(climb: Climb, cases: list[Case], *, backward: bool, prove: bool) -> int:
@@ -121,17 +126,20 @@ def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
         How many ReLUs stay unstable.
     """
     bounds = _boxes(climb, [case], backward=False)
-    bounds, slopes = optimised_bounds(climb.compiled, bounds, slope_search(climb, policy.ALPHA_STEPS, seconds))
+    keep = _unstable(bounds) <= policy.SLOPE_COLUMNS
+    bounds, slopes = optimised_bounds(
+        climb.compiled, bounds, slope_search(climb, policy.ALPHA_STEPS, seconds), keep=keep
+    )
     rows = _Rows.open([case])
     search = slope_search(climb, policy.ALPHA_ROW_STEPS, seconds)
     linear, alpha = optimised_rows(climb.compiled, bounds, rows.C, search, offsets=rows.offsets, target=rows.target)
-    if climb.options.certificate and not case.tightened:
+    if climb.options.certificate and keep and not case.tightened:
         case.slopes = stored(bounds, slopes)
     case.default = case.default or case.enclosure
     _note(climb, bounds, alpha, rows, rows.take(bounds, linear, prove=True))
     _keep([case], bounds)
     unstable = _unstable(bounds)
-    if unstable <= policy.DEEP_COLUMNS:
+    if keep and not sizes.deep_splits(unstable):
         case.recomputed = Recomputed(climb.compiled, bounds, slopes)
     return unstable
 
@@ -155,14 +163,16 @@ def stored(bounds: BoxBounds, slopes: dict[int, NeuronSlopes]) -> certificates.N
 def default_cells(climb: Climb, case: Case) -> Recomputed | None:
     """Cells of the region from the bounds that the case has, with default slopes; None where they would be too many."""
     bounds = _boxes(climb, [case], backward=False)
-    return Recomputed(climb.compiled, bounds) if _unstable(bounds) <= policy.DEEP_COLUMNS else None
+    return None if sizes.deep_splits(_unstable(bounds)) else Recomputed(climb.compiled, bounds)
 
 
 def _boxes(climb: Climb, cases: list[Case], *, backward: bool, stop: Callable[[], bool] | None = None) -> BoxBounds:
     """The cases' regions as a batch, with what is known about each."""
     lower = torch.as_tensor(np.stack([case.region.lower for case in cases]))
     upper = torch.as_tensor(np.stack([case.region.upper for case in cases]))
-    return enclose(climb.compiled, lower, upper, start=known_bounds(cases), backward=backward, stop=stop)
+    inside = Inside.of(cases[0].region)
+    assert inside is None or len(cases) == 1
+    return enclose(climb.compiled, lower, upper, start=known_bounds(cases), inside=inside, backward=backward, stop=stop)
 
 
 def slope_search(climb: Climb, steps: int, seconds: float) -> SlopeSearch:
@@ -220,8 +230,7 @@ class _Rows:
 
     def take(self, bounds: BoxBounds, linear: LinearBound, *, prove: bool) -> list[tuple[int, Case, int]]:
         """Hands bounds of the rows on to the cases; the clauses that they prove, with their cases and rows."""
-        lower, upper = bounds.lower[self.box], bounds.upper[self.box]
-        minimiser = torch.where(linear.coefficients > 0, lower, upper).numpy()
+        minimiser = bounds.corner(linear.coefficients, self.box).numpy()
         # One more rounding: that of the sum.
         margins = linear.value + self.offsets - 2.0**-52 * (linear.value.abs() + self.offsets.abs())
         proved = []
