@@ -20,7 +20,7 @@ from certificates import BoxSplit, Certificate, Claim, NeuronSlopes, Node, Phase
 from networks.graph import Network
 from networks.property import Query
 
-__all__ = ["Branch", "Record", "certificate"]
+__all__ = ["Branch", "Record", "certificate", "grown"]
 
 #: Bytes that one search may record.
 LIMIT = 256 * 2**20
@@ -130,13 +130,17 @@ class Record:
         return Tree(case, tuple(nodes), self.columns, slopes, rows)
 
 
-def certificate(network: Network, query: Query, records: Sequence[tuple[int, Record]]) -> bytes:
-    """The certificate file, from finished records and the number of the case that each is about."""
+def certificate(network: Network, query: Query, trees: Sequence[Tree], slopes: Sequence[NeuronSlopes] = ()) -> bytes:
+    """The certificate file; ``slopes`` are what trees' ``bounds`` count."""
+    return certificates.write(Certificate(network.sha256, query, tuple(trees), tuple(slopes)))
+
+
+def grown(records: Sequence[tuple[int, Record]]) -> tuple[list[Tree], list[NeuronSlopes]]:
+    """The finished trees of records, each with the number of its case, and the slopes that they share."""
     slopes = list(dict.fromkeys(record.slopes for _, record in records if record.slopes is not None))
     trees = []
     for case, record in records:
         tree = record.tree(case)
-        if tree is not None and record.slopes is not None:
-            tree = replace(tree, bounds=slopes.index(record.slopes))
-        trees += [tree] if tree is not None else []
-    return certificates.write(Certificate(network.sha256, query, tuple(trees), tuple(slopes)))
+        if tree is not None:
+            trees.append(tree if record.slopes is None else replace(tree, bounds=slopes.index(record.slopes)))
+    return trees, slopes

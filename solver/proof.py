@@ -18,7 +18,7 @@ import numpy as np
 from certificates import Report
 from solver import policy, rungs
 from solver.case import Case
-from solver.certify import certificate
+from solver.certify import certificate, grown
 from solver.checking import Checker
 from solver.climb import Climb
 from solver.options import Budget, Engine
@@ -50,7 +50,7 @@ def certify(climb: Climb, checker: Checker | None) -> tuple[bytes, Report] | str
         records = [
             (i, record) for i, case in enumerate(climb.cases) for record in dict.fromkeys(case.evidence.values())
         ]
-        data = certificate(climb.network, climb.query, records)
+        data = certificate(climb.network, climb.query, *grown(records))
         detail["bytes"] = len(data)
         report = checker.check(data, stop=lambda: climb.stop() is not None)
         detail["checker"] = str(report)
