@@ -310,5 +310,7 @@ CLOSING_FOUND = 2
 #: ReLU splits hand some of the weakest cells to an LP; where it closes none, they go on for this many times as long as
 #: that took until the next.
 BAB_LP_PAUSE = 10.0
+#: Slopes of neurons' bounds that a certificate may hold: neurons times columns.
+STORED_SLOPES = 2**20
 #: Tangents of each square at the start of outer approximation, evenly over its column's range.
 FIRST_TANGENTS = 5
