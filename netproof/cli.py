@@ -16,8 +16,10 @@ from typing import Any, NoReturn
 import click
 
 from netproof.commands.audit import audit
+from netproof.commands.batch import batch
 from netproof.commands.check import check
 from netproof.commands.info import info
+from netproof.commands.remote import status, submit, watch
 from netproof.commands.serve import serve
 from netproof.commands.verify import verify
 from netproof.commands.worker import worker
@@ -83,7 +85,7 @@ def cli() -> None:
     """Exact verification of trained neural networks: counterexamples that replay, bounds that hold."""
 
 
-for command in (verify, audit, check, info, serve, worker):
+for command in (verify, audit, check, info, serve, worker, submit, status, watch, batch):
     cli.add_command(command)
 
 

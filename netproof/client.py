@@ -39,12 +39,15 @@ from netproof.answers import (
     answer_error,
     document_of,
 )
+from netproof.batches import Batch, Batches
 from netproof.job import Event, Job, JobFailedError, parse_events
 from netproof.stating import as_json
 from solver.verdict import Counterexample
 
 __all__ = [
     "AnswerError",
+    "Batch",
+    "Batches",
     "Client",
     "ClientError",
     "Event",
@@ -98,6 +101,11 @@ class Client:
         """Close the connections."""
         self._http.close()
 
+    @property
+    def batches(self) -> Batches:
+        """Batches and data sets of the service."""
+        return Batches(self._request, self.upload, self._timeout)
+
     def upload(self, network: str | Path | bytes) -> Document:
         """Make a network known to the service; its file is sent only if the service does not have it.
 
@@ -133,6 +141,7 @@ class Client:
         priority: str = "normal",
         seed: int = 0,
         certificate: bool = False,
+        reuse: bool = True,
         idempotency_key: str | None = None,
         wait: bool | float = True,
         progress: Callable[[Document], None] | None = None,
@@ -148,6 +157,7 @@ class Client:
             priority: ``normal`` or ``high``.
             seed: of the attacks.
             certificate: have a robust verdict proven by a certificate, where an engine leaves one; see `certificate`.
+            reuse: take an answer that the service has already; see ``cached_from`` of the verdict.
             idempotency_key: the same key and request give the same job; one is drawn per call otherwise.
             wait: True: until the job ends; a number: at most that many seconds; False: return at once.
             progress: called with every progress report while waiting.
@@ -168,6 +178,7 @@ class Client:
             "priority": priority,
             "seed": seed,
             "certificate": certificate,
+            "reuse": reuse,
         }
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         # NaN passes here on purpose: the service's answer names the entry

@@ -95,6 +95,9 @@ class VerifyRequest(RequestModel):
     certificate: bool = Field(
         default=False, description="have a robust verdict proven by a certificate, where an engine leaves one"
     )
+    reuse: bool = Field(
+        default=True, description="take an answer that the service has already, see `cached_from`; false: decide anew"
+    )
 
 
 class _Answer(BaseModel):
@@ -196,6 +199,13 @@ class VerdictDocument(_Answer):
     stages: list[dict[str, Any]] = Field(default_factory=list, description="what each rung did; left out in lists")
     reason: Reason | None = Field(default=None, description="why the verdict is `unknown`")
     hint: str = Field(default="", description="what would help an `unknown`, or what is odd or missing")
+    cached_from: dict[str, Any] | None = Field(
+        default=None,
+        description=(
+            "the answer that this one was taken from: `job`, or `batch` and `item`; `epsilon` that it was found at, a "
+            "larger one if robust, a smaller one if not; `seconds` that it took"
+        ),
+    )
 
 
 class CheckDocument(_Answer):
@@ -272,6 +282,7 @@ class JobDocument(_Answer):
     id: str = Field(examples=["01JD3ZT8QY4M0V7C2H9K5N6RBX"])
     state: JobState
     network: Sha256
+    batch: str | None = Field(description="the batch that it works for")
     request: dict[str, Any] = Field(
         description="as it was sent, completed by defaults; without `include=input`, `query.omitted` names what is long"
     )

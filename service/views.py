@@ -17,7 +17,7 @@ from service.schemas import (
     VerdictDocument,
 )
 
-__all__ = ["certificate_of", "counterexample_of", "job_document", "network_document"]
+__all__ = ["certificate_of", "counterexample_of", "failure_document", "job_document", "network_document"]
 
 #: Members of a query that may hold megabytes; a client that sent them knows them.
 _LONG = ("input", "vnnlib")
@@ -69,10 +69,11 @@ def job_document(record: JobRecord, *, include_input: bool = False, brief: bool 
         id=record.id,
         state=record.state,
         network=record.network,
+        batch=record.batch,
         request=request,
         progress=None if record.progress is None else ProgressDocument.model_validate(record.progress),
         verdict=None if verdict is None else VerdictDocument.model_validate(verdict),
-        error=None if record.error is None else _failure(record.error),
+        error=None if record.error is None else failure_document(record.error),
         attempts=[
             AttemptDocument(
                 number=attempt.number,
@@ -108,7 +109,7 @@ def counterexample_of(record: JobRecord) -> dict[str, Any] | None:
     return record.verdict.get("counterexample") if record.verdict else None
 
 
-def _failure(error: dict[str, Any]) -> FailureDocument:
+def failure_document(error: dict[str, Any]) -> FailureDocument:
     """Why a job failed, in the terms of every other error of the API.
 
     The code is the name of the error's class, for which there is a kind, or one of `service.closing.Failure`.

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from service.api.dependencies import Job, PartsOfApp, Wait, job_headers, job_response
+from service.closing import Closing
 from service.errors import StateChangeError
 from service.evidence import REPRESENTATIONS, Representation, choose, render
 from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_CERTIFICATE, NO_COUNTEREXAMPLE, ProblemError
@@ -78,12 +79,18 @@ async def list_jobs(
     ] = None,
     state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
     network: Annotated[Sha256 | None, Query(description="only jobs about this network")] = None,
+    batch: Annotated[
+        str | None,
+        Query(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="the jobs of this batch; by default those of none"),
+    ] = None,
 ) -> JobPage:
     """List jobs, the newest first, without their evidence and attempts."""
-    records = await run_in_threadpool(parts.ledger.jobs, limit=limit + 1, before=cursor, state=state, network=network)
+    records = await run_in_threadpool(
+        parts.ledger.jobs, limit=limit + 1, before=cursor, state=state, network=network, batch=batch
+    )
     following = records[limit - 1].id if len(records) > limit else None
     if following is not None:
-        asked = {"limit": limit, "cursor": following, "state": state, "network": network}
+        asked = {"limit": limit, "cursor": following, "state": state, "network": network, "batch": batch}
         target = urlencode({key: value for key, value in asked.items() if value is not None})
         response.headers["Link"] = f'</v1/jobs?{target}>; rel="next"'
     return JobPage(jobs=[job_document(record, brief=True) for record in records[:limit]], next_cursor=following)
@@ -128,6 +135,9 @@ async def cancel_job(job: Job, parts: PartsOfApp) -> Response:
     if job.state is not before:
         state = {"state": job.state, "attempt": job.attempt}
         await run_in_threadpool(parts.publisher.publish, job.id, "state", state)
+        if job.batch is not None:
+            closing = Closing(parts.ledger, parts.publisher, parts.dispatcher)
+            await run_in_threadpool(closing.advance, job.batch)
     document = job_document(job)
     return job_response(document, 202, job_headers(job) | {"Location": document.links.self})
 
