@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import gurobipy
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
@@ -30,20 +31,46 @@ def minimum_margin(network: Network, region: Region, clause: Clause) -> float:
     not enumerated.
     """
     box = np.stack([region.lower, region.upper])
-    return _explore(network, box, clause, [], np.zeros((0, network.inputs)), np.zeros(0))
+    A, b = np.zeros((0, network.inputs)), np.zeros(0)
+    if region.halfspaces is not None:
+        A, b = region.halfspaces.G, region.halfspaces.h
+    ball = region.ball
+    if ball is None:
+        return _explore(network, box, clause, [], A, b)
+    center, radius = ball.center.astype(np.float64), float(ball.radius)
+    if ball.norm == "l0":
+        # The least over all choices of entries that may change.
+        boxes = []
+        for free in itertools.combinations(range(network.inputs), min(int(ball.radius), network.inputs)):
+            boxes.append(np.stack([center, center]))
+            boxes[-1][:, list(free)] = box[:, list(free)]
+        return min(_explore(network, each, clause, [], A, b) for each in boxes)
+    if ball.norm == "l1":
+        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=network.inputs)))
+        A, b = np.concatenate([A, signs]), np.concatenate([b, radius + signs @ center])
+        return _explore(network, box, clause, [], A, b)
+    return _explore(network, box, clause, [], A, b, (center, radius))
 
 
 def _explore(
-    network: Network, box: Array, clause: Clause, forms: list[tuple[Array, Array]], A: Array, b: Array
+    network: Network,
+    box: Array,
+    clause: Clause,
+    forms: list[tuple[Array, Array]],
+    A: Array,
+    b: Array,
+    ball: tuple[Array, float] | None = None,
 ) -> float:
-    """The least margin on the cell ``A x ≤ b`` of the box; ``forms`` holds (matrix, constant) of the first nodes."""
+    """The least margin on the cell ``A x ≤ b`` of the box, in an ℓ2 ball if one is given; ``forms`` holds (matrix,
+    constant) of the first nodes.
+    """
     forms = list(forms)
     while len(forms) < len(network.nodes):
         node = network.nodes[len(forms)]
         if isinstance(node, InputNode):
             forms.append((np.eye(node.features), np.zeros(node.features)))
         elif isinstance(node, ReluNode):
-            return _branch(network, box, clause, forms, A, b)
+            return _branch(network, box, clause, forms, A, b, ball)
         else:
             matrix = sum(apply(linear, forms[parent][0].T).T for parent, linear in node.terms)
             shifts = sum(apply(linear, forms[parent][1][None])[0] for parent, linear in node.terms)
@@ -52,19 +79,42 @@ def _explore(
     rows, offsets = clause.matrix @ W, clause.matrix @ c + clause.offsets
     # min t subject to rows·x − t ≤ −offsets, A x ≤ b, x in the box
     ones = np.ones((len(rows), 1))
-    result = linprog(
-        np.append(np.zeros(network.inputs), 1.0),
-        A_ub=np.block([[rows, -ones], [A, np.zeros((len(A), 1))]]),
-        b_ub=np.append(-offsets, b),
-        bounds=[*zip(*box, strict=True), (None, None)],
-        method="highs",
-    )
+    A, b = np.block([[rows, -ones], [A, np.zeros((len(A), 1))]]), np.append(-offsets, b)
+    ends = [*zip(*box, strict=True), (None, None)]
+    cost = np.append(np.zeros(network.inputs), 1.0)
+    result = linprog(cost, A_ub=A, b_ub=b, bounds=ends, method="highs")
     assert result.status in {0, 2}, result.message
-    return float(result.fun) if result.status == 0 else math.inf
+    if result.status == 2:
+        return math.inf
+    return float(result.fun) if ball is None else _in_ball(A, b, ends, *ball)
+
+
+def _in_ball(A: Array, b: Array, ends: list[tuple], center: Array, radius: float) -> float:
+    """The least last entry of (x, t) with ``A (x, t) ≤ b`` and x in the ball: a convex program for Gurobi's barrier."""
+    with gurobipy.Env(params={"OutputFlag": 0}) as env, gurobipy.Model(env=env) as model:
+        inputs = len(center)
+        low = [-math.inf if end[0] is None else end[0] for end in ends]
+        high = [math.inf if end[1] is None else end[1] for end in ends]
+        v = model.addMVar(inputs + 1, lb=low, ub=high)
+        model.addConstr(A @ v <= b)
+        d = v[:inputs] - center
+        model.addConstr(d @ d <= radius**2)
+        model.setObjective(v[inputs])
+        model.Params.BarQCPConvTol = 1e-10
+        model.Params.FeasibilityTol = 1e-9
+        model.optimize()
+        found = gurobipy.GRB.OPTIMAL, gurobipy.GRB.SUBOPTIMAL
+        return float(model.ObjVal) if model.Status in found else math.inf
 
 
 def _branch(
-    network: Network, box: Array, clause: Clause, forms: list[tuple[Array, Array]], A: Array, b: Array
+    network: Network,
+    box: Array,
+    clause: Clause,
+    forms: list[tuple[Array, Array]],
+    A: Array,
+    b: Array,
+    ball: tuple[Array, float] | None,
 ) -> float:
     """The least margin over the phases of the ReLU node that comes next."""
     W, c = forms[network.nodes[len(forms)].parent]
@@ -81,7 +131,7 @@ def _branch(
         if _empty(box, *cell):
             continue
         kept = (np.where(active[:, None], W, 0.0), np.where(active, c, 0.0))
-        best = min(best, _explore(network, box, clause, [*forms, kept], *cell))
+        best = min(best, _explore(network, box, clause, [*forms, kept], *cell, ball))
     return best
 
 
