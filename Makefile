@@ -9,7 +9,7 @@ SETS     ?= --all --only-firm
 RESULTS  := benchmarks/results
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench bench-sets bench-all bench-scaling bench-certificates openapi examples clean
+.PHONY: help venv demo test check format bench bench-sets bench-all bench-scaling bench-certificates openapi supported examples clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench-certificates: $(READY) ## what certificates cost to write and to check, an
 
 openapi: $(READY) ## write openapi.yaml from the app
 	$(BIN)/python -m service.openapi > $@.tmp && mv $@.tmp openapi.yaml
+
+supported: $(READY) ## write docs/supported.md from the table of operators
+	$(BIN)/python -m networks.supported > $@.tmp && mv $@.tmp docs/supported.md
 
 examples: $(READY) ## train the example networks anew
 	$(BIN)/python examples/train.py

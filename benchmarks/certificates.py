@@ -169,14 +169,15 @@ _Question = tuple[str, Callable[[], Network], Callable[[Network], Query]]
 
 
 def _audit(folder: Path, family: str) -> list[_Question]:
-    from netproof.api import ball_query
+    from solver import pose
 
     file, count, epsilon = _AUDITS[family]
     network = load(folder / file)
     images = Dataset.read(folder / "mnist" / "mnist_test.npz")
 
     def query(i: int) -> Callable[[Network], Query]:
-        return lambda loaded: ball_query(loaded, images.input(i), epsilon, label=images.label(i), domain=(0, 1))
+        ball = {"input": images.input(i), "epsilon": epsilon, "label": images.label(i), "domain": (0, 1)}
+        return lambda loaded: pose(loaded, **ball).query
 
     return [(str(i), lambda: network, query(i)) for i in range(count)]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.places import ROOT, data_folder
-from netproof.api import ball_query
 from networks import Dataset, Network, Query, load
+from solver import pose
 
 __all__ = ["NETWORKS", "Material", "material"]
 
@@ -36,7 +36,9 @@ class Material:
     def query(self, index: int, epsilon: str | None = None, targets: Sequence[int] | None = None) -> Query:
         """Does input ``index`` keep its class (against ``targets``, if given) under every perturbation?"""
         image, label = self.dataset.input(index), self.dataset.label(index)
-        return ball_query(self.network, image, epsilon or self.epsilon, label=label, targets=targets, domain=(0, 1))
+        radius = epsilon or self.epsilon
+        asked = pose(self.network, input=image, epsilon=radius, label=label, targets=targets, domain=(0, 1))
+        return asked.query
 
 
 def material(name: str = "WK17a") -> Material:

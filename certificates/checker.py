@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certificates.balls import Limits
 from certificates.clips import Clipper
 from certificates.document import Certificate, Claim, read
 from certificates.enclosure import Boxes, Cell, batch, enclose, linear_bounds, lower_bounds
@@ -38,10 +39,6 @@ Array = NDArray[np.float64]
 # Operators that round as the affine maps and ReLUs they are read as, or not at all.
 _PLAIN = {"Add", "Concat", "Constant", "Conv", "Flatten", "Gemm", "Identity", "MatMul", "Relu", "Reshape", "Slice"}
 _PLAIN |= {"Squeeze", "Sub", "Transpose", "Unsqueeze"}
-
-
-# Bits that the region's different denominators may have together in exact arithmetic, factors of 2 aside.
-_DENOMINATOR_BITS = 2**14
 
 
 @dataclass(frozen=True)
@@ -190,9 +187,12 @@ class _Judge:
         self._exactly: tuple[tuple[list[Fraction], list[Fraction]], ExactBox] | None = None
         self._clippers: dict[int, Clipper] = {}
         self._forms: dict[tuple[Clause, tuple[float, ...]], _Form] = {}
+        self._region: Region | None = None
+        self._limits: Limits | None = None
 
     def fault(self, name: str, frames: list[Frame], region: Region, clauses: tuple[Clause, ...]) -> str:
         """Why a claim on some of these frames fails, else ""."""
+        self._enter(region)
         clips: dict[int, list[tuple[int, Clip]]] = {}
         tasks: dict[int, list[_Task]] = {}
         for b, frame in enumerate(frames):
@@ -211,6 +211,13 @@ class _Judge:
             for _, clip in clips.get(depth - 1, []):
                 clip.known.clear()
         return ""
+
+    def _enter(self, region: Region) -> None:
+        """Forgets what is known of boxes of another region."""
+        if self._region is region:
+            return
+        self._region, self._limits = region, Limits.of(region)
+        self._bounds = self._whole = self._exactly = None
 
     def _false(
         self,
@@ -240,10 +247,11 @@ class _Judge:
         from certificates import exact  # rarely needed, as is python-flint
 
         self.exact += 1
+        region = exact.manageable(region)
         if task.box not in boxes:
             whole = _ends(region, frame.lower, frame.upper)
-            around = self._exactly_around(whole) if frame.phases else None
-            boxes[task.box] = exact.enclose(self._network, *whole, frame.phases, around)
+            around = self._exactly_around(whole, region) if frame.phases else None
+            boxes[task.box] = exact.enclose(self._network, *whole, frame.phases, around, region)
         ends = _ends(region, task.cell.lower, task.cell.upper)
         found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends)
         if found is None:
@@ -277,7 +285,8 @@ class _Judge:
             return self._all_exact
         lower, upper = frame.lower[None], frame.upper[None]
         around = self._around(lower, upper) if frame.phases else None
-        uncharged = enclose(self._network, lower, upper, [frame.phases], unit=0.0, around=around)
+        phases, limits = [frame.phases], self._limits
+        uncharged = enclose(self._network, lower, upper, phases, unit=0.0, around=around, limits=limits)
         (best,) = self._values(uncharged, [replace(task, box=0)]).tolist()
         return not 2 * best - value <= 0
 
@@ -291,7 +300,9 @@ class _Judge:
         same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
         if last is None or not same or last.phases != phases:
             around = self._around(lower, upper) if any(phases) else None
-            last = self._bounds = enclose(self._network, lower, upper, phases, float32=self._float32, around=around)
+            last = self._bounds = enclose(
+                self._network, lower, upper, phases, float32=self._float32, around=around, limits=self._limits
+            )
             self._clippers = {}
         return last
 
@@ -302,15 +313,15 @@ class _Judge:
         last = self._whole
         same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
         if last is None or not same:
-            last = self._whole = enclose(self._network, lower, upper, float32=self._float32)
+            last = self._whole = enclose(self._network, lower, upper, float32=self._float32, limits=self._limits)
         return last
 
-    def _exactly_around(self, ends: tuple[list[Fraction], list[Fraction]]) -> ExactBox:
+    def _exactly_around(self, ends: tuple[list[Fraction], list[Fraction]], region: Region) -> ExactBox:
         """The same in exact arithmetic, of one box."""
         from certificates import exact
 
         if self._exactly is None or self._exactly[0] != ends:
-            self._exactly = ends, exact.enclose(self._network, *ends)
+            self._exactly = ends, exact.enclose(self._network, *ends, region=region)
         return self._exactly[1]
 
     def _values(self, bounds: Boxes, tasks: list[_Task]) -> Array:
@@ -378,12 +389,7 @@ def _form(clause: Clause, weights: tuple[float, ...]) -> _Form:
 
 
 def _ends(region: Region, lower: Array, upper: Array) -> tuple[list[Fraction], list[Fraction]]:
-    """The exact ends of the region's part between ``lower`` and ``upper``; rounded outward if their common denominator
-    would be out of hand.
-    """
-    odd = {e.denominator // (e.denominator & -e.denominator) for e in (*region.exact_lower, *region.exact_upper)}
-    if sum(denominator.bit_length() for denominator in odd) > _DENOMINATOR_BITS:
-        return [Fraction(v) for v in lower.tolist()], [Fraction(v) for v in upper.tolist()]
+    """The exact ends of the region's part between ``lower`` and ``upper``."""
     low = [max(e, Fraction(v)) for e, v in zip(region.exact_lower, lower.tolist(), strict=True)]
     high = [min(e, Fraction(v)) for e, v in zip(region.exact_upper, upper.tolist(), strict=True)]
     return low, high

@@ -23,7 +23,9 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from certificates.errors import CertificateError
+from networks.constraints import Constraint
 from networks.errors import InputError
+from networks.norms import Ball
 from networks.property import Clause, Property, Query, Row
 from networks.region import Region
 
@@ -40,7 +42,9 @@ __all__ = [
     "write",
 ]
 
-VERSION = 3
+VERSION = 4
+#: Versions that are read; version 3 knows boxes only.
+VERSIONS = (3, 4)
 FORMAT = "netproof-certificate"
 KINDS = ("slopes", "rows")
 
@@ -174,11 +178,7 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 def _case(region: Region, prop: Property) -> dict[str, Any]:
     return {
-        "region": {
-            "kind": "box",
-            "lower": [_text(value) for value in region.exact_lower],
-            "upper": [_text(value) for value in region.exact_upper],
-        },
+        "region": _region(region),
         "outputs": prop.clauses[0].outputs,
         "clauses": [
             {
@@ -191,6 +191,26 @@ def _case(region: Region, prop: Property) -> dict[str, Any]:
             for clause in prop.clauses
         ],
     }
+
+
+def _region(region: Region) -> dict[str, Any]:
+    out: dict[str, Any] = {"kind": "box"}
+    if region.ball is not None:
+        center = [_text(Fraction(value)) for value in region.ball.center.tolist()]
+        out = {"kind": "ball", "norm": region.ball.norm, "center": center, "radius": _text(region.ball.radius)}
+    out |= {
+        "lower": [_text(value) for value in region.exact_lower],
+        "upper": [_text(value) for value in region.exact_upper],
+    }
+    if region.constraints:
+        out["constraints"] = [
+            {
+                "coefficients": [[i, _text(c)] for i, c in zip(each.indices, each.values, strict=True)],
+                "bound": _text(each.bound),
+            }
+            for each in region.constraints
+        ]
+    return out
 
 
 def _node(node: Node) -> list[Any]:
@@ -327,8 +347,9 @@ class _Reader:
         if not isinstance(m, dict) or m.get("format") != FORMAT:
             msg = f"the manifest does not say that this is a {FORMAT}"
             raise CertificateError(msg)
-        if m.get("version") != VERSION:
-            msg = f"the certificate has format version {m.get('version')!r}; this checker reads version {VERSION}"
+        if type(m.get("version")) is not int or m["version"] not in VERSIONS:
+            known = " and ".join(map(str, VERSIONS))
+            msg = f"the certificate has format version {m.get('version')!r}; this checker reads versions {known}"
             raise CertificateError(msg)
         keys = ["cases", "format", "network", "trees", "version"]
         _require(sorted(m) == keys, f"the keys {keys}", sorted(m))
@@ -341,12 +362,8 @@ class _Reader:
         _require(set(self.arrays) <= used, "arrays of the trees only", sorted(set(self.arrays) - used))
         return Certificate(sha256, Query(cases), trees)
 
-    @staticmethod
-    def _case(case: Any) -> tuple[Region, Property]:
-        ends = case["region"]
-        _require(ends["kind"] == "box", "a region of kind 'box'", ends["kind"])
-        exact = functools.cache(_exact)  # images have few distinct values
-        region = Region(tuple(map(exact, ends["lower"])), tuple(map(exact, ends["upper"])))
+    def _case(self, case: Any) -> tuple[Region, Property]:
+        region = self._region(case["region"])
         outputs = _integer(case["outputs"], "the number of outputs")
         clauses = []
         for clause in case["clauses"]:
@@ -357,6 +374,30 @@ class _Reader:
                 rows.append(Row(pairs, _exact(row["offset"])))
             clauses.append(Clause(tuple(rows), outputs, str(clause["label"])))
         return region, Property(tuple(clauses))
+
+    def _region(self, said: Any) -> Region:
+        kinds = ("box", "ball") if self.manifest["version"] > 3 else ("box",)
+        _require(isinstance(said, dict) and said.get("kind") in kinds, f"a region of kind {' or '.join(kinds)}", said)
+        keys = {"kind", "lower", "upper"} | ({"norm", "center", "radius"} if said["kind"] == "ball" else set())
+        if self.manifest["version"] > 3:
+            keys |= {"constraints"} & set(said)
+        _require(set(said) == keys, f"the keys {sorted(keys)}", sorted(said))
+        exact = functools.cache(_exact)  # images have few distinct values
+        lower, upper = (tuple(map(exact, said[end])) for end in ("lower", "upper"))
+        ball = None
+        if said["kind"] == "ball":
+            center = list(map(exact, said["center"]))
+            with np.errstate(over="ignore"):
+                near = np.array([float(value) for value in center]).astype(np.float32)
+            _require(near.tolist() == center, "a center of float32 numbers", said["center"])
+            ball = Ball(said["norm"], near, exact(said["radius"]))
+        region = Region(lower, upper, ball=ball)
+        constraints = []
+        for each in said.get("constraints", []):
+            pairs = [(_integer(i, "an input's index"), exact(value)) for i, value in each["coefficients"]]
+            _require(len(dict(pairs)) == len(pairs), "each input once", each["coefficients"])
+            constraints.append(Constraint.of(dict(pairs), exact(each["bound"])))
+        return region.constrained(constraints) if constraints else region
 
     def _tree(self, index: int, tree: Any, cases: tuple[tuple[Region, Property], ...]) -> Tree:
         case = _integer(tree["case"], "the index of a case")

@@ -26,6 +26,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from certificates.balls import Limits
 from certificates.maps import Rows, adjoint, terms, widest
 from networks.evaluation import apply
 from networks.graph import AffineNode, Dense, Identity, Network, ReluNode, Scale
@@ -98,6 +99,7 @@ class Boxes:
         pre_lower, pre_upper: for each ReLU node, bounds of its pre-activations, shape ``(B, features)``.
         slopes: for each ReLU node, the default Λ that they give.
         magnitude: for each node, bounds of ``|h|`` (for affine nodes of ``Σ|L||h| + |b|``), shape ``(B, features)``.
+        limits: what limits the region, and so what counts of each box, beyond its ends.
     """
 
     lower: Array
@@ -109,6 +111,7 @@ class Boxes:
     pre_upper: dict[int, Array] = field(default_factory=dict)
     slopes: dict[int, Slopes] = field(default_factory=dict)
     magnitude: list[Array] = field(default_factory=list)
+    limits: Limits | None = None
 
     def take(self, box: Indices) -> Boxes:
         """The boxes with these numbers, which may repeat."""
@@ -119,7 +122,7 @@ class Boxes:
         magnitude = [M[box] for M in self.magnitude]
         phases = [self.phases[b] for b in box.tolist()] if self.phases else ()
         ends = self.lower[box], self.upper[box]
-        return Boxes(*ends, phases, self.float32, self.unit, low, high, slopes, magnitude)
+        return Boxes(*ends, phases, self.float32, self.unit, low, high, slopes, magnitude, self.limits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,16 +158,19 @@ def enclose(
     float32: bool = False,
     unit: float = _UNIT,
     around: Boxes | None = None,
+    limits: Limits | None = None,
 ) -> Boxes:
     """Pre-activation bounds on each of B boxes: intervals, then the formula for each neuron of open sign.
 
-    Where intervals are exact, nothing is repeated. With ``phases`` they hold where the box's signs are as chosen;
-    ``around`` are the bounds of the same box, or boxes, without them: they hold there as well, and what is a slope
-    below there stays that (chosen anew, slopes would jump from cell to cell, and bounds with them).
+    Where intervals are exact, as they are for some nodes unless ``limits`` say more, nothing is repeated. With
+    ``phases`` they hold where the box's signs are as chosen; ``around`` are the bounds of the same box, or boxes,
+    without them: they hold there as well, and what is a slope below there stays that (chosen anew, slopes would jump
+    from cell to cell, and bounds with them).
     """
-    bounds = Boxes(lower, upper, phases, float32, unit, magnitude=[np.maximum(np.abs(lower), np.abs(upper))])
+    magnitude = [np.maximum(np.abs(lower), np.abs(upper))]
+    bounds = Boxes(lower, upper, phases, float32, unit, magnitude=magnitude, limits=limits)
     values = [(lower, upper)]
-    known = boxed(network)
+    known = [limits is None and each for each in boxed(network)]
     for index, node in enumerate(network.nodes[1:], 1):
         if isinstance(node, ReluNode):
             low, high = values[node.parent]
@@ -232,7 +238,7 @@ def _interval(node: AffineNode, values: list[tuple[Array, Array]], bounds: Boxes
 
 def _neuron_bounds(network: Network, bounds: Boxes, index: int, neuron: Indices) -> tuple[Array, Array]:
     """The formula's lower and upper bounds of entries ``neuron``, shape ``(B, R)``, of node ``index`` on each box."""
-    forms = [form.least(bounds.lower, bounds.upper) for form in neuron_forms(network, bounds, index, neuron)]
+    forms = [form.least(bounds.lower, bounds.upper, bounds) for form in neuron_forms(network, bounds, index, neuron)]
     both = np.concatenate([form.reshape(len(form), 2, -1) for form in forms], -1)
     return both[:, 0], -both[:, 1]
 
@@ -272,11 +278,15 @@ class LinearBound:
     empty: Array
     arrived: dict[int, Array]
 
-    def least(self, lower: Array, upper: Array) -> Array:
-        """The least value over a region, shape ``(B, R)``; −∞ claims nothing.
+    def least(self, lower: Array, upper: Array, bounds: Boxes) -> Array:
+        """The least value over a part of the region, shape ``(B, R)``; −∞ claims nothing.
 
-        This is all that knows what kind of region it is: a box with ends of shape ``(B, inputs)``, or one for each row.
+        The part lies between ends of shape ``(B, inputs)``, or ``(B, R, inputs)`` for a part of its own for each row.
+        This is all that knows what kind of region it is.
         """
+        if bounds.limits is not None:
+            value = self.constant + bounds.limits.least(self.A, lower, upper, bounds.unit)
+            return np.where(self.empty, np.inf, np.where(np.isfinite(value), value, -np.inf))
         A = self.A if lower.ndim == 2 else self.A.whole(lower.shape[-1])
         low, high = (A.at(lower), A.at(upper)) if lower.ndim == 2 else (lower, upper)
         value = self.constant + np.minimum(A.values * low, A.values * high).sum(-1)
@@ -289,7 +299,8 @@ def lower_bounds(network: Network, bounds: Boxes, C: Array, box: Indices, cells:
     out = [np.empty(0)]
     for found, some in linear_bounds(network, bounds, C, box, cells):
         low, high = (np.stack([getattr(cell, end) for cell in some]) for end in ("lower", "upper"))
-        out.append(found.least(*(end.reshape(*found.constant.shape, -1) for end in (low, high))).reshape(-1))
+        low, high = (end.reshape(*found.constant.shape, -1) for end in (low, high))
+        out.append(found.least(low, high, bounds).reshape(-1))
     return np.concatenate(out)
 
 

@@ -11,6 +11,7 @@ products run on python-flint where it is installed, which is several times as fa
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,80 +21,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certificates.dyadic import Ends, Numbers
 from certificates.enclosure import Cell, Phases, boxed
-from certificates.integers import integers as integers_of
+from certificates.exact_balls import ExactLimits, denominators
 from certificates.integers import power
 from certificates.maps import Rows, adjoint
 from networks.graph import AffineNode, Conv, ConvTranspose, Dense, LinearMap, Network, ReluNode, Scale
+from networks.region import Region
 
-__all__ = ["Ends", "ExactBox", "Numbers", "enclose", "lower_bound"]
+__all__ = ["ExactBox", "enclose", "lower_bound", "manageable"]
 
 Mask = NDArray[np.bool_]
 
 _SLOPE_BITS = 64
+# Bits that the region's different denominators may have together, factors of 2 aside.
+_DENOMINATOR_BITS = 2**14
+# What is rounded for that is a multiple of 2 to minus this.
+_BOUND_BITS = 1100
 # Entries of one matrix that are held at a time.
 _ENTRIES = 2**17
-
-
-@dataclass(frozen=True, eq=False)
-class Numbers:
-    """``integers · 2^-shift``, an array of integers with one exponent."""
-
-    integers: NDArray[Any]
-    shift: int
-
-    @classmethod
-    def of(cls, values: NDArray[np.floating]) -> Numbers:
-        """Finite floats, exactly."""
-        mantissa, exponent = np.frexp(np.asarray(values, np.float64))
-        integers = (mantissa * 2.0**53).astype(np.int64).astype(object)
-        low = int(exponent[values != 0].min(initial=2000))
-        up = np.where(values != 0, exponent - low, 0).astype(object)
-        return cls(integers_of(np.left_shift(integers, up)), 53 - low)
-
-    @classmethod
-    def of_fractions(cls, values: Sequence[Fraction]) -> Numbers:
-        """Integers over powers of two."""
-        shift = max((value.denominator.bit_length() - 1 for value in values), default=0)
-        integers = np.empty(len(values), object)
-        integers[:] = [int(value * 2**shift) for value in values]
-        return cls(integers_of(integers), shift)
-
-    def to(self, shift: int) -> NDArray[Any]:
-        """The integers for a shift that is at least as great."""
-        integers: NDArray[Any] = self.integers * power(shift - self.shift) if shift != self.shift else self.integers
-        return integers
-
-    def take(self, part: NDArray[np.intp]) -> Numbers:
-        """Some entries of a vector, as one row."""
-        return Numbers(self.integers[None, part], self.shift)
-
-    def __add__(self, other: Numbers) -> Numbers:
-        shift = max(self.shift, other.shift)
-        return Numbers(self.to(shift) + other.to(shift), shift)
-
-    def __neg__(self) -> Numbers:
-        return Numbers(-self.integers, self.shift)
-
-
-@dataclass(frozen=True, eq=False)
-class Ends:
-    """Intervals: ``low`` and ``high`` of shape ``(1, features)``, times 2^-shift."""
-
-    low: NDArray[Any]
-    high: NDArray[Any]
-    shift: int
-
-    @classmethod
-    def of(cls, low: Numbers, high: Numbers) -> Ends:
-        shift = max(low.shift, high.shift)
-        return cls(low.to(shift), high.to(shift), shift)
-
-    @classmethod
-    def of_fractions(cls, low: Sequence[Fraction], high: Sequence[Fraction], scale: int) -> Ends:
-        """The intervals times ``scale``, which makes their ends integers over powers of two."""
-        both = Numbers.of_fractions([value * scale for value in (*low, *high)])
-        return cls(both.integers[None, : len(low)], both.integers[None, len(low) :], both.shift)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +52,13 @@ class ExactBox:
         before: for each ReLU node, the same of its pre-activations.
         above: for each ReLU node, the slopes u/(u − l) times 2⁶⁴, shape ``(1, features)``.
         below: for each ReLU node, whether the slope of an unstable neuron is 1 where A > 0, same shape.
+        limits: what limits the region beyond the box.
     """
 
     network: _Integers
     scale: int
     ends: list[Ends]
+    limits: ExactLimits | None = None
     before: dict[int, Ends] = field(default_factory=dict)
     above: dict[int, NDArray[Any]] = field(default_factory=dict)
     below: dict[int, Mask] = field(default_factory=dict)
@@ -146,12 +94,18 @@ def enclose(
     upper: Sequence[Fraction],
     phases: Phases = (),
     around: ExactBox | None = None,
+    region: Region | None = None,
 ) -> ExactBox:
-    """Pre-activation bounds on one box under phases, as `certificates.enclosure.enclose` finds them."""
-    scale = math.lcm(*(value.denominator // (value.denominator & -value.denominator) for value in (*lower, *upper)))
+    """Pre-activation bounds on one box under phases, as `certificates.enclosure.enclose` finds them.
+
+    ``region``: what the box is a part of, where that is more than a box.
+    """
+    limiting = [] if region is None else denominators(region)
+    scale = math.lcm(*map(_odd, {value.denominator for value in (*lower, *upper)}), *map(_odd, limiting))
     integers = _Integers(network, scale)
-    box = ExactBox(integers, scale, [Ends.of_fractions(lower, upper, scale)])
-    known = boxed(network)
+    limits = None if region is None else ExactLimits.of(region, scale)
+    box = ExactBox(integers, scale, [Ends.of_fractions(lower, upper, scale)], limits)
+    known = [limits is None and each for each in boxed(network)]
     for index, node in enumerate(network.nodes[1:], 1):
         if isinstance(node, AffineNode):
             box.ends.append(_interval(box, index))
@@ -165,6 +119,26 @@ def enclose(
         box.below[index] = z.high > -z.low if around is None else around.below[index]
         box.above[index] = _slopes(z)
     return box
+
+
+@functools.lru_cache(maxsize=1)
+def manageable(region: Region) -> Region:
+    """The region, or one around it whose numbers are binary, should their common denominator be out of hand."""
+    ends = {value.denominator for value in (*region.exact_lower, *region.exact_upper)}
+    if sum(_odd(each).bit_length() for each in {*ends, *denominators(region)}) <= _DENOMINATOR_BITS:
+        return region
+    ball = region.ball and replace(region.ball, radius=_above(region.ball.radius))
+    constraints = tuple(replace(each, bound=_above(each.bound)) for each in region.constraints)
+    lower, upper = (tuple(map(Fraction, ends.tolist())) for ends in (region.lower, region.upper))
+    return Region(lower, upper, ball=ball, constraints=constraints)
+
+
+def _odd(denominator: int) -> int:
+    return denominator // (denominator & -denominator)
+
+
+def _above(value: Fraction) -> Fraction:
+    return Fraction(math.ceil(value * 2**_BOUND_BITS), 2**_BOUND_BITS)
 
 
 def _both(a: Ends, b: Ends) -> Ends:
@@ -285,7 +259,7 @@ def _backward(
             total = total + minimum
             _push(box, pending, node.parent, A, shift)
     if 0 in pending:
-        total = total + _least(*pending[0], region)
+        total = total + (_least if box.limits is None else box.limits.least)(*pending[0], region)
     return total
 
 

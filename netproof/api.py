@@ -1,23 +1,24 @@
-"""One call from Python: `verify`, and the queries that it and the command line build."""
+"""One call from Python: `verify`, and `check` for its certificates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 import certificates
 import networks
 import solver
 from certificates import Report
-from networks import Network, Property, Query, Region
-from networks.errors import InputError, PropertyError, RegionError
+from netproof.stating import specification
+from networks import Constraint, Network
 from networks.exact import Number
 from solver import Backend, Budget, Engine, Options, Progress, Verdict
 
-__all__ = ["ball_query", "check", "verify"]
+__all__ = ["check", "verify"]
 
 
 def verify(
@@ -30,6 +31,15 @@ def verify(
     norm: str = "linf",
     targets: Sequence[int] | None = None,
     domain: tuple[Number, Number] | None = None,
+    radii: Sequence[Number] | ArrayLike | None = None,
+    frozen: Sequence[int] | NDArray[np.bool_] | None = None,
+    lower: Number | Sequence[Number] | ArrayLike | None = None,
+    upper: Number | Sequence[Number] | ArrayLike | None = None,
+    constraints: Sequence[Constraint | Mapping[str, Any]] | None = None,
+    top_k: int | None = None,
+    confidence: Number | None = None,
+    output_range: Mapping[str, Any] | None = None,
+    violations: Sequence[Sequence[Mapping[str, Any]]] | None = None,
     time_limit: float = 300.0,
     engine: Engine | str = Engine.AUTO,
     backend: Backend | str = Backend.AUTO,
@@ -41,7 +51,7 @@ def verify(
 ) -> Verdict:
     """Decide whether any input of a region makes a network break a property.
 
-    The query is either a VNNLIB file, or a ball around an input in which the class must not change:
+    The query is a VNNLIB file, or a ball around an input or a box in which the class must not change:
 
     >>> import numpy as np, netproof
     >>> digits = np.load("examples/digits.npz")
@@ -60,13 +70,26 @@ def verify(
     Args:
         network: an ONNX file (also ``.onnx.gz``), or a network that `netproof.load` returned; load once when asking
             several questions about one network.
-        vnnlib: a VNNLIB file (also ``.vnnlib.gz``), instead of ``input`` and ``epsilon``.
+        vnnlib: a VNNLIB file (also ``.vnnlib.gz``) or its text, instead of region and property.
         input: center of the ball, as many numbers as the network has inputs, in its input units.
         label: the class that must score strictly highest; by default the one that the network gives ``input``.
         epsilon: radius of the ball, in input units; a decimal is taken as written, and so is ``"8/255"``.
-        norm: of the ball; ``"linf"``.
+        norm: of the ball; ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``, where epsilon counts the entries that change.
         targets: the classes that must not overtake ``label``; by default all others.
         domain: lowest and highest value of every input entry, such as ``(0, 1)``; by default unlimited.
+        radii: how far each input entry may move by itself, one number for each.
+        frozen: input entries that keep their values: indices, or an array that is true for them.
+        lower, upper: a box, instead of ``input``, ``epsilon`` and ``domain``: a number for all input entries, or one
+            for each.
+        constraints: linear constraints on the input, each a `networks.Constraint` or a mapping
+            ``{"coefficients": {"0": 1, "3": -2}, "bound": 0.5}``, which says x₀ − 2x₃ ≤ 0.5.
+        top_k: ``label`` need only be among the k best.
+        confidence: ``label`` must win by more than that.
+        output_range: instead of a label, ``{"output": 0, "lower": -1, "upper": 1}``: the output stays strictly between;
+            either bound may be left out, and ``coefficients`` of several outputs may take the place of ``output``.
+        violations: instead of a label, a list of clauses, each a list of rows
+            ``{"coefficients": {"0": 1}, "offset": -2}``, which says y₀ − 2 ≤ 0; an output that meets all rows of a
+            clause is a violation.
         time_limit: seconds for the decision; then the verdict is ``unknown``, with the bounds proven so far.
         engine: ``auto``, or ``bounds``, ``milp`` or ``bab`` to force one.
         backend: MIP solver of the ``milp`` engine: ``auto``, ``highs`` or ``gurobi``.
@@ -81,20 +104,30 @@ def verify(
         BackendError: the chosen back end cannot serve the request.
     """
     loaded = network if isinstance(network, Network) else networks.load(network)
-    if vnnlib is not None:
-        if input is not None or epsilon is not None or label is not None or targets is not None or domain is not None:
-            msg = "a VNNLIB file states region and property; give either vnnlib or input, label, epsilon, …, not both"
-            raise InputError(msg)
-        query = networks.read_vnnlib(vnnlib, loaded.inputs, loaded.outputs)
-    elif input is None or epsilon is None:
-        missing = [name for name, value in (("input", input), ("epsilon", epsilon)) if value is None]
-        msg = f"{' and '.join(missing)} missing: give either vnnlib, or input and epsilon"
-        raise InputError(msg)
-    else:
-        query = ball_query(loaded, input, epsilon, label=label, norm=norm, targets=targets, domain=domain)
+    question = solver.pose(
+        loaded,
+        vnnlib=specification(vnnlib),
+        input=input,
+        epsilon=epsilon,
+        norm=norm,
+        domain=domain,
+        radii=radii,
+        frozen=frozen,
+        lower=lower,
+        upper=upper,
+        constraints=constraints,
+        label=label,
+        targets=targets,
+        top_k=top_k,
+        confidence=confidence,
+        output_range=output_range,
+        violations=violations,
+    )
     budget = Budget(time_limit) if threads is None else Budget(time_limit, threads)
     options = Options(Engine(engine), Backend(backend), seed, certificate)
-    return solver.verify(loaded, query, options=options, budget=budget, progress=progress, cancel=cancel)
+    return solver.verify(
+        question.network, question.query, options=options, budget=budget, progress=progress, cancel=cancel
+    )
 
 
 def check(
@@ -114,38 +147,3 @@ def check(
     data = certificate if isinstance(certificate, bytes) else Path(certificate).read_bytes()
     loaded = network if isinstance(network, Network) else networks.load(network, compare=False)
     return certificates.check(data, loaded, semantics="float32" if float32 else "real", exact=exact)
-
-
-def ball_query(
-    network: Network,
-    center: ArrayLike,
-    epsilon: Number,
-    *,
-    label: int | None = None,
-    norm: str = "linf",
-    targets: Sequence[int] | None = None,
-    domain: tuple[Number, Number] | None = None,
-) -> Query:
-    """The query "does ``network`` give every input of the ball around ``center`` the class ``label``?"
-
-    Args are those of `verify`.
-
-    Raises:
-        RegionError: the center does not fit the network, or the ball is empty or not finite.
-        PropertyError: the label or a target is not a class of the network.
-    """
-    if norm != "linf":
-        msg = f"norm {norm!r} is not supported; use linf"
-        raise RegionError(msg)
-    point = np.asarray(center, dtype=np.float64)
-    if point.size != network.inputs:
-        shape = "×".join(map(str, network.input_shape))
-        msg = f"the input has {point.size} entries, but the network takes {network.inputs} ({shape})"
-        raise RegionError(msg)
-    region = Region.linf_ball(point, epsilon, domain)
-    if label is None:
-        if network.outputs < 2:
-            msg = "the network has one output, so there is no class to keep; state the property in a VNNLIB file"
-            raise PropertyError(msg)
-        label = int(np.argmax(networks.evaluate(network, point.astype(np.float32).reshape(1, -1))[0]))
-    return Query.single(region, Property.classification(label, network.outputs, targets))

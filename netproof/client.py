@@ -20,14 +20,12 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
-import numpy as np
-from numpy.typing import ArrayLike
 
 from netproof.answers import (
     BUSY,
@@ -42,7 +40,7 @@ from netproof.answers import (
     document_of,
 )
 from netproof.job import Event, Job, JobFailedError, parse_events
-from networks.errors import InputError
+from netproof.stating import as_json
 from solver.verdict import Counterexample
 
 __all__ = [
@@ -129,13 +127,6 @@ class Client:
         self,
         network: str | Path | bytes,
         *,
-        input: ArrayLike | None = None,  # noqa: A002 - the name that the API uses
-        label: int | None = None,
-        epsilon: float | str | None = None,
-        domain: tuple[float | str, float | str] | None = None,
-        targets: Sequence[int] | None = None,
-        norm: str = "linf",
-        vnnlib: str | None = None,
         engine: str = "auto",
         backend: str = "auto",
         time_limit: float | None = None,
@@ -145,18 +136,12 @@ class Client:
         idempotency_key: str | None = None,
         wait: bool | float = True,
         progress: Callable[[Document], None] | None = None,
+        **question: Any,
     ) -> Job:
-        """Ask one question about one network: a ball (``input``, ``label``, ``epsilon``) or a VNNLIB text.
+        """Ask one question about one network.
 
         Args:
             network: path or bytes of an ONNX file, or the sha256 of one that the service knows.
-            input: the ball's center, any shape with as many entries as the network has inputs, in its input units.
-            label: output that must stay the largest.
-            epsilon: radius; a text such as ``"8/255"`` is exact.
-            domain: lowest and highest value of every input entry; None: unbounded.
-            targets: outputs to compare the label with; None: all others.
-            norm: ``linf``.
-            vnnlib: text of a VNNLIB file, instead of the five above.
             engine: ``auto``, ``bounds``, ``milp`` or ``bab``.
             backend: ``auto``, ``highs`` or ``gurobi``.
             time_limit: seconds of solving; None: the service's default.
@@ -166,29 +151,17 @@ class Client:
             idempotency_key: the same key and request give the same job; one is drawn per call otherwise.
             wait: True: until the job ends; a number: at most that many seconds; False: return at once.
             progress: called with every progress report while waiting.
+            question: region and property, by the names and in the forms of `netproof.verify`: ``input``, ``epsilon``,
+                ``label``, ``vnnlib`` and so on.
 
         Raises:
             RefusedError: the network or the query cannot be used; the message says what to change.
             JobFailedError: the job ended without a verdict.
         """
-        if vnnlib is not None:
-            query: Document = {"vnnlib": vnnlib}
-        elif input is None or label is None or epsilon is None:
-            msg = "a query needs input, label and epsilon, or the text of a VNNLIB file as vnnlib"
-            raise InputError(msg)
-        else:
-            query = {
-                "input": np.asarray(input).tolist(),
-                "epsilon": epsilon,
-                "norm": norm,
-                "domain": domain,
-                "label": int(label),
-                "targets": None if targets is None else [int(target) for target in targets],
-            }
         known = isinstance(network, str) and _SHA256.fullmatch(network)
         body: Document = {
             "network": network if known else self.upload(network)["sha256"],
-            "query": query,
+            "query": as_json(question),
             "engine": engine,
             "backend": backend,
             "time_limit": time_limit,

@@ -20,37 +20,13 @@ import numpy as np
 from networks.errors import NetworkError, NetworkFormatError, NetworkShapeError
 from networks.graph import AffineNode, Identity, Network, Node, ReluNode
 from networks.onnx_model import MAX_BYTES, array, attributes, decompressed, element_type, opset, parse, read_bytes
-from networks.operators import Call, supported
+from networks.operators import Call, advice, supported
 from networks.tracing import Tensor, Trace, View, check_size
 
-__all__ = ["load", "load_bytes"]
+__all__ = ["DECISION_OPS", "load", "load_bytes", "needed_nodes"]
 
-_DECISION_OPS = ("Softmax", "LogSoftmax")
-
-_ADVICE = {
-    (
-        "Elu",
-        "Erf",
-        "Exp",
-        "Gelu",
-        "HardSwish",
-        "Log",
-        "Mish",
-        "Pow",
-        "Selu",
-        "Sigmoid",
-        "Softplus",
-        "Sqrt",
-        "Swish",
-        "Tanh",
-    ): ("only piecewise linear activations are exact: train with Relu, LeakyRelu, PRelu or Clip"),
-    ("Softmax", "LogSoftmax"): "it is only supported as the last node, where the logits decide",
-    ("If", "Loop", "Scan"): "export the network without control flow",
-    ("DequantizeLinear", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger"): (
-        "export the network before quantisation"
-    ),
-}
-"""What to do about operators that people often bring."""
+DECISION_OPS = ("Softmax", "LogSoftmax")
+"""Operators that are left out where they are the last: they keep the order of the outputs."""
 
 
 def load(path: str | Path, *, max_bytes: int = MAX_BYTES, compare: bool = True) -> Network:
@@ -99,7 +75,7 @@ def _read(model: Any, data: bytes, name: str) -> Network:
     trace = Trace(_input_shape(inputs[0]), inputs[0].name)
     tensors: dict[str, Tensor] = {inputs[0].name: trace.input}
     stripped = ""
-    needed = _needed(graph.node, output)
+    needed = needed_nodes(graph.node, output)
     for i in sorted(needed):
         node = graph.node[i]
         arguments = []
@@ -114,7 +90,7 @@ def _read(model: Any, data: bytes, name: str) -> Network:
                 raise NetworkFormatError(msg)
             arguments.append(tensors[source] if source else None)
         call = Call(node.op_type, _name(node), version, tuple(arguments), attributes(node), len(node.output))
-        if node.op_type in _DECISION_OPS and node.output[0] == output and i == max(needed):
+        if node.op_type in DECISION_OPS and node.output[0] == output and i == max(needed):
             tensors[output] = _strip(trace, call)
             stripped = node.op_type
             continue
@@ -142,7 +118,7 @@ def _name(node: Any) -> str:
     return str(node.name or (node.output[0] if node.output else ""))
 
 
-def _needed(nodes: Any, output: str) -> set[int]:
+def needed_nodes(nodes: Any, output: str) -> set[int]:
     """Indices of the ONNX nodes that the output depends on."""
     wanted, needed = {output}, set()
     for i in reversed(range(len(nodes))):
@@ -189,8 +165,7 @@ def _rewrite(trace: Trace, call: Call, domain: str) -> list[Tensor]:
     operator = supported().get(call.op) if domain in ("", "ai.onnx") else None
     if operator is None:
         prefix = f"{domain}." if domain not in ("", "ai.onnx") else ""
-        advice = next((text for ops, text in _ADVICE.items() if call.op in ops), "replace it by supported operators")
-        call.refuse(f"there is no rewrite of {prefix}{call.op} to affine maps and ReLUs; {advice}")
+        call.refuse(f"there is no rewrite of {prefix}{call.op} to affine maps and ReLUs; {advice(call.op)}")
     unknown = sorted(set(call.attributes) - operator.attributes)
     if unknown:
         call.refuse(f"attribute {unknown[0]!r} = {call.attributes[unknown[0]]!r} is unknown")

@@ -1,7 +1,7 @@
 """From what a client sent to what the ledger keeps: a request that fits its network, or a problem that says why not.
 
-The checks are those of the domain itself (`networks.region`, `networks.property`), so the edge and the job cannot
-disagree; what is added here is the JSON pointer of what is wrong. VNNLIB texts are read here up to `_EDGE_VNNLIB`
+The checks are those of the domain itself (`solver.question`), so the edge and the job cannot disagree; what is added
+here is the JSON pointer of what is wrong. VNNLIB texts are read here up to `_EDGE_VNNLIB`
 characters, which covers all but look-up-table benchmarks: longer ones would keep a thread of the web process busy for
 seconds, so the job reads them, and its failure says what this edge would have said.
 """
@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
 
 from pydantic import ValidationError
 
-from networks.errors import InputError, RegionError
-from networks.property import Property
-from networks.region import Region
-from networks.vnnlib import parse_vnnlib
+from networks.errors import RegionError
 from service.models import NetworkRecord
 from service.problems import INVALID_REQUEST, MALFORMED_JSON, Fault, Kind, ProblemError, faults, kind_of
-from service.schemas import UNION_TAGS, BallQuery, VerifyRequest, VnnlibQuery
+from service.queries import QueryDocument, is_exact
+from service.schemas import UNION_TAGS, VerifyRequest
 from service.settings import Settings
+from solver import question
 
 __all__ = ["admit", "fingerprint", "parse_request"]
 
 _EDGE_VNNLIB = 2**18
+#: Members of a query that may be nested lists, and whether their numbers may be texts such as ``"1/3"``.
+_ARRAYS = {"input": False, "radii": True, "lower": True, "upper": True}
 #: More places than that are not listed: the first few say what is wrong with all.
 _MAX_FAULTS = 20
 
@@ -61,10 +61,9 @@ def admit(request: VerifyRequest, network: NetworkRecord, settings: Settings) ->
     if limit > settings.max_time_limit:
         detail = f"time_limit is {limit:g} seconds, but this service allows {settings.max_time_limit:g}; ask for less"
         raise _refusal([(INVALID_REQUEST, Fault("/time_limit", detail))])
-    query = request.query
     return {
         "network": network.sha256,
-        "query": _ball(query, network.summary) if isinstance(query, BallQuery) else _vnnlib(query, network.summary),
+        "query": _query(request.query, network.summary),
         "engine": str(request.engine),
         "backend": str(request.backend),
         "time_limit": limit,
@@ -79,76 +78,54 @@ def fingerprint(request: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _ball(query: BallQuery, summary: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """What the ledger knows of a network, as far as a query has to fit it."""
+
+    inputs: int
+    outputs: int
+    input_shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, summary: dict[str, Any]) -> Self:
+        return cls(int(summary["inputs"]), int(summary["outputs"]), tuple(summary["input_shape"]))
+
+
+def _query(query: QueryDocument, summary: dict[str, Any]) -> dict[str, Any]:
+    """The query with what was given, arrays flat."""
     found: list[_Found] = []
-    inputs, outputs = int(summary["inputs"]), int(summary["outputs"])
-    point = list(_numbers(query.input, "/query/input", found))
-    if not found and len(point) != inputs:
-        detail = (
-            f"the input has {len(point)} entries, but the network expects {inputs} (shape {summary['input_shape']}); "
-            "send one input, flat or nested"
-        )
-        found.append((kind_of(RegionError), Fault("/query/input", detail)))
-    usable = not found
-    with _at("/query/epsilon", found):
-        Region.linf_ball((0.0,), query.epsilon)  # around the origin, epsilon alone can be at fault
-    if usable and not found:
-        with _at("/query/input", found):
-            Region.linf_ball(point, query.epsilon, query.domain)
-    labels = len(found)
-    with _at("/query/label", found):
-        Property.classification(query.label, outputs)
-    if query.targets is not None and len(found) == labels:
-        with _at("/query/targets", found):
-            Property.classification(query.label, outputs, query.targets)
+    members = query.model_dump(exclude_unset=True, exclude_none=True, warnings=False)
+    signature = _Signature.of(summary)
+    misread = set()
+    for name, texts in _ARRAYS.items():
+        if isinstance(members.get(name), list):
+            before = len(found)
+            members[name] = list(_numbers(members[name], f"/query/{name}", found, texts=texts))
+            if len(found) > before:
+                misread.add(name)
+    checked = members | {name: [0.0] * signature.inputs for name in misread}
+    if len(checked.get("vnnlib", "")) <= _EDGE_VNNLIB:
+        wrong = (fault for fault in question.faults(checked, signature) if fault.member not in misread)
+        found += [(kind_of(fault.error), Fault(f"/query/{fault.member}", str(fault.error))) for fault in wrong]
     if found:
         raise _refusal(found)
-    return {
-        "input": point,
-        "epsilon": query.epsilon,
-        "norm": query.norm,
-        "domain": None if query.domain is None else list(query.domain),
-        "label": query.label,
-        "targets": query.targets,
-    }
+    return {"norm": "linf"} | members if "epsilon" in members else members
 
 
-def _vnnlib(query: VnnlibQuery, summary: dict[str, Any]) -> dict[str, Any]:
-    if len(query.vnnlib) <= _EDGE_VNNLIB:
-        found: list[_Found] = []
-        with _at("/query/vnnlib", found):
-            parse_vnnlib(query.vnnlib, int(summary["inputs"]), int(summary["outputs"]))
-        if found:
-            raise _refusal(found)
-    return {"vnnlib": query.vnnlib}
-
-
-def _numbers(tree: list[Any], pointer: str, found: list[_Found]) -> Iterator[float]:
+def _numbers(tree: list[Any], pointer: str, found: list[_Found], *, texts: bool) -> Iterator[float | str]:
     """The numbers of a nested list, in order; whatever is not a finite number is found at fault."""
     for i, entry in enumerate(tree):
         if isinstance(entry, list):
-            yield from _numbers(entry, f"{pointer}/{i}", found)
-        elif isinstance(entry, int | float) and not isinstance(entry, bool) and _is_finite(entry):
+            yield from _numbers(entry, f"{pointer}/{i}", found, texts=texts)
+        elif is_exact(entry) if texts else _is_finite(entry):
             yield entry
         else:
-            detail = f"every entry of the input must be a finite number, got {repr(entry)[:80]}"
+            detail = f"every entry must be a finite number, got {repr(entry)[:80]}"
             found.append((kind_of(RegionError), Fault(f"{pointer}/{i}", detail)))
 
 
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond float64
-        return False
-
-
-@contextmanager
-def _at(pointer: str, found: list[_Found]) -> Iterator[None]:
-    """Note an error about the input as a fault at ``pointer``."""
-    try:
-        yield
-    except InputError as error:
-        found.append((kind_of(error), Fault(pointer, str(error))))
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, str) and is_exact(value)
 
 
 def _refusal(found: list[_Found]) -> ProblemError:

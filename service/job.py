@@ -97,8 +97,10 @@ def _solve(job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings) -> 
     model = artifacts.read(job.network)
     # The inspection of the upload has compared these very bytes with ONNX Runtime already.
     network = networks.load_bytes(model, name=record.name, compare=False)
-    query, options, budget = build_query(job.request, network, threads=settings.job_threads)
-    verdict = verify(network, query, options=options, budget=budget, progress=lease.report, cancel=lease.stop)
+    question, options, budget = build_query(job.request, network, threads=settings.job_threads)
+    verdict = verify(
+        question.network, question.query, options=options, budget=budget, progress=lease.report, cancel=lease.stop
+    )
     if verdict.certificate is not None:
         artifacts.put([verdict.certificate])
     return verdict

@@ -1,20 +1,13 @@
-"""What travels over HTTP, as pydantic models: the one place that says what a request may hold.
-
-Requests are strict (no text where a number belongs, no unknown members) because a misspelt option that is silently
-ignored would answer another question than the one asked. Whether a query fits its network is checked in
-`service.admission`, which knows the network.
-"""
+"""What travels over HTTP, as pydantic models; queries have a module of their own, `service.queries`."""
 
 from __future__ import annotations
 
-import re
-import sys
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from service.queries import QueryDocument, RequestModel
 from service.queue import Priority
 from service.states import JobState
 from solver.options import Backend, Engine
@@ -23,7 +16,6 @@ from solver.verdict import Outcome, Reason, Semantics, Trust
 __all__ = [
     "UNION_TAGS",
     "AttemptDocument",
-    "BallQuery",
     "CertificateDocument",
     "Check",
     "CheckDocument",
@@ -46,7 +38,6 @@ __all__ = [
     "VerdictDocument",
     "VerifyRequest",
     "Version",
-    "VnnlibQuery",
 ]
 
 _EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -60,88 +51,22 @@ Sha256: TypeAlias = Annotated[
     ),
 ]
 
-# The pattern bounds digits and exponent because exact arithmetic would write 1e999999999 out in full.
-_DECIMAL = r"-?\d{1,40}(\.\d{1,60})?(/0*[1-9]\d{0,39}|[eE]-?\d{1,2})?"
 
-
-def _exact_number(value: object) -> float | str:
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
-        return value
-    if isinstance(value, str) and re.fullmatch(_DECIMAL, value, re.ASCII):
-        return value
-    msg = "expected a finite number or a text such as '8/255' or '0.1', got {shown}"
-    raise PydanticCustomError("exact_number", msg, {"shown": repr(value)[:80]})  # noqa: EM101 - the error's type
-
-
-#: A finite number, read exactly: ``0.1`` is 1/10 and ``"8/255"`` is 8/255.
-Exact: TypeAlias = Annotated[
-    float | str,
-    PlainValidator(_exact_number),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^{_DECIMAL}$"}]}),
-]
-
-_NESTED_NUMBERS = {
-    "description": (
-        "The ball's center: a flat list in C order, or nested lists of the network's input shape, with or without a "
-        "batch dimension of 1."
-    ),
-    "type": "array",
-    "items": {"anyOf": [{"type": "number"}, {"type": "array", "items": {}}]},
-    "minItems": 1,
-}
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class InlineNetwork(_Request):
+class InlineNetwork(RequestModel):
     """A network inside the request, so that one call is enough; it is kept like an uploaded one."""
 
     onnx: str = Field(min_length=1, description="the ONNX file (or its gzip) in base64")
-
-
-class BallQuery(_Request):
-    """Is there an input within ``epsilon`` of ``input`` that is not classified as ``label``?"""
-
-    input: Annotated[list[Any], Field(min_length=1), WithJsonSchema(_NESTED_NUMBERS)]
-    epsilon: Exact = Field(
-        description="radius of the ball, in the network's input units, at least 0; a text such as `8/255` is exact",
-        examples=[0.1, "8/255"],
-    )
-    norm: Literal["linf"] = "linf"
-    domain: tuple[Exact, Exact] | None = Field(
-        default=None,
-        description="lowest and highest value that an input entry may take, usually `[0, 1]` for images; null: none",
-        examples=[[0, 1]],
-    )
-    label: int = Field(ge=0, lt=2**31, description="index of the output that must stay strictly the largest")
-    targets: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(
-        default=None, description="outputs to compare the label with; null: all others", examples=[[3, 5]]
-    )
-
-
-class VnnlibQuery(_Request):
-    """A VNNLIB specification, which states the violations of a property."""
-
-    vnnlib: str = Field(min_length=1, description="text of a VNNLIB file")
 
 
 def _network_tag(value: object) -> str:
     return "inline" if isinstance(value, dict | InlineNetwork) else "known"
 
 
-def _query_tag(value: object) -> str:
-    return (
-        "specification" if isinstance(value, VnnlibQuery) or (isinstance(value, dict) and "vnnlib" in value) else "ball"
-    )
+#: What pydantic puts into error locations where no request has it: names of union members, and a mark for names.
+UNION_TAGS = frozenset({"inline", "known", "[key]"})
 
 
-#: Names of union members: pydantic puts them into error locations, where no request has them.
-UNION_TAGS = frozenset({"inline", "known", "ball", "specification"})
-
-
-class VerifyRequest(_Request):
+class VerifyRequest(RequestModel):
     """One question about one network, and what answering it may cost."""
 
     model_config = ConfigDict(
@@ -159,9 +84,7 @@ class VerifyRequest(_Request):
     network: Annotated[
         Annotated[Sha256, Tag("known")] | Annotated[InlineNetwork, Tag("inline")], Discriminator(_network_tag)
     ] = Field(description="sha256 of an uploaded network, or the network itself")
-    query: Annotated[
-        Annotated[BallQuery, Tag("ball")] | Annotated[VnnlibQuery, Tag("specification")], Discriminator(_query_tag)
-    ]
+    query: QueryDocument
     engine: Engine = Field(default=Engine.AUTO, description="which rungs of the ladder may decide")
     backend: Backend = Field(default=Backend.AUTO, description="which MIP solver the `milp` engine uses")
     time_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from solver.options import Backend, Budget, Engine, Options
+from solver.question import Question, pose
 from solver.verdict import Counterexample, Outcome, Progress, Reason, Stage, Trust, Verdict
 
 if TYPE_CHECKING:
@@ -18,10 +19,12 @@ __all__ = [
     "Options",
     "Outcome",
     "Progress",
+    "Question",
     "Reason",
     "Stage",
     "Trust",
     "Verdict",
+    "pose",
     "verify",
 ]
 

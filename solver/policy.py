@@ -44,6 +44,7 @@ __all__ = [
     "DEEP_STEPS",
     "DEEP_TURN",
     "FIRST_SOLVER_SHARE",
+    "FIRST_TANGENTS",
     "LINEAR_SHARE",
     "LP_SECONDS",
     "MILP_FIRST_RELUS",
@@ -228,3 +229,6 @@ PROOF_SHARE = 0.5
 
 #: Seconds between two progress reports of one search.
 REPORT_SECONDS = 0.2
+
+#: Tangents of each square at the start of outer approximation, evenly over its column's range.
+FIRST_TANGENTS = 5

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from netproof.commands.verify import BACKENDS, ENGINES, FILE, numbers
+from netproof.commands.question import FILE, numbers
+from netproof.commands.verify import BACKENDS, ENGINES
 
 if TYPE_CHECKING:
     from netproof.auditing import Audit

@@ -6,19 +6,22 @@ a list of outputs. Rewriting is exact unless a rule leaves a note that says othe
 
 from __future__ import annotations
 
-from networks.operators import activations, arithmetic, constants, products, reductions, shaping, windows
-from networks.operators.registry import Call, Operator, Rule, operator, supported
+from networks.operators import activations, arithmetic, constants, products, reductions, selection, shaping, windows
+from networks.operators.registry import ADVICE, Call, Operator, Rule, advice, operator, supported
 
 __all__ = [
+    "ADVICE",
     "Call",
     "Operator",
     "Rule",
     "activations",
+    "advice",
     "arithmetic",
     "constants",
     "operator",
     "products",
     "reductions",
+    "selection",
     "shaping",
     "supported",
     "windows",

@@ -17,16 +17,22 @@ __all__: list[str] = []
 
 @operator("Relu")
 def _relu(trace: Trace, call: Call) -> Tensor:
+    """Itself."""
     return trace.relu(call.view(0))
 
 
 @operator("LeakyRelu", "alpha")
 def _leaky_relu(trace: Trace, call: Call) -> Tensor:
+    """``a x + (1 - a) relu(x)``, for any slope a."""
     return _leaky(trace, call.view(0), np.float64(call.attributes.get("alpha", np.float64(np.float32(0.01)))))
 
 
 @operator("PRelu")
 def _prelu(trace: Trace, call: Call) -> Tensor:
+    """``a x + (1 - a) relu(x)`` with constant slopes a, which broadcast.
+
+    Refused: slopes that depend on the input.
+    """
     return _leaky(trace, call.view(0), call.weights(1, "slope"))
 
 
@@ -54,7 +60,10 @@ def _abs(trace: Trace, call: Call) -> Tensor:
 
 @operator("Clip", "min", "max")
 def _clip(trace: Trace, call: Call) -> Tensor:
-    """``lo + relu(x - lo) - relu(x - hi)``."""
+    """``lo + relu(x - lo) - relu(x - hi)``: ReLU6 and hard tanh among others; bounds may be left out or infinite.
+
+    Refused: bounds that depend on the input, are NaN, or are out of order.
+    """
     x = call.view(0)
     low, high = _clip_bound(call, 1, "min"), _clip_bound(call, 2, "max")
     if low is not None and high is not None and low > high:
@@ -82,8 +91,50 @@ def _clip_bound(call: Call, i: int, name: str) -> float | None:
     return None if abs(bound) >= float(np.finfo(np.float32).max) else bound
 
 
+@operator("HardSigmoid", "alpha", "beta")
+def _hard_sigmoid(trace: Trace, call: Call) -> Tensor:
+    """``relu(z) - relu(z - 1)`` for ``z = alpha x + beta``."""
+    x = call.view(0)
+    alpha, beta = (np.float64(call.attributes.get(k, np.float32(v))) for k, v in (("alpha", 0.2), ("beta", 0.5)))
+    z = trace.shifted(trace.scaled(x, alpha), beta)
+    over = trace.relu(trace.shifted(z, -1.0))
+    return trace.affine([trace.term(trace.relu(z)), trace.negated(over)], x.shape)
+
+
+@operator("Shrink", "bias", "lambd")
+def _shrink(trace: Trace, call: Call) -> Tensor:
+    """``relu(x - a) - relu(-x - a)``, the soft shrinkage, for ``a = lambd = bias``.
+
+    Refused: ``lambd`` and ``bias`` that differ, where it jumps; a negative ``lambd``.
+    """
+    x = call.view(0)
+    threshold = np.float64(call.attributes.get("lambd", 0.5))
+    if threshold < 0 or np.float64(call.attributes.get("bias", 0.0)) != threshold:
+        call.refuse("it is continuous only where bias equals lambd, which must not be negative")
+    above = trace.relu(trace.shifted(x, -threshold))
+    below = trace.relu(trace.affine([trace.negated(x)], x.shape, -threshold))
+    return trace.affine([trace.term(above), trace.negated(below)], x.shape)
+
+
+@operator("Sign")
+def _sign(_: Trace, call: Call) -> Tensor:
+    """Computed while loading, of a constant.
+
+    Refused: the sign of what depends on the input, which jumps at 0, while affine maps and ReLUs are continuous.
+    """
+    value = call.required(0)
+    if isinstance(value, View):
+        call.refuse(
+            "it depends on the input and jumps at 0, while affine maps and ReLUs are continuous; train with Clip (hard "
+            "tanh) in its place"
+        )
+    return np.sign(value)
+
+
 @operator("Max")
 def _max(trace: Trace, call: Call) -> Tensor:
+    """``b + relu(a - b)``, for any number of paths and constants, one after the other; all broadcast."""
+
     def larger(a: Tensor, b: Tensor) -> Tensor:
         if isinstance(a, View) and isinstance(b, View):
             return trace.maximum(a, b)
@@ -99,7 +150,7 @@ def _max(trace: Trace, call: Call) -> Tensor:
 
 @operator("Min")
 def _min(trace: Trace, call: Call) -> Tensor:
-    """``a - relu(a - b)``."""
+    """``a - relu(a - b)``, for any number of paths and constants, one after the other; all broadcast."""
 
     def smaller(a: Tensor, b: Tensor) -> Tensor:
         if isinstance(a, View) and isinstance(b, View):

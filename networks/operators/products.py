@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,10 @@ __all__: list[str] = []
 
 @operator("Gemm", "alpha", "beta", "transA", "transB", "broadcast")
 def _gemm(trace: Trace, call: Call) -> Tensor:
+    """Affine, A or B constant; C may be a constant or a path. ``alpha`` and ``beta`` may be any numbers.
+
+    Refused: A and B both constant, or both dependent on the input.
+    """
     a, b = call.required(0), call.required(1)
     alpha, beta = float(call.attributes.get("alpha", 1.0)), float(call.attributes.get("beta", 1.0))
     if call.attributes.get("transA", 0):
@@ -63,6 +69,10 @@ def _scaled_weight(alpha: float, weight: NDArray[np.float64]) -> tuple[NDArray[n
 
 @operator("MatMul")
 def _matmul(trace: Trace, call: Call) -> Tensor:
+    """Affine, with a constant on the left or on the right: a vector, a matrix or a stack of matrices.
+
+    Refused: the product of two paths, as in attention.
+    """
     a, b = call.required(0), call.required(1)
     if isinstance(a, View) and isinstance(b, View):
         call.refuse("both factors depend on the input, so it is not piecewise linear")
@@ -72,26 +82,43 @@ def _matmul(trace: Trace, call: Call) -> Tensor:
     if not isinstance(a, View) and not isinstance(b, View):
         trace.note(f"constants computed in float64 at MatMul node {call.name!r}")
         return np.asarray(np.matmul(call.weights(0, "factor"), call.weights(1, "factor")))
+    weight = call.weights(1 if isinstance(a, View) else 0, "factor")
     if isinstance(a, View):
-        weight = _plain_matrix(call, 1, row=False)
-        rows = trace.rearranged(a, lambda t: t.reshape(-1, t.shape[-1]))
-        return trace.rearranged(_times_right(trace, rows, weight), lambda t: t.reshape(shape))
+        weight = weight.reshape(-1, 1) if weight.ndim == 1 else weight
+        if math.prod(weight.shape[:-2]) == 1:
+            flat = trace.rearranged(a, lambda t: t.reshape(-1, t.shape[-1]))
+            product = _times_right(trace, flat, weight.reshape(weight.shape[-2:]))
+            return trace.rearranged(product, lambda t: t.reshape(shape))
+        turned = trace.rearranged(a, lambda t: np.atleast_2d(t).swapaxes(-2, -1))
+        across = _stacked(trace, weight.swapaxes(-2, -1), turned)
+        return trace.rearranged(across, lambda t: t.swapaxes(-2, -1).reshape(shape))
     assert isinstance(b, View)
+    weight = weight.reshape(1, -1) if weight.ndim == 1 else weight
+    if math.prod(weight.shape[:-2]) != 1:
+        column = trace.rearranged(b, lambda t: t.reshape(-1, 1)) if len(b.shape) == 1 else b
+        return trace.rearranged(_stacked(trace, weight, column), lambda t: t.reshape(shape))
     # A stack of matrices side by side is one matrix.
-    weight = _plain_matrix(call, 0, row=True)
     inner, columns = (b.shape[-2], b.shape[-1]) if len(b.shape) > 1 else (b.shape[0], 1)
     aside = trace.rearranged(b, lambda t: np.moveaxis(t.reshape(-1, inner, columns), 1, 0).reshape(inner, -1))
-    product = _times_left(trace, weight, aside)
-    return trace.rearranged(product, lambda t: np.moveaxis(t.reshape(len(weight), -1, columns), 0, 1).reshape(shape))
+    rows = weight.shape[-2]
+    product = _times_left(trace, weight.reshape(rows, -1), aside)
+    return trace.rearranged(product, lambda t: np.moveaxis(t.reshape(rows, -1, columns), 0, 1).reshape(shape))
 
 
-def _plain_matrix(call: Call, i: int, *, row: bool) -> NDArray[np.float64]:
-    weight = call.weights(i, "factor")
-    if weight.ndim == 1:
-        return weight.reshape((1, -1) if row else (-1, 1))
-    if any(d != 1 for d in weight.shape[:-2]):
-        call.refuse(f"the constant is a stack of matrices of shape {weight.shape}; only one is supported")
-    return weight.reshape(weight.shape[-2:])
+def _stacked(trace: Trace, weight: NDArray[np.float64], b: View) -> View:
+    """``W_s B_s`` for a stack of matrices W_s: a convolution in which each matrix is a group."""
+    if len(b.shape) < 2 or weight.shape[-1] != b.shape[-2]:
+        msg = f"the inner dimensions of {weight.shape} and {b.shape} differ"
+        raise ValueError(msg)
+    stack = np.broadcast_shapes(weight.shape[:-2], b.shape[:-2])
+    rows, inner, columns = weight.shape[-2], *b.shape[-2:]
+    groups = math.prod(stack)
+    check_size((groups, rows, inner))
+    kernel = np.broadcast_to(weight, (*stack, rows, inner)).reshape(groups * rows, inner, 1).copy()
+    product = Conv(kernel, (groups * inner, columns), (groups * rows, columns), (1,), ((0, 0),), (1,), groups)
+    spread = broadcast(trace, b, (*stack, inner, columns))
+    flat = trace.affine([(trace.plain(spread), product)], (groups * rows, columns))
+    return trace.rearranged(flat, lambda t: t.reshape(*stack, rows, columns))
 
 
 def _times_right(trace: Trace, a: View, weight: NDArray[np.float64]) -> View:
@@ -122,6 +149,10 @@ def _times_left(trace: Trace, weight: NDArray[np.float64], b: View) -> View:
 
 @operator("BatchNormalization", "epsilon", "momentum", "spatial", "is_test", "training_mode")
 def _batch_normalization(trace: Trace, call: Call) -> Tensor:
+    """Affine, with the stored statistics; scale and offset are rounded to float64.
+
+    Refused: training mode; ``spatial = 0``; a variance plus epsilon that is not positive.
+    """
     value = call.view(0)
     if call.attributes.get("training_mode", 0):
         call.refuse("it is in training mode; export the network for inference")

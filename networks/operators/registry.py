@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
@@ -12,7 +13,44 @@ from numpy.typing import NDArray
 from networks.errors import NonFiniteWeightError, UnsupportedOperatorError
 from networks.tracing import Constant, Tensor, Trace, View
 
-__all__ = ["Call", "Operator", "Rule", "operator", "supported"]
+__all__ = ["ADVICE", "Call", "Operator", "Rule", "advice", "folded", "operator", "supported"]
+
+ADVICE: dict[tuple[str, ...], str] = {
+    (
+        "Celu",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Gelu",
+        "HardSwish",
+        "Log",
+        "Mish",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Swish",
+        "Tanh",
+    ): "only piecewise linear activations are exact: train with Relu, LeakyRelu, PRelu, HardSigmoid or Clip",
+    ("Softmax", "LogSoftmax"): "it is only supported as the last node, where the logits decide",
+    ("ArgMax", "ArgMin", "TopK", "Hardmax"): "end the network with its scores; properties compare those",
+    ("InstanceNormalization", "GroupNormalization", "LayerNormalization", "LRN", "LpNormalization"): (
+        "it divides by statistics of the input, which is not piecewise linear; BatchNormalization is affine"
+    ),
+    ("ThresholdedRelu", "Round", "Floor", "Ceil"): "it jumps, while affine maps and ReLUs are continuous",
+    ("GRU", "LSTM", "RNN"): "recurrent layers multiply paths or use sigmoids; unroll a network of Gemm and Relu",
+    ("If", "Loop", "Scan"): "export the network without control flow",
+    (
+        "ConvInteger",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "MatMulInteger",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QuantizeLinear",
+    ): "it rounds to integers, which jumps; export the network before quantisation",
+}
+"""What to do about operators that people often bring and that have no rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,24 +151,41 @@ Rule: TypeAlias = Callable[[Trace, Call], Tensor | list[Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """A rewrite rule and the attributes that it understands; any other attribute is refused."""
+    """A rewrite rule, and the attributes that it understands; any other attribute is refused.
+
+    ``text`` says how the rule rewrites, and after "Refused:" what it leaves; `networks.supported` shows it to users.
+    """
 
     rule: Rule
     attributes: frozenset[str]
+    text: str
 
 
 _OPERATORS: dict[str, Operator] = {}
 
 
-def operator(op: str, *attributes: str) -> Callable[[Rule], Rule]:
-    """Register the decorated function as the rewrite rule of ``op``."""
+def operator(op: str, *attributes: str, text: str = "") -> Callable[[Rule], Rule]:
+    """Register the decorated function as the rewrite rule of ``op``; ``text`` is by default its docstring."""
 
     def register(rule: Rule) -> Rule:
         assert op not in _OPERATORS
-        _OPERATORS[op] = Operator(rule, frozenset(attributes))
+        _OPERATORS[op] = Operator(rule, frozenset(attributes), text or inspect.getdoc(rule) or "")
         return rule
 
     return register
+
+
+def folded(trace: Trace, call: Call, function: Callable[..., Any], *tensors: Constant) -> Constant:
+    """Arithmetic on constants: integers (shapes) exactly, weights in float64, with a note."""
+    if all(t.dtype.kind in "iub" for t in tensors):
+        return np.asarray(function(*(t.astype(np.int64) for t in tensors)))
+    trace.note(f"constants computed in float64 at {call.op} node {call.name!r}")
+    return np.asarray(function(*(call.finite(t, "constant") for t in tensors)))
+
+
+def advice(op: str) -> str:
+    """What a user can do about an operator without a rule."""
+    return next((text for ops, text in ADVICE.items() if op in ops), "replace it by supported operators")
 
 
 def supported() -> Mapping[str, Operator]:

@@ -14,18 +14,22 @@ from networks.operators.arithmetic import reciprocal
 from networks.operators.registry import Call, operator
 from networks.tracing import Tensor, Trace, View, check_size
 
-__all__: list[str] = []
+__all__ = ["tournament"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """How a window of ``kernel`` entries moves over ``spatial`` dimensions, and the ``output`` sizes it gives."""
+    """How a window of ``kernel`` entries moves over ``spatial`` dimensions, and the ``output`` sizes it gives.
+
+    ``padding`` is what windows may reach; of that, ``declared`` is counted as padding, and what ceil_mode adds is not.
+    """
 
     spatial: tuple[int, ...]
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
+    declared: tuple[tuple[int, int], ...]
     output: tuple[int, ...]
 
 
@@ -55,7 +59,7 @@ def _window(call: Call, image: tuple[int, ...], kernel: tuple[int, ...]) -> _Win
         call.refuse("kernel, strides and dilations must be positive and pads nonnegative")
     auto = call.attributes.get("auto_pad", "NOTSET")
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    padding = []
+    padding, declared = [], []
     for i, n in enumerate(spatial):
         if auto == "NOTSET":
             before, after = pads[i], pads[i + rank]
@@ -67,6 +71,7 @@ def _window(call: Call, image: tuple[int, ...], kernel: tuple[int, ...]) -> _Win
             after = total - before
         else:
             call.refuse(f"auto_pad {auto!r}; NOTSET, VALID, SAME_UPPER and SAME_LOWER are supported")
+        declared.append((before, after))
         if call.attributes.get("ceil_mode", 0):
             # A window may start inside the image or its padding in front and reach over the end.
             count = -(-(n + before + after - reach[i]) // stride[i]) + 1
@@ -78,11 +83,15 @@ def _window(call: Call, image: tuple[int, ...], kernel: tuple[int, ...]) -> _Win
     if min(output) < 1:
         call.refuse(f"the window {list(reach)} does not fit into the padded image")
     check_size([channels, *(n + b + a for n, (b, a) in zip(spatial, padding, strict=True))])
-    return _Window(tuple(spatial), kernel, stride, dilation, tuple(padding), output)
+    return _Window(tuple(spatial), kernel, stride, dilation, tuple(padding), tuple(declared), output)
 
 
 @operator("Conv", "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 def _conv(trace: Trace, call: Call) -> Tensor:
+    """Affine, in one or two dimensions, with any groups, dilation, strides and padding.
+
+    Refused: three dimensions; a weight or bias that depends on the input.
+    """
     value = call.view(0)
     spatial = _spatial(call, value)
     weight = call.weights(1, "weight")
@@ -119,6 +128,10 @@ def _channel_bias(call: Call, rank: int) -> NDArray[np.float64] | float:
     "strides",
 )
 def _conv_transpose(trace: Trace, call: Call) -> Tensor:
+    """Affine, in one or two dimensions, with any groups, dilation, strides, padding and output padding.
+
+    Refused: three dimensions; a weight or bias that depends on the input; pads beyond the output.
+    """
     value = call.view(0)
     spatial = _spatial(call, value)
     rank = len(spatial)
@@ -157,23 +170,20 @@ def _conv_transpose(trace: Trace, call: Call) -> Tensor:
 
 @operator("AveragePool", "auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides")
 def _average_pool(trace: Trace, call: Call) -> Tensor:
+    """Affine, in one or two dimensions; the reciprocals of the counts round to float64 unless they are powers of two.
+
+    Refused: three dimensions; a window wholly in the padding.
+    """
     value = call.view(0)
     spatial = _spatial(call, value)
     window = _window(call, value.shape[1:], _per_axis(call, "kernel_shape", len(spatial), 0))
-    if call.attributes.get("ceil_mode", 0) and window.padding != _without_ceil(call, value, window).padding:
-        call.refuse("ceil_mode = 1 changes its output shape; pad the input instead")
-    entries = math.prod(window.kernel)
-    if call.attributes.get("count_include_pad", 0) or not any(itertools.chain(*window.padding)):
-        return _depthwise(trace, value, window, reciprocal(trace, call, np.full(window.kernel, float(entries))))
-    counts = _depthwise_counts(window)
+    counts = _counts(window, pads=bool(call.attributes.get("count_include_pad", 0)))
+    if not counts.all():
+        call.refuse("a window lies wholly in the padding")
+    if (counts == counts.flat[0]).all():
+        return _depthwise(trace, value, window, reciprocal(trace, call, np.full(window.kernel, counts.flat[0])))
     sums = _depthwise(trace, value, window, np.ones(window.kernel))
     return trace.scaled(sums, reciprocal(trace, call, counts))
-
-
-def _without_ceil(call: Call, value: View, window: _Window) -> _Window:
-    attributes = {k: v for k, v in call.attributes.items() if k != "ceil_mode"}
-    floor = Call(call.op, call.name, call.opset, call.inputs, attributes, call.outputs)
-    return _window(floor, value.shape[1:], window.kernel)
 
 
 def _depthwise(trace: Trace, value: View, window: _Window, kernel: NDArray[np.float64]) -> View:
@@ -185,11 +195,9 @@ def _depthwise(trace: Trace, value: View, window: _Window, kernel: NDArray[np.fl
     return trace.affine([(trace.plain(value), linear)], (1, *out))
 
 
-def _window_entries(window: _Window) -> NDArray[np.int64]:
-    """Flat index of every entry under every window, -1 for padding; shape ``(prod(kernel), *output)``."""
+def _under(window: _Window, padded: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What of a padded image lies under every window; shape ``(prod(kernel), *output)``."""
     check_size([*window.kernel, *window.output])
-    image = np.arange(math.prod(window.spatial), dtype=np.int64).reshape(window.spatial)
-    padded = np.pad(image, window.padding, constant_values=-1)
     parts = []
     for offset in itertools.product(*(range(k) for k in window.kernel)):
         cut = tuple(
@@ -200,25 +208,34 @@ def _window_entries(window: _Window) -> NDArray[np.int64]:
     return np.stack(parts)
 
 
-def _depthwise_counts(window: _Window) -> NDArray[np.float64]:
-    return np.asarray((_window_entries(window) >= 0).sum(0), np.float64)
+def _counts(window: _Window, *, pads: bool) -> NDArray[np.float64]:
+    """How many entries under each window an average divides by, declared ``pads`` among them or not."""
+    image = np.pad(np.ones(window.spatial, np.int64), window.declared, constant_values=int(pads))
+    beyond = [(a - c, b - d) for (a, b), (c, d) in zip(window.padding, window.declared, strict=True)]
+    return np.asarray(_under(window, np.pad(image, beyond)).sum(0), np.float64)
 
 
 @operator("GlobalAveragePool")
 def _global_average_pool(trace: Trace, call: Call) -> Tensor:
+    """Affine; the reciprocal of the number of entries rounds to float64 unless it is a power of two."""
     value = call.view(0)
     spatial = _spatial(call, value)
     ones = (1,) * len(spatial)
-    window = _Window(spatial, spatial, ones, ones, ((0, 0),) * len(spatial), ones)
+    window = _Window(spatial, spatial, ones, ones, ((0, 0),) * len(spatial), ((0, 0),) * len(spatial), ones)
     return _depthwise(trace, value, window, reciprocal(trace, call, np.full(spatial, float(math.prod(spatial)))))
 
 
 @operator("MaxPool", "auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides")
 def _max_pool(trace: Trace, call: Call) -> Tensor:
+    """A tournament of ``b + relu(a - b)`` under every window, in one or two dimensions: half as many pairs each round.
+
+    Refused: three dimensions; a window wholly in the padding; indices as a second output.
+    """
     value = call.view(0)
     spatial = _spatial(call, value)
     window = _window(call, value.shape[1:], _per_axis(call, "kernel_shape", len(spatial), 0))
-    entries = _window_entries(window)
+    image = np.arange(math.prod(spatial), dtype=np.int64).reshape(spatial)
+    entries = _under(window, np.pad(image, window.padding, constant_values=-1))
     check_size((value.shape[1], *entries.shape))
     if not (entries >= 0).any(0).all():
         call.refuse("a window lies wholly in the padding")
@@ -228,19 +245,20 @@ def _max_pool(trace: Trace, call: Call) -> Tensor:
     channels = np.arange(value.shape[1], dtype=np.int64)[None, :, None] * math.prod(spatial)
     players = entries.reshape(entries.shape[0], 1, -1) + channels
     shape = (1, value.shape[1], *window.output)
-    return _tournament(trace, trace.plain(value), players.reshape(entries.shape[0], -1), shape)
+    return tournament(trace, trace.plain(value), players.reshape(entries.shape[0], -1), shape)
 
 
 @operator("GlobalMaxPool")
 def _global_max_pool(trace: Trace, call: Call) -> Tensor:
+    """A tournament of ``b + relu(a - b)``."""
     value = call.view(0)
     spatial = _spatial(call, value)
     players = np.arange(value.features, dtype=np.int64).reshape(value.shape[1], -1).T
     shape = (1, value.shape[1], *[1] * len(spatial))
-    return _tournament(trace, trace.plain(value), players, shape)
+    return tournament(trace, trace.plain(value), players, shape)
 
 
-def _tournament(trace: Trace, node: int, players: NDArray[np.int64], shape: tuple[int, ...]) -> View:
+def tournament(trace: Trace, node: int, players: NDArray[np.int64], shape: tuple[int, ...]) -> View:
     """Column maxima of ``players`` (indices into the node's vector, shape ``(k, columns)``), as ``shape``.
 
     By rounds of ``b + relu(a - b)``: every round is one difference, one ReLU and one sum for all pairs at once. Each

@@ -160,4 +160,4 @@ def test_deeply_nested_manifests_are_refused() -> None:
     network, _ = proven("root")
     assert not answer(pack(b"[" * 100_000 + b"]" * 100_000), network)
     assert not answer(pack(b'{"a":' * 50_000 + b"1" + b"}" * 50_000), network)
-    assert not answer(pack(json.dumps({"format": "netproof-certificate", "version": 3}).encode()), network)
+    assert not answer(pack(json.dumps({"format": "netproof-certificate", "version": 4}).encode()), network)

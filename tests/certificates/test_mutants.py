@@ -7,6 +7,7 @@ claims something that a point of its region disproves.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import shutil
@@ -20,8 +21,9 @@ import numpy as np
 import pytest
 
 import networks
-from certificates import BoxSplit, Certificate, CertificateError, Claim, Node, PhaseSplit, Tree, check, write
+from certificates import BoxSplit, Certificate, CertificateError, Claim, Node, PhaseSplit, Tree, check, read, write
 from networks import Clause, Network, Property, Query, Region, Row
+from networks.constraints import Constraint
 from tests.constructed import CASES, distance, gemms
 from tests.random_networks import random_dense
 
@@ -113,6 +115,23 @@ def unmultiplied() -> tuple[Network, bytes]:
     columns, rows = np.array([[2, 0], [2, 1]]), np.zeros((1, 2))
     node = Node((Claim(0, (1.0,), ("rows", 0)),))
     return far(node, columns=columns, slopes=np.zeros((0, 2, 2), np.float32), rows=rows)
+
+
+def beyond(norm: str, epsilon: object, *constraints: Constraint, second: float = 1.0) -> tuple[Network, bytes]:
+    """About 1 − relu(x0 + second·x1) around (1/8, 1/8), where the region reaches points at which it is negative."""
+    network = networks.load_bytes(gemms([([[1.0, second]], [0.0]), ([[-1.0], [0.0]], [1.0, 0.0])]))
+    region = Region.norm_ball(np.full(2, 0.125, np.float32), epsilon, norm, (-1, 1)).constrained(constraints)
+    clause = Clause((Row(((0, Fraction(1)),)),), 2, "y0")
+    return false(network, region, clause, trees=(Tree(0, (ROOT_CLAIM,)),))
+
+
+def one_box() -> tuple[Network, bytes]:
+    """`beyond` for a ball within which the claim holds, and then for one with the same box in which it does not."""
+    network, data = beyond("l2", "0.5")
+    ((small, prop),) = read(data).query.cases
+    large = dataclasses.replace(small, ball=dataclasses.replace(small.ball, radius=Fraction(2)))
+    trees = tuple(Tree(number, (ROOT_CLAIM,)) for number in range(2))
+    return network, write(Certificate(network.sha256, Query(((small, prop), (large, prop))), trees))
 
 
 ROOT_CLAIM = Node((FIRST,))
@@ -225,6 +244,58 @@ MUTANTS: dict[str, tuple[str, str, str, str, Callable[[], tuple[Network, bytes]]
         "--exact",
         lambda: constructed("no width, bad"),
     ),
+    "a ball has no radius": ("balls.py", ".sum(-1) - spent", ".sum(-1)", "", lambda: beyond("l2", "0.6")),
+    "a ball has no radius, exactly": (
+        "exact_balls.py",
+        "value + -Numbers(spent, shift + t + bits)",
+        "value",
+        "--exact",
+        lambda: beyond("l1", "0.8"),
+    ),
+    "balls are around 0": ("balls.py", " - (s * center).sum(-1)", "", "", lambda: beyond("l1", "0.8")),
+    "balls are around 0, exactly": (
+        "exact_balls.py",
+        "np.minimum(rest * low, rest * high) - s * center",
+        "np.minimum(rest * low, rest * high)",
+        "--exact",
+        lambda: beyond("l2", "0.6"),
+    ),
+    "the largest entry for the length": (
+        "balls.py",
+        "return np.asarray(largest * np.sqrt((share * share).sum(-1)))",
+        "return np.asarray(largest)",
+        "",
+        lambda: beyond("l2", "0.6"),
+    ),
+    "entries always move": (
+        "balls.py",
+        "np.where(inside, np.minimum(still, moved), moved)",
+        "moved",
+        "",
+        lambda: beyond("l0", 1, second=0.25),
+    ),
+    "moving is free of charge": (
+        "balls.py",
+        " - price * self.radius\n",
+        "\n",
+        "",
+        lambda: beyond("l0", 1),
+    ),
+    "half-spaces are at 0": (
+        "balls.py",
+        " - mu @ h - charge",
+        " - charge",
+        "",
+        lambda: beyond("l2", 1, Constraint.of([1, 1], "1.1")),
+    ),
+    "half-spaces are at 0, exactly": (
+        "exact_balls.py",
+        "moved + -Numbers(paid.integers[..., 0], paid.shift)",
+        "moved",
+        "--exact",
+        lambda: beyond("l1", 1, Constraint.of([1, 1], "1.1")),
+    ),
+    "boxes make the region": ("checker.py", "if self._region is region:", "if self._region is not None:", "", one_box),
     "clips serve every clause": (
         "walk.py",
         "last = clipped.get(claim.clause)",

@@ -185,7 +185,7 @@ def test_multipliers_that_are_not_finite_are_refused(value: float) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 1}, "format version 1; this checker reads version 3"),
+        ({"version": 1}, "format version 1; this checker reads versions 3 and 4"),
         ({"format": "other"}, "does not say that this is"),
         ({"extra": 1}, "keys"),
         ({"cases": []}, "at least one case"),
@@ -213,7 +213,7 @@ def test_constants_and_repeated_keys_are_refused() -> None:
     manifest, _ = unpack(data)
     refused(network, pack(json.dumps(manifest | {"version": math.nan}).encode()), "NaN")
     text = json.dumps(manifest)
-    refused(network, pack(text.replace('"version": 3', '"version": 3, "version": 3').encode()), "each key once")
+    refused(network, pack(text.replace('"version": 4', '"version": 4, "version": 4').encode()), "each key once")
 
 
 def test_truncated_archives_are_refused(case) -> None:

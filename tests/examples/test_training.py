@@ -9,8 +9,8 @@ import torch
 
 from bounds import interval_bounds, lower_bounds
 from examples import demo, train
-from netproof.api import ball_query
 from networks import evaluate, load
+from solver import pose
 from tests.netproof.conftest import EXAMPLES
 
 
@@ -77,7 +77,7 @@ def test_demonstration_asks_nothing_trivial(digits):
     for name in ("plain", "robust"):
         network = load(EXAMPLES / f"digits_{name}.onnx")
         assert evaluate(network, image.reshape(1, -1)).argmax() == label
-    query = ball_query(network, image, demo.EPSILON, label=label, domain=(0, 1))
+    query = pose(network, input=image, epsilon=demo.EPSILON, label=label, domain=(0, 1)).query
     ((region, prop),) = query.cases
     rows = np.concatenate([clause.matrix for clause in prop.clauses])
     assert lower_bounds(network, region, interval_bounds(network, region), rows).min() < 0

@@ -9,9 +9,8 @@ import pytest
 
 import netproof
 import netproof.api
-from netproof.api import ball_query
 from networks.errors import InputError, PropertyError, RegionError
-from solver import Engine, Outcome, Reason
+from solver import Engine, Outcome, Reason, pose
 from tests.netproof.conftest import EXAMPLES
 
 
@@ -36,7 +35,7 @@ def test_path_and_network_and_shapes_are_equivalent(plain, digits):
 
 def test_label_defaults_to_the_networks_own(plain, digits):
     network = netproof.load(plain)
-    query = ball_query(network, digits[0][10], 0.1)
+    query = pose(network, input=digits[0][10], epsilon=0.1).query
     assert query.cases[0][1].statement["label"] == int(digits[1][10])
 
 
@@ -69,7 +68,7 @@ def test_engine_may_be_a_word(robust, digits):
         ({"input": np.zeros(63), "epsilon": 0.1}, RegionError, "63 entries, but the network takes 64"),
         ({"input": np.full(64, np.inf), "epsilon": 0.1}, RegionError, "entry 0 is inf"),
         ({"input": np.zeros(64), "epsilon": -1}, RegionError, "at least 0"),
-        ({"input": np.zeros(64), "epsilon": 0.1, "norm": "l2"}, RegionError, "norm 'l2' is not supported"),
+        ({"input": np.zeros(64), "epsilon": 0.1, "norm": "l7"}, RegionError, "norm 'l7' is not supported"),
         ({"input": np.zeros(64), "epsilon": 0.1, "label": -1}, PropertyError, "label -1 does not exist"),
         ({"vnnlib": EXAMPLES / "digits.vnnlib", "epsilon": 0.1}, InputError, "not both"),
     ],

@@ -181,7 +181,7 @@ def test_refusals_say_what_to_change(client: Client) -> None:
         client.upload(NETWORK[:50])
     with pytest.raises(NotFoundError, match="no job"):
         client.job("x")
-    with pytest.raises(InputError, match="needs input, label and epsilon"):
+    with pytest.raises(RefusedError, match="input and epsilon missing"):
         client.verify(NETWORK, label=0)
 
 

@@ -31,7 +31,7 @@ def test_a_query_becomes_a_job_that_the_queue_carries(web: Service) -> None:
     assert document["verdict"] is None
     job = web.ledger.job(document["id"])
     assert (job.queue, job.time_limit) == ("gurobi-high", 5)
-    assert job.request["query"] == ball() | {"norm": "linf", "targets": None}
+    assert job.request["query"] == ball() | {"norm": "linf"}
     assert not web.dispatcher.missing([job])
 
 
@@ -127,10 +127,12 @@ def test_waiting_ends_at_the_limit(web: Service) -> None:
         ({"input": [0.5, "x", 0.75]}, "invalid-region", "/query/input/1", "got 'x'"),
         ({"input": [0.5, None, 0.75]}, "invalid-region", "/query/input/1", "got None"),
         ({"input": [10**400, 0, 0]}, "invalid-region", "/query/input/0", "finite number"),
-        ({"input": [0.5, 0.25]}, "invalid-region", "/query/input", "2 entries, but the network expects 3"),
+        ({"input": [0.5, 0.25]}, "invalid-region", "/query/input", "2 entries, but the network takes 3"),
         ({"input": []}, "invalid-request", "/query/input", "at least 1 item"),
         ({"input": [0.5, 1.25, 0.75]}, "invalid-region", "/query/input", "outside the domain [0, 1]"),
-        ({"domain": [1, 0]}, "invalid-region", "/query/input", "outside the domain [1, 0]"),
+        ({"domain": [1, 0]}, "invalid-region", "/query/domain", "give them in order"),
+        ({"lower": 0}, "invalid-region", "/query/lower", "two regions"),
+        ({"vnnlib": "(check-sat)"}, "invalid-request", "/query/vnnlib", "input, epsilon, domain, label"),
         ({"domain": [0]}, "invalid-request", "/query/domain/1", "required"),
         ({"label": 2}, "invalid-property", "/query/label", "labels 0 to 1"),
         ({"label": -1}, "invalid-request", "/query/label", "got -1"),
@@ -138,7 +140,18 @@ def test_waiting_ends_at_the_limit(web: Service) -> None:
         ({"targets": [0]}, "invalid-property", "/query/targets", "label itself"),
         ({"targets": [5]}, "invalid-property", "/query/targets", "target 5 does not exist"),
         ({"targets": []}, "invalid-property", "/query/targets", "no target class"),
-        ({"norm": "l2"}, "invalid-request", "/query/norm", "must be 'linf', got 'l2'"),
+        ({"norm": "l7"}, "invalid-request", "/query/norm", "'l2', 'l1' or 'l0', got 'l7'"),
+        ({"radii": [1, "x", 2]}, "invalid-region", "/query/radii/1", "finite number, got 'x'"),
+        ({"frozen": [3]}, "invalid-region", "/query/frozen", "names input entry 3"),
+        (
+            {"constraints": [{"coefficients": {"a": 1}, "bound": 0}]},
+            "invalid-request",
+            "/query/constraints/0/coefficients/a",
+            "pattern",
+        ),
+        ({"top_k": 2}, "invalid-property", "/query/top_k", "between 1 and 1"),
+        ({"confidence": "1/0"}, "invalid-request", "/query/confidence", "8/255"),
+        ({"output_range": {"output": 0, "upper": 1}}, "invalid-property", "/query/output_range", "2 properties"),
         ({"epsilom": 1}, "invalid-request", "/query/epsilom", "correct its name"),
     ],
 )

@@ -61,7 +61,7 @@ def test_query_that_does_not_fit_fails_with_the_words_of_the_error(settings: Set
     assert job.state is JobState.FAILED
     assert job.error is not None
     assert job.error["code"] == "invalid_region"
-    assert job.error["message"].startswith("the input has 1 entries, but the network expects 3")
+    assert job.error["message"].startswith("the input has 1 entries, but the network takes 3")
 
 
 def test_internal_error_shows_no_traceback(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from networks.errors import PropertyError, RegionError, VnnlibError
+from networks.errors import PropertyError, RegionError
 from service.request import build_query
 from solver.options import Backend, Engine
 from tests.random_networks import random_dense
@@ -22,8 +22,8 @@ def request(**changes: Any) -> dict[str, Any]:
 
 
 def test_ball_becomes_a_region_and_a_property() -> None:
-    query, options, budget = build_query(request(), NETWORK, threads=2)
-    ((region, prop),) = query.cases
+    question, options, budget = build_query(request(), NETWORK, threads=2)
+    ((region, prop),) = question.query.cases
     assert region.exact_lower == (Fraction(2, 5), Fraction(3, 20), Fraction(9, 10))
     assert region.exact_upper == (Fraction(3, 5), Fraction(7, 20), Fraction(1))
     assert [clause.label for clause in prop.clauses] == ["class 0"]
@@ -34,8 +34,8 @@ def test_ball_becomes_a_region_and_a_property() -> None:
 def test_nested_input_is_read_in_order() -> None:
     flat, _, _ = build_query(request(domain=None), NETWORK, threads=1)
     nested, _, _ = build_query(request(input=[[[0.5], [0.25], [1]]], domain=None), NETWORK, threads=1)
-    assert np.array_equal(flat.cases[0][0].lower, nested.cases[0][0].lower)
-    assert nested.cases[0][0].exact_upper[2] == Fraction(11, 10)
+    assert np.array_equal(flat.query.cases[0][0].lower, nested.query.cases[0][0].lower)
+    assert nested.query.cases[0][0].exact_upper[2] == Fraction(11, 10)
 
 
 def test_vnnlib_becomes_a_query() -> None:
@@ -43,24 +43,23 @@ def test_vnnlib_becomes_a_query() -> None:
     bounds = [f"(assert (>= X_{i} 0))(assert (<= X_{i} 1))" for i in range(3)]
     text = "\n".join([*names, *bounds, "(assert (<= Y_0 Y_1))"])
     document = {"network": "a" * 64, "query": {"vnnlib": text}, "time_limit": 1, "engine": "milp", "backend": "highs"}
-    query, options, _ = build_query(document, NETWORK, threads=1)
-    assert query.clauses == 1
+    question, options, _ = build_query(document, NETWORK, threads=1)
+    assert question.query.clauses == 1
     assert (options.engine, options.backend) == (Engine.MILP, Backend.HIGHS)
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"input": [0.5, 0.25]}, RegionError, "has 2 entries, but the network expects 3"),
+        ({"input": [0.5, 0.25]}, RegionError, "has 2 entries, but the network takes 3"),
         ({"input": [[0.5, 0.25], [1]]}, RegionError, "nested lists of equal lengths"),
         ({"input": ["a", 0, 0]}, RegionError, "must be numbers"),
         ({"input": [float("nan"), 0, 0]}, RegionError, "finite"),
         ({"epsilon": -0.1}, RegionError, "at least 0"),
-        ({"norm": "l7"}, RegionError, "norm 'l7' is not supported"),
+        ({"norm": "l7"}, RegionError, "norm 'l7' is not supported; use linf, l2, l1, l0"),
         ({"input": [2, 0, 0]}, RegionError, "outside the domain"),
         ({"label": 2}, PropertyError, "label 2 does not exist"),
         ({"targets": [1]}, PropertyError, "target 1 is the label itself"),
-        ({"vnnlib": "(assert"}, VnnlibError, "line 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], error: type[Exception], message: str) -> None:

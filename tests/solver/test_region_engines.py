@@ -17,7 +17,7 @@ ENGINES = {
     "input splits": Options(Engine.BAB),
     "relu splits": Options(Engine.BAB),
 }
-NETWORKS = 9
+NETWORKS = 6
 SHIFTS = (0.1, 0.01, -0.01, -0.1)
 
 
@@ -33,7 +33,7 @@ def instance(kind: str, seed: int) -> tuple[Network, Region]:
     center = np.clip(rng.normal(size=network.inputs), -0.9, 0.9)
     norm = kind.split(maxsplit=1)[0]
     n = network.inputs
-    size = {"linf": reach, "l2": reach * n**0.5 * 0.8, "l1": reach * n * 0.6, "l0": n // 2 + 1}[norm]
+    size = {"linf": reach, "l2": reach * n**0.5 * 0.8, "l1": reach * n * 0.6, "l0": max(1, n // 4)}[norm]
     radii = [3 * reach] * n if norm == "l0" else None
     region = Region.norm_ball(center, size if norm == "l0" else round(size, 3), norm, (-1, 1), radii=radii)
     if kind == norm:
