@@ -8,7 +8,7 @@ import pytest
 from networks import Clause, Constraint, Network, Property, Query, Region, Row
 from networks.exact import exact
 from solver import Budget, Engine, Options, Outcome, policy, verify
-from tests.random_networks import random_conv, random_dense, random_residual
+from tests.random_networks import random_dense, random_residual
 from tests.solver.oracle import minimum_margin
 
 KINDS = ("l2", "l1", "l0", "linf constrained", "l2 constrained", "l1 constrained")
@@ -27,7 +27,7 @@ def instance(kind: str, seed: int) -> tuple[Network, Region]:
     if seed % 3 == 0:
         network, reach = random_dense(seed, (3, 6, 4, 2)), 0.4
     elif seed % 3 == 1:
-        network, reach = random_conv(seed, channels=1, size=3, outputs=2), 0.1
+        network, reach = random_dense(seed, (4, 6, 4, 2)), 0.3
     else:
         network, reach = random_residual(seed, width=3), 0.2
     center = np.clip(rng.normal(size=network.inputs), -0.9, 0.9)
