@@ -5,11 +5,14 @@ vector C on the value of some node, and for **any** row vectors Λ on the pre-ac
 
     C·h  ≥  Σ_affine A·b
             + Σ_relu Σ_j min{ A_j·relu(z) − Λ_j·z : z ∈ {l_j, u_j, 0 if l_j < 0 < u_j} }
-            + min_{x ∈ box} A_0·x
+            + min_{x ∈ region} A_0·x
 
 where A is the row vector that has arrived at the node: an affine node passes ``A L_i`` on to its parents and a ReLU
 passes Λ on to its own. This is the partial Lagrangian dual of the affine rows (DESIGN §5; Wong & Kolter 2018 §3;
 Zhang et al. 2018, CROWN; Salman et al. 2019). Default slopes: Λ = A·u/(u−l) where A < 0, and A·[u > −l] where A > 0.
+
+The last term is a sum over the box, or what `bounds.inside` proves for its part in a ball and constraints, if that is
+more. Everything before it keeps to the box.
 
 Soundness. Λ is data: whatever it was rounded to, the inequality holds. What rounds is A L_i, the products at
 vertices and the sums. Each is charged a priori: an entry of fl(A L) is off by at most γ_n |A||L|, so by at most
@@ -30,6 +33,7 @@ import torch
 from torch import Tensor
 
 from bounds.groups import Groups, group
+from bounds.inside import Inside
 from bounds.program import Affine, Program
 from bounds.windows import Frame, plan
 
@@ -62,6 +66,7 @@ class BoxBounds:
         lower, upper: end points of the boxes, shape ``(B, inputs)``.
         pre_lower, pre_upper: for each ReLU node, bounds of its pre-activations, shape ``(B, features)``.
         magnitude: for each node, a bound on ``|h|`` (for affine nodes on ``Σ|L||h| + |b|``), shape ``(B, features)``.
+        inside: the ball and the constraints that the inputs keep beside the boxes, if there are any.
     """
 
     lower: Tensor
@@ -69,12 +74,18 @@ class BoxBounds:
     pre_lower: dict[int, Tensor] = field(default_factory=dict)
     pre_upper: dict[int, Tensor] = field(default_factory=dict)
     magnitude: list[Tensor] = field(default_factory=list)
+    inside: Inside | None = None
     _relaxations: dict[int, Relaxation] = field(default_factory=dict)
 
     @property
     def boxes(self) -> int:
         """The number of boxes B."""
         return int(self.lower.shape[0])
+
+    def corner(self, A: Tensor, box: Tensor | None = None) -> Tensor:
+        """Where ``A x`` is least, for rows of shape ``(R, inputs)`` on boxes of shape ``(R,)``, or on the only one."""
+        low, high = (self.lower, self.upper) if box is None else (self.lower[box], self.upper[box])
+        return torch.where(A > 0, low, high) if self.inside is None else self.inside.minimiser(A, low, high)
 
     def unstable(self, node: int) -> Tensor:
         """Mask of shape ``(B, features)``: ReLUs of ``node`` with ``l < 0 < u``."""
@@ -285,6 +296,7 @@ def enclose(
     upper: Tensor,
     *,
     start: BoxBounds | None = None,
+    inside: Inside | None = None,
     backward: bool = True,
     stop: Callable[[], bool] | None = None,
     units: UnitBounds | None = None,
@@ -293,22 +305,22 @@ def enclose(
 
     Layer by layer: interval bounds from what is already known, then (with ``backward``) backward linear bounds for
     the neurons whose sign is still open. Interval arithmetic is exact before the first ReLU, so nothing is repeated
-    there.
+    there, unless a ball or constraints say more than the boxes.
 
     Args:
         program: the compiled network (float64).
         lower, upper: the boxes, shape ``(B, inputs)``.
         start: bounds that hold on the same boxes (or on boxes around them); the result is never looser.
+        inside: what the inputs keep beside the boxes.
         backward: False for interval bounds alone.
         stop: asked now and then; once true, neurons that are left keep their interval bounds.
-        units: bounds of the neurons whose sign is open, in place of `unit_bounds`.
+        units: bounds of the neurons whose sign is open, in place of `unit_bounds`, after the first ReLUs.
     """
-    if units is None:
 
-        def units(known: BoxBounds, node: int, box: Tensor, neuron: Tensor) -> tuple[Tensor, Tensor]:
-            return unit_bounds(program, known, program.parent(node), box, neuron, stop)
+    def default(known: BoxBounds, node: int, box: Tensor, neuron: Tensor) -> tuple[Tensor, Tensor]:
+        return unit_bounds(program, known, program.parent(node), box, neuron, stop)
 
-    bounds = BoxBounds(lower, upper)
+    bounds = BoxBounds(lower, upper, inside=inside)
     values: list[tuple[Tensor, Tensor]] = []
     for node, step in enumerate(program.steps):
         if step is None:
@@ -324,11 +336,12 @@ def enclose(
                 low = torch.maximum(low, start.pre_lower[node])
                 high = torch.minimum(high, start.pre_upper[node])
             bounds.pre_lower[node], bounds.pre_upper[node] = low, high
-            if backward and not program.boxed[step]:
+            if backward and (inside is not None or not program.boxed[step]):
                 box, neuron = torch.nonzero((low < 0) & (high > 0), as_tuple=True)
                 if len(neuron):
                     low, high = low.clone(), high.clone()
-                    least, most = units(bounds, node, box, neuron)
+                    find = default if units is None or program.boxed[step] else units
+                    least, most = find(bounds, node, box, neuron)
                     low[box, neuron] = torch.maximum(low[box, neuron], least)
                     high[box, neuron] = torch.minimum(high[box, neuron], most)
                     bounds.pre_lower[node], bounds.pre_upper[node] = low, high
@@ -563,5 +576,9 @@ def backward_pass(
     charge = charge * (1 + 2.0**-20) + _UNDERFLOW * (1 + sum(m.sum() for m in magnitude[: last + 1]))
     constant = total - charge
     low, high = frame.of(0, bounds.lower), frame.of(0, bounds.upper)
-    value = constant + torch.minimum(A * low, A * high).sum(-1)
+    least = torch.minimum(A * low, A * high).sum(-1)
+    if bounds.inside is not None:
+        proven = bounds.inside.bound(A, low, high, frame.of(0, bounds.inside.center))
+        least = torch.maximum(least, torch.nan_to_num(proven, nan=-torch.inf, posinf=-torch.inf))
+    value = constant + least
     return LinearBound(torch.nan_to_num(value, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf), A, constant)

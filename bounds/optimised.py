@@ -31,6 +31,7 @@ __all__ = ["Climb", "NeuronSlopes", "SlopeSearch", "optimised_bounds", "optimise
 
 # An estimate above zero by this share of the row's first bound is taken for a proof that float64 will confirm.
 _SURE = 1e-4
+_DIGITS = 128
 # Rows whose target is decided leave a chunk when they are at least this share of it.
 _LEAVE = 0.25
 
@@ -153,7 +154,8 @@ def optimised_bounds(
             pending, total, _ = unit_rows(rough, parent, which.to(rough.device), own, own)
             target = torch.arange(len(ones), device=where.device).repeat(2)
             first = None if start is None else start(node, neuron[some], columns.layout).flatten(0, 1)
-            alpha = climb.run(search, pending, total, where, target, first)
+            # With few digits, certificates hold them in few bytes.
+            alpha = (climb.run(search, pending, total, where, target, first) * _DIGITS).round() / _DIGITS
             if keep:
                 found.append(alpha.to(torch.float32).reshape(2, len(ones), -1))
             magnitude = now.magnitude[parent][where, which]
@@ -166,7 +168,7 @@ def optimised_bounds(
             slopes[node] = NeuronSlopes(box[: alpha.shape[1]], neuron[: alpha.shape[1]], alpha)
         return least, most
 
-    return enclose(program, bounds.lower, bounds.upper, start=bounds, units=units), slopes
+    return enclose(program, bounds.lower, bounds.upper, start=bounds, inside=bounds.inside, units=units), slopes
 
 
 def _chunks(program: Program, rows: int, node: int, entries: int) -> Iterator[slice]:
@@ -199,6 +201,7 @@ class Climb:
 
         self._program = program
         self._lower, self._upper = own(bounds.lower), own(bounds.upper)
+        self._inside = None if bounds.inside is None else bounds.inside.like(self._lower)
         self._layout = columns.layout
         self._active = {node: own(active) for node, active in columns.layout.active.items()}
         self._neurons = {node: j.to(program.device) for node, j in columns.layout.neurons.items()}
@@ -310,7 +313,8 @@ class Climb:
         A = pending.get(0)
         if A is None:
             return total, torch.zeros_like(theta), arriving
-        x = torch.where(A > 0, self._of(self._lower, rows.cell), self._of(self._upper, rows.cell))
+        lower, upper = self._of(self._lower, rows.cell), self._of(self._upper, rows.cell)
+        x = torch.where(A > 0, lower, upper) if self._inside is None else self._inside.minimiser(A, lower, upper)
         reached = self._reached(x, factor, gap * (falling < 0), rows.cell)
         slope = reached * torch.where(free > 0, arriving.clamp(min=0), -sign * unit)
         return total + (A * x).sum(-1), slope, arriving

@@ -116,7 +116,7 @@ class Recomputed:
             least[node][0, self.layout.neurons[node]] = cell.low[0, place]
             most[node][0, self.layout.neurons[node]] = cell.high[0, place]
         known = BoxBounds(bounds.lower, bounds.upper, least, most)
-        start = enclose(self._program, bounds.lower, bounds.upper, start=known, backward=False)
+        start = enclose(self._program, bounds.lower, bounds.upper, start=known, inside=bounds.inside, backward=False)
         found, slopes = optimised_bounds(self._program, start, search, self._known)
         if any((found.pre_lower[node] > found.pre_upper[node]).any() for node in least):
             return None
@@ -196,7 +196,7 @@ class Recomputed:
             torch.nan_to_num(total, nan=-torch.inf),
             theta.to(torch.float32),
             self._arrived(seen, len(C)),
-            torch.where(linear.coefficients > 0, self._bounds.lower, self._bounds.upper),
+            self._bounds.corner(linear.coefficients),
         )
 
     def _arrived(self, seen: dict[int, Tensor], rows: int) -> Tensor:

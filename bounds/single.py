@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from bounds.enclosure import Enclosure
+from bounds.inside import Inside
 from bounds.linear import BoxBounds, enclose, specification_bounds
 from bounds.program import Affine, program
 from networks.graph import Network
@@ -36,7 +37,7 @@ def backward_bounds(network: Network, region: Region, start: Enclosure | None = 
     lower, upper = _box(region)
     with torch.no_grad():
         known = _tensors(start, lower, upper) if start is not None else None
-        return _enclosure(enclose(program(network), lower, upper, start=known))
+        return _enclosure(enclose(program(network), lower, upper, start=known, inside=Inside.of(region)))
 
 
 def lower_bounds(
@@ -88,7 +89,7 @@ def box_bounds(network: Network, region: Region, enclosure: Enclosure) -> BoxBou
             magnitude.append(bounds.pre_upper[node].clamp(min=0))
         else:
             magnitude.append(magnitude[step])
-    return BoxBounds(bounds.lower, bounds.upper, bounds.pre_lower, bounds.pre_upper, magnitude)
+    return BoxBounds(bounds.lower, bounds.upper, bounds.pre_lower, bounds.pre_upper, magnitude, Inside.of(region))
 
 
 def _box(region: Region) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,8 @@ from networks.evaluation import evaluate
 from networks.graph import Network
 from networks.norms import Ball
 from networks.onnx_reader import load, load_bytes
+from networks.product import Product, equivalence, monotone
+from networks.product_model import equivalence_model, monotone_model
 from networks.property import Clause, OutputRange, Property, Query, Row
 from networks.region import Region
 from networks.summary import summarise
@@ -45,6 +47,7 @@ __all__ = [
     "NetworkShapeError",
     "NonFiniteWeightError",
     "OutputRange",
+    "Product",
     "Property",
     "PropertyError",
     "Query",
@@ -54,9 +57,13 @@ __all__ = [
     "SoundnessError",
     "UnsupportedOperatorError",
     "VnnlibError",
+    "equivalence",
+    "equivalence_model",
     "evaluate",
     "load",
     "load_bytes",
+    "monotone",
+    "monotone_model",
     "parse_vnnlib",
     "read_vnnlib",
     "summarise",

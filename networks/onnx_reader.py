@@ -23,7 +23,7 @@ from networks.onnx_model import MAX_BYTES, array, attributes, decompressed, elem
 from networks.operators import Call, advice, supported
 from networks.tracing import Tensor, Trace, View, check_size
 
-__all__ = ["DECISION_OPS", "load", "load_bytes"]
+__all__ = ["DECISION_OPS", "load", "load_bytes", "needed_nodes"]
 
 DECISION_OPS = ("Softmax", "LogSoftmax")
 """Operators that are left out where they are the last: they keep the order of the outputs."""
@@ -75,7 +75,7 @@ def _read(model: Any, data: bytes, name: str) -> Network:
     trace = Trace(_input_shape(inputs[0]), inputs[0].name)
     tensors: dict[str, Tensor] = {inputs[0].name: trace.input}
     stripped = ""
-    needed = _needed(graph.node, output)
+    needed = needed_nodes(graph.node, output)
     for i in sorted(needed):
         node = graph.node[i]
         arguments = []
@@ -118,7 +118,7 @@ def _name(node: Any) -> str:
     return str(node.name or (node.output[0] if node.output else ""))
 
 
-def _needed(nodes: Any, output: str) -> set[int]:
+def needed_nodes(nodes: Any, output: str) -> set[int]:
     """Indices of the ONNX nodes that the output depends on."""
     wanted, needed = {output}, set()
     for i in reversed(range(len(nodes))):

@@ -1,4 +1,4 @@
-"""A mixed-integer linear model as matrices, scaled so that a solver's absolute tolerances mean the same everywhere.
+"""A mixed-integer model as matrices, scaled so that a solver's absolute tolerances mean the same everywhere.
 
 Solvers work with absolute tolerances around 1e-9, ignore coefficients near that size and refuse very large ones.
 `scale` therefore brings every column and row to a range of about one by powers of two, which is exact. It corresponds
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 from solver.errors import NumericsError
+from solver.squares import QuadraticConstraint, Squares
 
 __all__ = ["LARGEST", "SMALLEST", "TOLERANCE", "CompiledModel", "ScaledModel", "scale", "scale_rows"]
 
@@ -31,7 +32,7 @@ LARGEST = 1e12
 @dataclass(frozen=True, eq=False)
 class CompiledModel:
     """``min c·v + d`` subject to ``row_lower ≤ A v ≤ row_upper``, ``lower ≤ v ≤ upper``, v_j integral where
-    ``integral``.
+    ``integral``; with `Squares` added to the objective, and in constraints, where the question is about an ℓ2 norm.
 
     Attributes:
         cost: c, shape ``(n,)``.
@@ -40,6 +41,8 @@ class CompiledModel:
         row_lower, row_upper: shape ``(m,)``; −inf and +inf where a row has no such side.
         lower, upper: shape ``(n,)``, finite.
         integral: bool, shape ``(n,)``.
+        squares: a convex term of the objective; None in a linear model.
+        quadratic: convex constraints; empty in a linear model.
     """
 
     cost: NDArray[np.float64]
@@ -50,6 +53,13 @@ class CompiledModel:
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     integral: NDArray[np.bool_]
+    squares: Squares | None = None
+    quadratic: tuple[QuadraticConstraint, ...] = ()
+
+    @property
+    def linear(self) -> bool:
+        """Whether a solver for linear models will do."""
+        return self.squares is None and not self.quadratic
 
     @property
     def columns(self) -> int:
@@ -78,11 +88,16 @@ class CompiledModel:
         )
 
     def below(self, limit: float) -> CompiledModel:
-        """The model with the row ``objective ≤ limit``: what lies above is of no interest and need not be searched."""
+        """The model with the row ``objective ≤ limit``: what lies above is of no interest and need not be searched.
+
+        The objective must be linear.
+        """
         return self.extended(csr_array(self.cost[None]), np.array([limit - self.offset]))
 
     def dual_bound(self, multipliers: NDArray[np.float64]) -> float:
         """Rigorous lower bound of the objective without integrality, from any row multipliers, shape ``(m,)``.
+
+        Squares are left out: they are nonnegative in the objective, and only restrict as constraints.
 
         ``y·s + Σ_j min{(c − Aᵀy)_j v : v ∈ [lower_j, upper_j]} + d``, s_i the side of row i that y_i's sign asks for (0
         where there is none), less the rounding of these sums: all of them together have at most ``m + n + 16`` terms
@@ -99,13 +114,14 @@ class CompiledModel:
         return bound if np.isfinite(bound) else -np.inf
 
     def objective(self, v: NDArray[np.float64]) -> float:
-        """``c·v + d`` at ``v``, shape ``(n,)``."""
-        return float(self.cost @ v + self.offset)
+        """``c·v + d`` and the squares at ``v``, shape ``(n,)``."""
+        return float(self.cost @ v + self.offset) + (self.squares.value(v) if self.squares is not None else 0.0)
 
     def violation(self, v: NDArray[np.float64]) -> float:
-        """By how much ``v``, shape ``(n,)``, breaks the worst row or bound; integrality is not looked at."""
+        """By how much ``v``, shape ``(n,)``, breaks the worst constraint or bound; integrality is not looked at."""
         activity = self.matrix @ v
-        gaps = (self.row_lower - activity, activity - self.row_upper, self.lower - v, v - self.upper)
+        outside = np.array([row.violation(v) for row in self.quadratic])
+        gaps = (self.row_lower - activity, activity - self.row_upper, self.lower - v, v - self.upper, outside)
         return max((float(gap.max(initial=0.0)) for gap in gaps), default=0.0)
 
 
@@ -130,8 +146,9 @@ def scale(model: CompiledModel) -> ScaledModel:
     """``model`` with columns, rows and objective scaled by powers of two.
 
     Every continuous column is divided by the power of two just above ``max(|lower|, |upper|)``, so that ``|v'| ≤ 1``;
-    then every row and the objective by the one just above its largest coefficient. Terms that remain below `SMALLEST`
-    are replaced by the interval of the values that they take, moved to the row's sides.
+    then every row and the objective by the one just above its largest coefficient, and every quadratic constraint by
+    the one just above its limit. Terms that remain below `SMALLEST` are replaced by the interval of the values that
+    they take, moved to the row's sides.
 
     Soundness: scaling by powers of two is exact (coefficients are far from the subnormal range, or are treated as
     vanishing terms); replacing terms by their interval only adds feasible points. So the scaled model's
@@ -150,7 +167,9 @@ def scale(model: CompiledModel) -> ScaledModel:
     lower, upper = model.lower / columns, model.upper / columns
     matrix, row_lower, row_upper = _absorb_small_terms(matrix, row_lower, row_upper, lower, upper)
     cost = model.cost * columns
-    unit = float(_power_above(np.abs(cost).max(initial=0.0, keepdims=True))[0])
+    squares = model.squares.over(columns) if model.squares is not None else None
+    weights = squares.weights if squares is not None else np.zeros(0)
+    unit = float(_power_above(np.abs(np.append(cost, weights)).max(initial=0.0, keepdims=True))[0])
     cost = cost / unit
     sides = np.abs(np.concatenate([row_lower, row_upper]))
     if sides[np.isfinite(sides)].max(initial=0.0) > LARGEST:
@@ -168,6 +187,8 @@ def scale(model: CompiledModel) -> ScaledModel:
         row_upper=row_upper,
         lower=lower,
         upper=upper,
+        squares=squares.times(1 / unit) if squares is not None else None,
+        quadratic=tuple(_scale_quadratic(row, columns) for row in model.quadratic),
     )
     return ScaledModel(scaled, columns, unit)
 
@@ -176,6 +197,13 @@ def scale_rows(matrix: csr_array, *sides: NDArray[np.float64]) -> tuple[Any, ...
     """Rows and their sides, each divided by the power of two just above its largest coefficient."""
     rows = 1.0 / _power_above(_row_maxima(matrix))
     return csr_array(_diagonal(rows) @ matrix), *(side * rows for side in sides)
+
+
+def _scale_quadratic(row: QuadraticConstraint, columns: NDArray[np.float64]) -> QuadraticConstraint:
+    squares = row.squares.over(columns)
+    size = row.limit if row.limit > 0 else float(squares.weights.max(initial=0.0))
+    factor = 1.0 / float(_power_above(np.array([size]))[0])
+    return QuadraticConstraint(squares.times(factor), row.limit * factor)
 
 
 def _power_above(values: NDArray[np.float64]) -> NDArray[np.float64]:

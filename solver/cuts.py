@@ -13,8 +13,10 @@ violated cuts are added, slack ones dropped, and the dual simplex goes on from t
 
 Soundness. A cut is relaxed by the error of the form of ẑ and by the rounding of its own coefficients, so it holds at
 every point of the network. The LP's objective is not used: `CompiledModel.dual_bound` bounds it at the LP's duals in
-float64 with rounding charged, over rows that are widened by the forms' errors. HiGHS is therefore not trusted, and a
-bound that is positive here proves the clause as rigorously as the enclosure holds.
+float64 with rounding charged, over rows that are widened by the forms' errors. A ball ``Σ w_i (v_i − c_i)² ≤ r²`` takes
+part by supporting halfspaces: ``Σ g_i (v_i − c_i) ≤ r (Σ g_i²/w_i)^½`` holds for every g, by the inequality of Cauchy
+and Schwarz, and cuts a point outside off if g_i is w_i times its distance from c_i. HiGHS is therefore not trusted, and
+a bound that is positive here proves the clause as rigorously as the enclosure holds.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ from scipy.sparse import csr_array, vstack
 
 from bounds.lp import throttled
 from solver import policy
-from solver.compiled import ScaledModel, scale, scale_rows
+from solver.compiled import CompiledModel, ScaledModel, scale, scale_rows
 from solver.errors import NumericsError
 from solver.formulation import Formulation
 
-__all__ = ["Cuts", "Root", "solve_root", "violated_cuts"]
+__all__ = ["Cuts", "Root", "solve_root", "supporting_cuts", "violated_cuts"]
 
 #: A cut is violated if it is by this share of the neuron's upper bound.
 VIOLATION = 1e-3
@@ -112,6 +114,22 @@ def violated_cuts(formulation: Formulation, v: NDArray[np.float64]) -> Cuts:
     return Cuts(csr_array((values, (rows, columns)), shape=shape), (slack - below)[broken])
 
 
+def supporting_cuts(model: CompiledModel, v: NDArray[np.float64]) -> Cuts:
+    """A supporting halfspace for each quadratic constraint that ``v``, shape ``(columns,)``, violates."""
+    cuts = Cuts.none(model.columns)
+    for row in model.quadratic:
+        squares = row.squares
+        if row.violation(v) <= VIOLATION * row.limit:
+            continue
+        g = squares.weights * (v[squares.columns] - squares.centers)
+        dense = np.zeros((1, model.columns))
+        dense[0, squares.columns] = g
+        reach, shift = math.sqrt(row.limit * float((g**2 / squares.weights).sum())), float(g @ squares.centers)
+        slack = 2.0**-50 * (len(g) + 8) * (reach + float(np.abs(g) @ np.abs(squares.centers)))
+        cuts += Cuts(csr_array(dense), np.array([reach + shift + slack]))
+    return cuts
+
+
 def solve_root(formulation: Formulation, clause: int, *, seconds: float, stop: Callable[[], bool]) -> Root:
     """Solves the LP relaxation of a clause's margin, adding ideal cuts in rounds until its sign is known or it stalls.
 
@@ -124,7 +142,8 @@ def solve_root(formulation: Formulation, clause: int, *, seconds: float, stop: C
     Raises:
         NumericsError: HiGHS does not accept the model.
     """
-    program = _Program(scale(formulation.widened(clause)), formulation.common.columns, throttled(stop))
+    model = formulation.widened(clause)
+    program = _Program(scale(model), model.columns, throttled(stop))
     lower, gains, rounds, point = -math.inf, [math.inf, math.inf], 0, None
     end = program.seconds + seconds
     while rounds < policy.CUT_ROUNDS and program.seconds < end:
@@ -137,7 +156,7 @@ def solve_root(formulation: Formulation, clause: int, *, seconds: float, stop: C
         # Two rounds together, as one may only repair what dropping cuts has cost.
         if lower > 0 or max(gains[-2:]) * policy.CUT_PATIENCE < -lower:
             break
-        found = violated_cuts(formulation, point)
+        found = violated_cuts(formulation, point) + supporting_cuts(model, point)
         if not len(found):
             break
         program.add(found)

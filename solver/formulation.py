@@ -11,7 +11,9 @@ ReLUs, with coefficients w_j and v_j:
 These are eq. (6)-(10) of Tjeng, Xiao & Tedrake (ICLR 2019), with asymmetric bounds, in the variables of Fischetti &
 Jo (Constraints 2018), eq. (2): with ``s = h − ẑ`` their rows ``h ≥ ẑ`` and ``h ≤ ẑ − l (1 − a)`` become a bound and a
 sparse row, and the dense row of each unstable ReLU occurs once. A clause, a conjunction of rows ``c_r·y + d_r ≤ 0``,
-has the margin ``max_r (c_r·y + d_r)``, which is minimised.
+has the margin ``max_r (c_r·y + d_r)``, which is minimised; or it is a constraint, ``max_r (c_r·y + d_r) ≤ 0``, and the
+distance from the region's center is minimised (`Formulation.nearest`). Norm balls and linear constraints of the region
+are rows of their own (`solver.displacement`).
 
 Soundness. The formulation contains every point of the network over the region: l and u are rigorous, the region's end
 points are rounded outward, and the rounding error of the coefficients is charged a priori: subtracted from the
@@ -21,31 +23,35 @@ solver then makes of the model is trusted, not proved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, hstack, vstack
+from scipy.sparse import csr_array
 
-from bounds import Enclosure, Encoding, encode, encode_rows
-from bounds.program import Affine, program
+from bounds import Enclosure
 from networks.evaluation import values
-from networks.graph import Network, ReluNode
+from networks.graph import Network
 from networks.property import Clause
 from networks.region import Region
-from solver import sizes
 from solver.compiled import SMALLEST, TOLERANCE, CompiledModel
-from solver.errors import ModelSizeError, NumericsError
+from solver.displacement import Displacement, displacement
+from solver.errors import NumericsError
+from solver.linear_forms import Forms, linear_forms, parent
+from solver.squares import QuadraticConstraint, Squares, compile_squares
 
-__all__ = ["LARGEST_MODEL", "Forms", "Formulation", "formulate"]
+__all__ = ["Formulation", "Objective", "formulate"]
 
-#: Coefficients beyond which a model is not built: building takes minutes and gigabytes, and solving it is hopeless.
-LARGEST_MODEL = 5_000_000
 
-# Rows of dense coefficients that are held at a time, before they become sparse.
-_CHUNK_ROWS = 256
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """``cost · v + offset`` plus the squares: what a model minimises."""
+
+    cost: NDArray[np.float64]
+    offset: float
+    squares: Squares | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +68,8 @@ class Formulation:
         margins: the column of t of each clause, −1 where the margin is a single row; shape ``(clauses,)``.
         allowances: how far a solver's bound of each margin may be off, shape ``(clauses,)``; see `formulate`.
         forms: ẑ of each of the ReLUs as a linear form of the columns, ``(K, columns)``.
+        sizes: the columns of norms in the model, each with the norm that it belongs to and its key there.
+        distance: the distance from the region's center as an objective (for l2, its square), where one was asked for.
     """
 
     common: CompiledModel
@@ -74,6 +82,8 @@ class Formulation:
     margins: NDArray[np.int64]
     allowances: NDArray[np.float64]
     forms: Forms
+    sizes: tuple[tuple[int, Displacement, int], ...] = ()
+    distance: Objective | None = None
 
     def widened(self, clause: int) -> CompiledModel:
         """`model` with the row of each ẑ widened by its form's error: a superset of the network's points, rigorously.
@@ -90,6 +100,16 @@ class Formulation:
         """The model whose minimum is the margin of ``clause``."""
         return replace(self.common, cost=self.costs[clause], offset=float(self.offsets[clause]))
 
+    def nearest(self, clause: int) -> CompiledModel:
+        """The model whose minimum is the distance of the nearest violation of ``clause`` (for l2, its square).
+
+        The margin may be as large as its allowance, so no solver's tolerance cuts a violation off.
+        """
+        assert self.distance is not None
+        limited = self.model(clause).below(float(self.allowances[clause]))
+        goal = self.distance
+        return replace(limited, cost=goal.cost, offset=goal.offset, squares=goal.squares)
+
     def point(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """The network input, shape ``(inputs,)``, at a point of the model, shape ``(columns,)``."""
         # Entries without a column have index −1, which picks the appended 0.
@@ -101,43 +121,19 @@ class Formulation:
         ``margins`` are the clauses' margins at ``x``, shape ``(clauses,)``. Every such point must be feasible.
         """
         value = values(network, x[None])
-        z = np.array([value[_parent(network, node)][0, neuron] for node, neuron in self.relus])
+        z = np.array([value[parent(network, node)][0, neuron] for node, neuron in self.relus])
         v = np.zeros(self.common.columns)
         v[self.inputs[self.inputs >= 0]] = x[self.inputs >= 0]
         v[self.phases] = np.stack([np.maximum(z, 0), np.maximum(-z, 0), z > 0])
         v[self.margins[self.margins >= 0]] = margins[self.margins >= 0]
+        for column, size, key in self.sizes:
+            v[column] = size.values(x)[key]
         return v
 
 
-@dataclass(frozen=True, eq=False)
-class Forms:
-    """Linear forms ``matrix · (x, h) + constant``, each known up to ``error``; K unstable ReLUs have an h.
-
-    Attributes:
-        matrix: shape ``(R, inputs + K)``.
-        constant, error: shape ``(R,)``.
-    """
-
-    matrix: csr_array
-    constant: NDArray[np.float64]
-    error: NDArray[np.float64]
-
-    def expressions(self, variables: Sequence[Any]) -> list[Any]:
-        """Pyomo expressions of the forms in ``variables``, the Pyomo variables (x, h)."""
-        from pyomo.core.expr.numeric_expr import LinearExpression
-
-        starts, columns, values = self.matrix.indptr, self.matrix.indices.tolist(), self.matrix.data.tolist()
-        return [
-            LinearExpression(
-                constant=float(constant),
-                linear_coefs=values[start:end],
-                linear_vars=[variables[i] for i in columns[start:end]],
-            )
-            for start, end, constant in zip(starts[:-1], starts[1:], self.constant, strict=True)
-        ]
-
-
-def formulate(network: Network, region: Region, clauses: Sequence[Clause], enclosure: Enclosure) -> Formulation:
+def formulate(
+    network: Network, region: Region, clauses: Sequence[Clause], enclosure: Enclosure, *, norm: str | None = None
+) -> Formulation:
     """The big-M formulation of the margins of ``clauses`` over ``region``.
 
     Allowances. A solver meets row j to within `TOLERANCE` of its range ``r_j = max(u_j, −l_j)`` (models are scaled
@@ -150,16 +146,17 @@ def formulate(network: Network, region: Region, clauses: Sequence[Clause], enclo
         region: the input region.
         clauses: at least one; what is still open of the property.
         enclosure: rigorous pre-activation bounds over the region.
+        norm: formulates the distance from the region's center in this norm too.
 
     Raises:
         NumericsError: the network's numbers overflow.
-        ModelSizeError: the model would have more than `LARGEST_MODEL` coefficients.
+        ModelSizeError: the model would have more than `solver.linear_forms.LARGEST_MODEL` coefficients.
     """
     import pyomo.environ as pyo
     from pyomo.common.gc_manager import PauseGC
     from pyomo.repn.plugins.standard_form import LinearStandardFormCompiler
 
-    relus, affine, rows = _linear_forms(network, region, clauses, enclosure)
+    relus, affine, rows = linear_forms(network, region, clauses, enclosure)
     lower = np.array([enclosure.lower[node][neuron] for node, neuron in relus])
     upper = np.array([enclosure.upper[node][neuron] for node, neuron in relus])
     reach = np.maximum(upper, -lower)
@@ -181,6 +178,14 @@ def formulate(network: Network, region: Region, clauses: Sequence[Clause], enclo
         affine_rows(m, affine, reach)
         big_m_rows(m, lower, upper)
         margin_objectives(m, rows, of_clause, magnitude)
+        constraint_rows(m, region)
+        relevant = _relevant(region, affine, rows)
+        ball = ball_rows(m, region, relevant)
+        goal = None
+        if norm is not None:
+            goal = displacement(m, "distance", norm, _center(region), relevant, region.lower, region.upper)
+            if norm != "l2":
+                m.goal = pyo.Objective(expr=goal.expression)
         form = LinearStandardFormCompiler().write(m, mixed_form=True, column_order=list(m.x.values()))
         limits = np.array([variable.bounds for variable in form.columns], dtype=np.float64).reshape(-1, 2)
         integral = np.array([variable.is_binary() for variable in form.columns], dtype=bool)
@@ -196,6 +201,17 @@ def formulate(network: Network, region: Region, clauses: Sequence[Clause], enclo
     within = csr_array((sources.data[kept], (sources.coords[0][kept], place[kept])), shape=(len(relus), len(integral)))
     side = np.asarray(form.rhs, dtype=np.float64)
     kind = np.array([row.bound_type for row in form.rows], dtype=np.int64)
+    quadratic = []
+    if region.ball is not None and ball is not None and ball.norm == "l2":
+        limit = region.ball.budget_above * (1 + 2.0**-48)
+        quadratic.append(QuadraticConstraint(compile_squares(ball.expression, column), limit))
+    offsets = np.asarray(form.c_offset, dtype=np.float64)
+    costs = np.asarray(form.c.todense(), dtype=np.float64).reshape(len(offsets), len(integral))
+    distance = None
+    if goal is not None and goal.norm == "l2":
+        distance = Objective(np.zeros(len(integral)), 0.0, compile_squares(goal.expression, column))
+    elif goal is not None:
+        distance = Objective(costs[-1], float(offsets[-1]))
     common = CompiledModel(
         cost=np.zeros(len(integral)),
         offset=0.0,
@@ -205,18 +221,27 @@ def formulate(network: Network, region: Region, clauses: Sequence[Clause], enclo
         lower=limits[:, 0],
         upper=limits[:, 1],
         integral=integral,
+        quadratic=tuple(quadratic),
     )
     return Formulation(
         common=common,
-        costs=np.asarray(form.c.todense(), dtype=np.float64).reshape(len(clauses), len(integral)),
-        offsets=np.asarray(form.c_offset, dtype=np.float64),
+        costs=costs[: len(clauses)],
+        offsets=offsets[: len(clauses)],
         inputs=inputs,
-        default=(region.lower + region.upper) / 2,
+        default=_center(region),
         relus=relus,
         phases=np.stack([h, columns(m.s.values()), columns(m.a.values())]),
         margins=columns(map(dict(m.t.items()).get, range(len(clauses)))),
         allowances=np.array([allowance[of_clause == k].max() for k in range(len(clauses))]),
         forms=Forms(within, affine.constant, affine.error),
+        sizes=tuple(
+            (column[id(variable)], size, key)
+            for size in (ball, goal)
+            if size is not None
+            for key, variable in size.variables.items()
+            if id(variable) in column
+        ),
+        distance=distance,
     )
 
 
@@ -280,6 +305,54 @@ def margin_objectives(m: Any, forms: Forms, of_clause: NDArray[np.int64], magnit
                 m.above.add(m.t[k] - rows[r] >= 0)
 
 
+def constraint_rows(m: Any, region: Region) -> None:
+    """The region's linear constraints ``Σ a_i x_i ≤ b``, with the rounding of their coefficients charged to b."""
+    import pyomo.environ as pyo
+    from pyomo.core.expr.numeric_expr import LinearExpression
+
+    m.region = pyo.ConstraintList()
+    reach = np.maximum(np.abs(region.lower), np.abs(region.upper))
+    for constraint in region.constraints:
+        a = [float(value) for value in constraint.values]
+        error = 2.0**-52 * (np.abs(a) @ reach[list(constraint.indices)])
+        bound = np.nextafter(float(constraint.bound), np.inf) + error
+        row = LinearExpression(constant=0.0, linear_coefs=a, linear_vars=[m.x[i] for i in constraint.indices])
+        m.region.add(row <= float(bound))
+
+
+def ball_rows(m: Any, region: Region, entries: NDArray[np.int64]) -> Displacement | None:
+    """The region's norm ball over ``entries``; an l2 ball's square is left to the caller, as it is no row."""
+    import pyomo.environ as pyo
+
+    if region.ball is None:
+        return None
+    center = region.ball.center.astype(np.float64)
+    size = displacement(m, "ball", region.ball.norm, center, entries, region.lower, region.upper)
+    if size.norm != "l2" and not isinstance(size.expression, int):
+        # Constants that are summed up here round.
+        error = 2.0**-48 * (region.ball.budget_above + np.abs(center).sum()) if size.norm == "l1" else 0.0
+        m.ball = pyo.Constraint(expr=size.expression <= region.ball.budget_above + float(error))
+    return size
+
+
+def _relevant(region: Region, *forms: Forms) -> NDArray[np.int64]:
+    """The inputs that rows or constraints depend on; the others may stay at the center, shape ``(k,)``."""
+    used = np.zeros(region.inputs, dtype=bool)
+    for form in forms:
+        columns = form.matrix.indices[form.matrix.data != 0]
+        used[columns[columns < region.inputs]] = True
+    for constraint in region.constraints:
+        used[list(constraint.indices)] = True
+    return np.flatnonzero(used)
+
+
+def _center(region: Region) -> NDArray[np.float64]:
+    """The region's center, or the middle of its box if it has none."""
+    if region.center is None:
+        return (region.lower + region.upper) / 2
+    return region.center.astype(np.float64)
+
+
 def _sensitivities(affine: Forms, rows: Forms, inputs: int) -> NDArray[np.float64]:
     """S of `formulate`, shape ``(R, K)``: how much an error in each ẑ_j can move each row."""
     total = abs(rows.matrix[:, inputs:]).toarray()
@@ -288,125 +361,3 @@ def _sensitivities(affine: Forms, rows: Forms, inputs: int) -> NDArray[np.float6
         begin, end = matrix.indptr[j], matrix.indptr[j + 1]
         total[:, matrix.indices[begin:end]] += total[:, j, None] * matrix.data[begin:end]
     return np.asarray(total)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sparse:
-    """An `Encoding` with sparse coefficients."""
-
-    inputs: csr_array
-    relus: Mapping[int, csr_array]
-    constant: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, form: Encoding) -> _Sparse:
-        relus = {node: csr_array(coefficients) for node, coefficients in form.relus.items()}
-        return cls(csr_array(form.inputs), relus, form.constant)
-
-    @property
-    def count(self) -> int:
-        """Number of coefficients."""
-        return int(self.inputs.nnz + sum(part.nnz for part in self.relus.values()))
-
-    def over(self, chosen: Mapping[int, NDArray[np.bool_]]) -> csr_array:
-        """The coefficients of x and of the ``chosen`` unstable ReLUs, node by node."""
-        rows = len(self.constant)
-        blocks = [
-            self.relus[node][:, np.flatnonzero(mask)] if node in self.relus else csr_array((rows, int(mask.sum())))
-            for node, mask in chosen.items()
-        ]
-        return csr_array(hstack([self.inputs, *blocks]))
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """The unstable ReLUs of one node that matter, with the forms of their ẑ in chunks, and those forms' errors."""
-
-    node: int
-    neurons: NDArray[np.int64]
-    forms: Sequence[_Sparse]
-    error: NDArray[np.float64]
-
-
-def _parent(network: Network, node: int) -> int:
-    relu = network.nodes[node]
-    assert isinstance(relu, ReluNode)
-    return relu.parent
-
-
-def _mark(used: dict[int, NDArray[np.bool_]], form: _Sparse) -> None:
-    for node, coefficients in form.relus.items():
-        used[node][np.unique(coefficients.indices[coefficients.data != 0])] = True
-
-
-def _linear_forms(
-    network: Network, region: Region, clauses: Sequence[Clause], enclosure: Enclosure
-) -> tuple[tuple[tuple[int, int], ...], Forms, Forms]:
-    """The unstable ReLUs that the clauses depend on, the forms of their ẑ, and the forms of the clauses' rows."""
-    errors = _rounding_errors(network, region, enclosure)
-    C = np.concatenate([clause.matrix for clause in clauses])
-    offsets = np.concatenate([clause.offsets for clause in clauses])
-    specification = _Sparse.of(encode(network, enclosure, C))
-    layers: list[_Layer] = []
-    coefficients = specification.count
-    used = {node: np.zeros(int(enclosure.unstable(node).sum()), dtype=bool) for node in network.relu_nodes}
-    _mark(used, specification)
-    for node in reversed(network.relu_nodes):
-        neurons = np.flatnonzero(enclosure.unstable(node))[used[node]]
-        if not len(neurons):
-            continue
-        chunks = np.array_split(neurons, -(-len(neurons) // _CHUNK_ROWS))
-        forms = []
-        for chunk in chunks:
-            form = _Sparse.of(encode_rows(network, enclosure, _parent(network, node), chunk))
-            _mark(used, form)
-            forms.append(form)
-            coefficients += form.count
-            if coefficients > LARGEST_MODEL:
-                raise ModelSizeError(sizes.milp(enclosure.unstable_count, LARGEST_MODEL))
-        layers.append(_Layer(node, neurons, forms, errors[_parent(network, node)][neurons]))
-    layers.reverse()
-
-    relus = tuple((layer.node, int(neuron)) for layer in layers for neuron in layer.neurons)
-    chosen = {layer.node: used[layer.node] for layer in layers}
-    empty = np.zeros(0)
-    parts = [form for layer in layers for form in layer.forms]
-    affine = Forms(
-        csr_array(vstack([csr_array((0, network.inputs + len(relus))), *(part.over(chosen) for part in parts)])),
-        np.concatenate([empty, *(part.constant for part in parts)]),
-        np.concatenate([empty, *(layer.error for layer in layers)]),
-    )
-    error = np.abs(C) @ errors[-1] + 2.0**-50 * np.abs(offsets)
-    margins = Forms(specification.over(chosen), specification.constant + offsets - error, error)
-    for group in (affine, margins):
-        if not all(np.isfinite(part).all() for part in (group.matrix.data, group.constant, group.error)):
-            msg = "the network's weights are too large: coefficients of the MILP model overflow; use --engine bab"
-            raise NumericsError(msg)
-    return relus, affine, margins
-
-
-def _rounding_errors(network: Network, region: Region, enclosure: Enclosure) -> list[NDArray[np.float64]]:
-    """For each node, how far the linear forms of its value may be off through rounding, shape ``(features,)``.
-
-    A form is a sum over paths that end at x, at an unstable ReLU or at a bias. With M the same sum of absolute
-    values, and n the number of products and sums along the longest path, the rounded form is off by at most ``γ_n M``
-    (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1), for any order of summation.
-    """
-    import torch
-
-    compiled = program(network)
-    magnitude = [torch.as_tensor(np.maximum(np.abs(region.lower), np.abs(region.upper)))]
-    terms = 16
-    for node, step in enumerate(compiled.steps[1:], start=1):
-        if isinstance(step, Affine):
-            total = step.bias.abs()
-            for parent, op in zip(step.parents, step.operators, strict=True):
-                total = total + op.abs_forward(magnitude[parent])
-            magnitude.append(total)
-            terms += step.terms
-        else:
-            assert step is not None
-            active, unstable = torch.as_tensor(enclosure.active(node)), torch.as_tensor(enclosure.unstable(node))
-            upper = torch.as_tensor(enclosure.upper[node])
-            magnitude.append(torch.where(active, magnitude[step], torch.where(unstable, upper, 0.0)))
-    return [(terms * 2.0**-52 * value).numpy() for value in magnitude]

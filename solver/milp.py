@@ -24,26 +24,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bounds import Enclosure, lower_bounds
-from networks.evaluation import evaluate
 from networks.graph import Network
 from networks.property import Clause
 from networks.region import Region
 from solver import policy
 from solver.backends import BACKENDS, MilpBackend, MilpOutcome, MilpStatus, choose
 from solver.compiled import ScaledModel, scale
+from solver.crosscheck import fault, margins_at, sampled
 from solver.cuts import solve_root
 from solver.errors import BackendError, ModelSizeError, NumericsError
 from solver.formulation import Formulation, formulate
 from solver.options import Backend
+from solver.outer_approximation import minimise_convex
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["ClauseResult", "ClauseStatus", "MilpResult", "decide_milp"]
 
 #: Margins beyond this many allowances are cut off: proving that there are none below is enough.
 CUTOFF = 4.0
-
-#: Points of the region that must be feasible in the model.
-SAMPLES = 8
 
 
 class ClauseStatus(enum.StrEnum):
@@ -292,13 +290,17 @@ class _Search:
     def _try(self, formulation: Formulation, v: NDArray[np.float64]) -> None:
         """Looks for a counterexample at a point of the model, shape ``(columns,)``."""
         point = np.clip(formulation.point(v), self.region.lower, self.region.upper)
-        self._see(point[None])
+        # Tolerances, and tangents that are still to come, let a solver's points lie a little outside of a ball.
+        if self.region.plain:
+            self._see(point[None])
+        elif self.region.contains(inside := self.region.project(point)):
+            self._see(inside[None].astype(np.float64))
         self.counterexample = self.counterexample or self.replay(point)
 
     def _solve(self, scaled: ScaledModel, *, fallback: bool, options: dict[str, Any]) -> MilpOutcome:
         assert self.backend is not None
         try:
-            return self.backend.solve(scaled.model, **options)
+            return minimise_convex(self.backend, scaled.model, **options)
         except NumericsError:
             raise
         except BackendError as error:
@@ -306,7 +308,7 @@ class _Search:
             if not fallback or self.backend is highs:
                 raise
             self.backend, self.choice = highs, str(error)
-            return highs.solve(scaled.model, **options)
+            return minimise_convex(highs, scaled.model, **options)
 
     def _judged(self, k: int, outcome: MilpOutcome, dual: float, allowance: float, cutoff: float) -> ClauseResult:
         """What ``outcome``, with the dual bound ``dual`` in units of the margin, says about clause ``k``."""
@@ -336,31 +338,12 @@ class _Search:
 
     def _fault(self, formulation: Formulation) -> str:
         """What is wrong with the formulation at sampled points of the region; "" if nothing is."""
-        if self.region.center is None:
-            points = ((self.region.lower + self.region.upper) / 2)[None]
-        else:
-            sampled = self.region.sample(SAMPLES, np.random.default_rng(0))
-            points = np.concatenate([self.region.center[None], sampled]).astype(np.float64)
-        margins = self._see(points)
-        for k in range(len(self.clauses)):
-            allowance = formulation.allowances[k]
-            scaled = scale(formulation.model(k))
-            for x, margin in zip(points, margins, strict=True):
-                v = scaled.shrink(formulation.lift(self.network, x, margin))
-                if (
-                    scaled.model.violation(v) > 1e-6
-                    or abs(scaled.model.objective(v) * scaled.unit - margin[k]) > allowance
-                ):
-                    return (
-                        "the MILP model does not reproduce the network at sampled inputs: its weights span too many "
-                        "orders of magnitude for floating point; use --engine bab"
-                    )
-        return ""
+        points = sampled(self.region)
+        return fault(formulation, self.network, points, self._see(points))
 
     def _see(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """The clauses' margins at ``points``, in float64: ``(B, inputs) → (B, clauses)``."""
-        y = evaluate(self.network, points)
-        margins = np.stack([(y @ clause.matrix.T + clause.offsets).max(axis=1) for clause in self.clauses], axis=1)
+        margins = margins_at(self.network, self.clauses, points)
         self.seen = np.minimum(self.seen, margins.min(axis=0))
         return margins
 

@@ -178,13 +178,14 @@ def deep(climb: Climb, case: Case, seconds: float) -> None:
     from solver.deep_split import decide_by_deep_split
 
     with climb.stage("deep") as detail:
-        cells = case.recomputed if case.tightened else default_cells(climb, case)
+        cells = case.recomputed if case.tightened or case.slopes is not None else default_cells(climb, case)
         if cells is None:
             assert case.enclosure is not None
             climb.left_out(sizes.deep_splits(case.enclosure.unstable_count))
             return
         clauses = case.open
-        record = climb.record(case, clauses)
+        # Slopes that are found anew on cells decide more, but no certificate holds them.
+        record = None if case.tightened else climb.record(case, clauses)
         result = decide_by_deep_split(
             cells,
             clauses,
@@ -234,7 +235,7 @@ def tighten(climb: Climb, case: Case, seconds: float) -> None:
             detail["skipped"] = [reason for _, reason in report.skipped]
         climb.statistics["unstable"] = report.unstable_after
         if report.lp_solved:
-            case.default = case.default or before
+            case.default, case.slopes = case.default or before, None
             bound_cases(climb, [case], backward=False, prove=climb.options.engine is Engine.AUTO)
 
 

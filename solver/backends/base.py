@@ -46,13 +46,20 @@ class MilpStatus(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SizeLimit:
-    """The largest model that a licence admits."""
+    """The largest model that a licence admits: ``quadratic`` variables where there are quadratic terms."""
 
     columns: int
     rows: int
+    quadratic: int
 
     def admits(self, model: CompiledModel) -> bool:
-        return model.columns <= self.columns and model.rows <= self.rows
+        return model.columns <= (self.columns if model.linear else self.quadratic) and model.rows <= self.rows
+
+    def describe(self, model: CompiledModel) -> str:
+        """The limit that counts for ``model``, and the model's size, for messages."""
+        variables = f"{self.columns} variables" if model.linear else f"{self.quadratic} variables with quadratic terms"
+        size = f"{model.columns} and {model.rows}"
+        return f"at most {variables} and {self.rows} constraints, but this query's model has {size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +81,8 @@ class Availability:
             raise BackendUnavailableError(self.why)
         if self.limit is not None and not self.limit.admits(model):
             msg = (
-                f"{solver} {self.version} runs with {self.licence}, which admits at most {self.limit.columns} "
-                f"variables and {self.limit.rows} constraints, but this query's model has {model.columns} and "
-                f"{model.rows}; use --backend highs (or auto), or provide a full licence through GRB_LICENSE_FILE"
+                f"{solver} {self.version} runs with {self.licence}, which admits {self.limit.describe(model)}; use "
+                "--backend highs (or auto), or provide a full licence through GRB_LICENSE_FILE"
             )
             raise LicenceLimitError(msg)
 

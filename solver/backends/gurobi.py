@@ -20,14 +20,15 @@ import numpy as np
 from solver.backends.base import Availability, MilpBackend, MilpOutcome, MilpStatus, Search, SizeLimit
 from solver.compiled import TOLERANCE, CompiledModel
 from solver.errors import BackendError, LicenceLimitError
+from solver.squares import Squares
 
 if TYPE_CHECKING:
     import gurobipy
 
 __all__ = ["Gurobi"]
 
-#: Variables and constraints that the licence inside gurobipy admits.
-RESTRICTED = SizeLimit(columns=2000, rows=2000)
+#: Variables and constraints that the licence inside gurobipy admits, and variables beside quadratic terms.
+RESTRICTED = SizeLimit(columns=2000, rows=2000, quadratic=199)
 
 #: Parameters that are set on purpose; Gurobi's defaults hold for the others.
 PARAMETERS: dict[str, Any] = {
@@ -38,6 +39,8 @@ PARAMETERS: dict[str, Any] = {
     "OptimalityTol": TOLERANCE,
     "IntFeasTol": TOLERANCE,
     "IntegralityFocus": 1,
+    # Its default of 1e-6 would be all of the gap that two solvers may have between them.
+    "BarQCPConvTol": 1e-9,
 }
 
 _SIZE_LIMIT_EXCEEDED = 10010
@@ -121,6 +124,7 @@ def _run(
         )
         native.ObjCon = model.offset
         _add_rows(native, model, variables)
+        _add_squares(native, model, variables)
 
         def callback(current: Any, where: int) -> None:
             if where == GRB.Callback.MIP:
@@ -160,6 +164,19 @@ def _add_rows(native: Any, model: CompiledModel, variables: Any) -> None:
     ):
         if chosen.any():
             native.addMConstr(model.matrix[chosen], variables, sense, side[chosen])
+
+
+def _add_squares(native: Any, model: CompiledModel, variables: Any) -> None:
+    def expanded(squares: Squares) -> Any:
+        chosen = variables[squares.columns]
+        square = (squares.weights * chosen * chosen).sum()
+        return square - (2 * squares.weights * squares.centers) @ chosen + float(squares.weights @ squares.centers**2)
+
+    if model.squares is not None and len(model.squares.columns):
+        native.setObjective(model.cost @ variables + model.offset + expanded(model.squares))
+    for row in model.quadratic:
+        if len(row.squares.columns):
+            native.addConstr(expanded(row.squares) <= row.limit)
 
 
 def _outcome(native: Any, variables: Any, search: Search) -> MilpOutcome:

@@ -31,9 +31,6 @@ def choose(wanted: Backend, model: CompiledModel) -> tuple[MilpBackend, str]:
     if not availability.ok:
         return BACKENDS[Backend.HIGHS], availability.why
     if availability.limit is not None and not availability.limit.admits(model):
-        why = (
-            f"{availability.licence} admits {availability.limit.columns} variables and {availability.limit.rows} "
-            f"constraints; the model has {model.columns} and {model.rows}"
-        )
+        why = f"{availability.licence} admits {availability.limit.describe(model)}"
         return BACKENDS[Backend.HIGHS], why
     return BACKENDS[Backend.GUROBI], f"Gurobi {availability.version} with {availability.licence}"

@@ -68,7 +68,9 @@ def test_solvers_are_what_workers_report(web: Service) -> None:
     highs, gurobi = web.http.get("/v1/solvers").json()["solvers"]
     assert (highs["name"], highs["version"], highs["workers"]) == ("highs", metadata.version("highspy"), 0)
     assert gurobi["licence"] is None
-    limited = Availability(ok=True, version="1.2.3", licence="a licence", limit=SizeLimit(columns=5, rows=6))
+    limited = Availability(
+        ok=True, version="1.2.3", licence="a licence", limit=SizeLimit(columns=5, rows=6, quadratic=4)
+    )
     report(web.dispatcher.redis, Backend.GUROBI, limited)
     report(web.dispatcher.redis, Backend.GUROBI, Availability(ok=False, why="another worker has none"))
     gurobi = web.http.get("/v1/solvers").json()["solvers"][1]

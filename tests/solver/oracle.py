@@ -1,4 +1,4 @@
-"""The exact margin of a clause on a tiny network, by enumeration of activation patterns.
+"""The exact margin of a clause on a tiny network, and its nearest violation, by enumeration of activation patterns.
 
 Independent of `bounds` and of the MILP: it shares only the affine maps of `networks.evaluation`.
 """
@@ -7,27 +7,100 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
+from scipy.optimize import linprog, nnls
 
 from networks.evaluation import apply
 from networks.graph import InputNode, Network, ReluNode
 from networks.property import Clause
 from networks.region import Region
 
-__all__ = ["minimum_margin"]
+__all__ = ["cells", "minimum_margin", "nearest_point", "nearest_violation"]
 
 Array = NDArray[np.float64]
 
 
 def minimum_margin(network: Network, region: Region, clause: Clause) -> float:
-    """The minimum of ``max_r (c_r·y + d_r)`` over the region, up to the LP solver's tolerance of about 1e-9.
+    """The minimum of ``max_r (c_r·y + d_r)`` over the region's box, up to the LP solver's tolerance of about 1e-9.
 
     The network is affine on each cell of a fixed activation pattern, so its minimum is the least optimum of one LP for
     each pattern. Patterns are enumerated node by node; a neuron whose affine form has one sign on the whole box is
     not enumerated.
+    """
+    box = np.stack([region.lower, region.upper])
+    best = math.inf
+    for rows, offsets, A, b in cells(network, region, clause):
+        # min t subject to rows·x − t ≤ −offsets, A x ≤ b, x in the box
+        ones = np.ones((len(rows), 1))
+        result = linprog(
+            np.append(np.zeros(network.inputs), 1.0),
+            A_ub=np.block([[rows, -ones], [A, np.zeros((len(A), 1))]]),
+            b_ub=np.append(-offsets, b),
+            bounds=[*zip(*box, strict=True), (None, None)],
+            method="highs",
+        )
+        assert result.status in {0, 2}, result.message
+        best = min(best, float(result.fun)) if result.status == 0 else best
+    return best
+
+
+def nearest_violation(network: Network, region: Region, clause: Clause, norm: str) -> float:
+    """The distance from the region's center to the nearest point of its box that violates ``clause``; inf without one.
+
+    On each cell the violations are a polyhedron. For linf and l1 the distance is an LP, for l2 a projection, and for l0
+    the smallest set of entries that must change, by enumeration.
+    """
+    assert region.center is not None
+    center = region.center.astype(np.float64)
+    box = np.stack([region.lower, region.upper])
+    identity = np.eye(network.inputs)
+    best = math.inf
+    for rows, offsets, A, b in cells(network, region, clause):
+        G = np.concatenate([A, rows, identity, -identity])
+        h = np.concatenate([b, -offsets, box[1], -box[0]])
+        if linprog(np.zeros(network.inputs), A_ub=G, b_ub=h, bounds=(None, None)).status == 0:
+            best = min(best, _distance(center, G, h, norm))
+    return best
+
+
+def nearest_point(center: Array, G: Array, h: Array) -> Array:
+    """The point of ``{x : G x ≤ h}``, not empty, that is nearest to ``center`` in the l2 norm.
+
+    Least distance programming as a problem of nonnegative least squares (Lawson & Hanson 1974, §23.4).
+    """
+    E = np.concatenate([-G.T, (G @ center - h)[None]])
+    f = np.append(np.zeros(len(center)), 1.0)
+    residual = E @ nnls(E, f, maxiter=100 * E.shape[1])[0] - f
+    return center if abs(residual[-1]) < 1e-14 else center - residual[:-1] / residual[-1]
+
+
+def _distance(center: Array, G: Array, h: Array, norm: str) -> float:
+    """The distance of ``{x : G x ≤ h}`` from ``center``; inf where it is so thin that tolerances find it empty."""
+    n = len(center)
+    if norm == "l2":
+        return float(np.linalg.norm(nearest_point(center, G, h) - center))
+    if norm == "l0":
+        for size in range(n + 1):
+            for free in itertools.combinations(range(n), size):
+                bounds = [(None, None) if i in free else (center[i], center[i]) for i in range(n)]
+                if linprog(np.zeros(n), A_ub=G, b_ub=h, bounds=bounds).status == 0:
+                    return float(size)
+        return math.inf
+    # x, then one size for all entries or one for each
+    sizes = np.ones((n, 1)) if norm == "linf" else np.eye(n)
+    A = np.block([[G, np.zeros((len(G), sizes.shape[1]))], [np.eye(n), -sizes], [-np.eye(n), -sizes]])
+    cost = np.append(np.zeros(n), np.ones(sizes.shape[1]))
+    result = linprog(cost, A_ub=A, b_ub=np.concatenate([h, center, -center]), bounds=(None, None))
+    assert result.status in {0, 2}, result.message
+    return float(result.fun) if result.status == 0 else math.inf
+
+
+def cells(network: Network, region: Region, clause: Clause) -> Iterator[tuple[Array, Array, Array, Array]]:
+    """(rows, offsets, A, b): the clause's rows ``rows · x + offsets`` on each activation pattern's cell ``A x ≤ b`` of
+    the region's box.
     """
     box = np.stack([region.lower, region.upper])
     return _explore(network, box, clause, [], np.zeros((0, network.inputs)), np.zeros(0))
@@ -35,44 +108,33 @@ def minimum_margin(network: Network, region: Region, clause: Clause) -> float:
 
 def _explore(
     network: Network, box: Array, clause: Clause, forms: list[tuple[Array, Array]], A: Array, b: Array
-) -> float:
-    """The least margin on the cell ``A x ≤ b`` of the box; ``forms`` holds (matrix, constant) of the first nodes."""
+) -> Iterator[tuple[Array, Array, Array, Array]]:
+    """`cells` of the box within ``A x ≤ b``; ``forms`` holds (matrix, constant) of the first nodes."""
     forms = list(forms)
     while len(forms) < len(network.nodes):
         node = network.nodes[len(forms)]
         if isinstance(node, InputNode):
             forms.append((np.eye(node.features), np.zeros(node.features)))
         elif isinstance(node, ReluNode):
-            return _branch(network, box, clause, forms, A, b)
+            yield from _branch(network, box, clause, forms, A, b)
+            return
         else:
             matrix = sum(apply(linear, forms[parent][0].T).T for parent, linear in node.terms)
             shifts = sum(apply(linear, forms[parent][1][None])[0] for parent, linear in node.terms)
             forms.append((matrix, shifts + node.bias))
     W, c = forms[-1]
-    rows, offsets = clause.matrix @ W, clause.matrix @ c + clause.offsets
-    # min t subject to rows·x − t ≤ −offsets, A x ≤ b, x in the box
-    ones = np.ones((len(rows), 1))
-    result = linprog(
-        np.append(np.zeros(network.inputs), 1.0),
-        A_ub=np.block([[rows, -ones], [A, np.zeros((len(A), 1))]]),
-        b_ub=np.append(-offsets, b),
-        bounds=[*zip(*box, strict=True), (None, None)],
-        method="highs",
-    )
-    assert result.status in {0, 2}, result.message
-    return float(result.fun) if result.status == 0 else math.inf
+    yield clause.matrix @ W, clause.matrix @ c + clause.offsets, A, b
 
 
 def _branch(
     network: Network, box: Array, clause: Clause, forms: list[tuple[Array, Array]], A: Array, b: Array
-) -> float:
-    """The least margin over the phases of the ReLU node that comes next."""
+) -> Iterator[tuple[Array, Array, Array, Array]]:
+    """The cells of the phases of the ReLU node that comes next."""
     W, c = forms[network.nodes[len(forms)].parent]
     positive, negative = np.maximum(W, 0), np.minimum(W, 0)
     least = positive @ box[0] + negative @ box[1] + c
     most = positive @ box[1] + negative @ box[0] + c
     open_ = np.flatnonzero((least < 0) & (most > 0))
-    best = math.inf
     for phases in itertools.product((False, True), repeat=len(open_)):
         active = least >= 0
         active[open_] = phases
@@ -81,8 +143,7 @@ def _branch(
         if _empty(box, *cell):
             continue
         kept = (np.where(active[:, None], W, 0.0), np.where(active, c, 0.0))
-        best = min(best, _explore(network, box, clause, [*forms, kept], *cell))
-    return best
+        yield from _explore(network, box, clause, [*forms, kept], *cell)
 
 
 def _empty(box: Array, A: Array, b: Array) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from bounds import backward_bounds, interval_bounds
 from networks import Clause, Property, Region, Row, evaluate
-from solver import formulation as module
+from solver import linear_forms as module
 from solver.compiled import scale
 from solver.errors import ModelSizeError, NumericsError
 from solver.formulation import formulate

@@ -59,7 +59,7 @@ def test_engines_that_do_not_fit_are_left_out_and_named(monkeypatch: pytest.Monk
     found = answer(Engine.BAB)
     assert (found.outcome, found.reason) == (Outcome.UNKNOWN, Reason.MEMORY)
     assert "ReLU splits would take" in found.hint
-    monkeypatch.setattr("solver.formulation.LARGEST_MODEL", 10)
+    monkeypatch.setattr("solver.linear_forms.LARGEST_MODEL", 10)
     found = answer(Engine.MILP)
     assert (found.outcome, found.reason) == (Outcome.UNKNOWN, Reason.MEMORY)
     assert "10 coefficients" in found.hint
