@@ -61,6 +61,7 @@ __all__ = [
     "MILP_RELUS",
     "MILP_UNSTABLE",
     "MIP_SECONDS",
+    "PHASES_PER_INPUT",
     "POLISH_CELLS",
     "POLISH_DROPS",
     "POLISH_DUAL_STEPS",
@@ -120,6 +121,10 @@ ALPHA_SHARE = 0.2
 #: Networks with at most this many inputs are decided by input splits, larger ones by ReLU splits and the MILP: each
 #: input split halves one input, so the boxes needed grow exponentially with the inputs that matter.
 SPLIT_INPUTS = 16
+
+#: Open ReLUs for each input up to which such a network has a first look by ReLU splits. A random 9-5-2 network on the
+#: whole unit box takes 4 cells, and more boxes than fit into 30 s.
+PHASES_PER_INPUT = 2
 
 #: A network with that few inputs and at most this many ReLUs is left to ReLU splits and the MILP once input splits have
 #: had their share of the time: sat_relu's formulas v9 and v14 take 5 and 41 cells there, and more boxes than anyone can
@@ -310,5 +315,7 @@ CLOSING_FOUND = 2
 #: ReLU splits hand some of the weakest cells to an LP; where it closes none, they go on for this many times as long as
 #: that took until the next.
 BAB_LP_PAUSE = 10.0
+#: Slopes of neurons' bounds that a certificate may hold: neurons times columns.
+STORED_SLOPES = 2**20
 #: Tangents of each square at the start of outer approximation, evenly over its column's range.
 FIRST_TANGENTS = 5
