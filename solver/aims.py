@@ -164,7 +164,8 @@ class Distance(Aim):
 
     def closed(self, lower: float, upper: float) -> bool:
         # No distance is below 0.
-        return lower >= self.proven(self.top(upper)) or upper <= (0.0 if self.norm == "l0" else self.gap(upper))
+        near = upper == 0 if self.norm == "l0" else upper <= self.gap(0.0)
+        return near or lower >= self.proven(self.top(upper))
 
     def between(self, lower: float, failed: float) -> float | None:
         if self.norm == "l0":

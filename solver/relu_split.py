@@ -424,7 +424,8 @@ class ReluSplit:
         """The rigorous bound that the LP's duals give; where the cell is empty, that of 0·y."""
         weights = torch.as_tensor(leaf.weights)
         chosen = torch.as_tensor(leaf.multipliers)[None]
-        bound = self._cells.bound((weights @ self._C)[None], cell.low, cell.high, multipliers=chosen)
+        given = torch.as_tensor(leaf.constraints)
+        bound = self._cells.bound((weights @ self._C)[None], cell.low, cell.high, multipliers=chosen, mu=given)
         value = float(bound.value[0])
         offset = float(weights @ self._offsets)
         # Sums of as many terms as the clause has rows, and one more, are rounded.

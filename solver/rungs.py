@@ -62,10 +62,14 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         case Engine.MILP:
             return by_milp
     if branch is split_inputs:
+        assert case.enclosure is not None
+        # A handful of phases closes at once what takes boxes in every direction.
+        few = case.enclosure.unstable_count <= policy.PHASES_PER_INPUT * climb.network.inputs
+        phases: list[tuple[Rung, float]] = [(split_relus, policy.BAB_FIRST_SHARE)] if few else []
         if climb.network.relus > policy.MILP_RELUS:
-            return [(branch, 1.0)]
+            return [*phases, (branch, 1.0)]
         # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
-        return [(branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE), *by_milp]
+        return [*phases, (branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE), *by_milp]
     small = climb.network.relus <= policy.MILP_FIRST_RELUS
     early: list[tuple[Rung, float]] = [(milp, policy.MILP_FIRST_SHARE)] if small else []
     if len(climb.network.relu_nodes) > 1:
@@ -73,6 +77,8 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         # Most queries that bounds leave open end soon; what does not, profits from new bounds for the deeper layers,
         # where there are some.
         first_share = policy.BAB_SHARE if len(climb.network.relu_nodes) == 2 else policy.BAB_FIRST_SHARE
+        if climb.near:
+            first_share = policy.BAB_NEAR_SHARE
         anew: list[tuple[Rung, float]] = [(deep, policy.DEEP_SHARE), (branch, policy.BAB_SHARE), *by_milp]
         if _hopeless(climb, case):
             return [(deep, 1.0), (branch, 1.0)]
