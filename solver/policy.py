@@ -43,6 +43,7 @@ __all__ = [
     "DEEP_SHARE",
     "DEEP_STEPS",
     "DEEP_TURN",
+    "FEW_UNSTABLE",
     "FIRST_SOLVER_SHARE",
     "FIRST_TANGENTS",
     "LINEAR_SHARE",
@@ -93,6 +94,10 @@ ALPHA_SHARE = 0.2
 #: Networks with at most this many inputs are decided by input splits, larger ones by ReLU splits and the MILP: each
 #: input split halves one input, so the boxes needed grow exponentially with the inputs that matter.
 SPLIT_INPUTS = 16
+
+#: Where no more ReLUs than this for each input are open, a few splits of them decide what takes thousands of boxes, so
+#: they come first, with `BAB_FIRST_SHARE` of the time.
+FEW_UNSTABLE = 2
 
 #: A network with that few inputs and at most this many ReLUs is left to ReLU splits and the MILP once input splits have
 #: had their share of the time: sat_relu's formulas v9 and v14 take 5 and 41 cells there, and more boxes than anyone can

@@ -65,7 +65,9 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         if climb.network.relus > policy.MILP_RELUS:
             return [(branch, 1.0)]
         # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
-        return [(branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE), *by_milp]
+        boxes: list[tuple[Rung, float]] = [(branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE)]
+        few = case.enclosure is not None and case.enclosure.unstable_count <= policy.FEW_UNSTABLE * climb.network.inputs
+        return [*([(split_relus, policy.BAB_FIRST_SHARE)] if few else []), *boxes, *by_milp]
     small = climb.network.relus <= policy.MILP_FIRST_RELUS
     early: list[tuple[Rung, float]] = [(milp, policy.MILP_FIRST_SHARE)] if small else []
     if len(climb.network.relu_nodes) > 1:
