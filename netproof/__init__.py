@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from netproof.api import check, verify
     from netproof.auditing import Audit, audit
     from netproof.client import Client
+    from netproof.ranging import Range, ranges
+    from netproof.torch_modules import from_torch
     from networks import Network, Property, Query, Region, load, read_vnnlib
     from networks.errors import InputError, NetproofError
     from solver import Budget, Options, Progress, Verdict
@@ -32,12 +34,15 @@ __all__ = [
     "Progress",
     "Property",
     "Query",
+    "Range",
     "Region",
     "Verdict",
     "__version__",
     "audit",
     "check",
+    "from_torch",
     "load",
+    "ranges",
     "read_vnnlib",
     "verify",
 ]
@@ -53,11 +58,14 @@ _HOMES = {
     "Progress": "solver",
     "Property": "networks",
     "Query": "networks",
+    "Range": "netproof.ranging",
     "Region": "networks",
     "Verdict": "solver",
     "audit": "netproof.auditing",
     "check": "netproof.api",
+    "from_torch": "netproof.torch_modules",
     "load": "networks",
+    "ranges": "netproof.ranging",
     "read_vnnlib": "networks",
     "verify": "netproof.api",
 }

@@ -39,12 +39,15 @@ from netproof.answers import (
     answer_error,
     document_of,
 )
+from netproof.batches import Batch, Batches
 from netproof.job import Event, Job, JobFailedError, parse_events
 from netproof.stating import as_json
 from solver.verdict import Counterexample
 
 __all__ = [
     "AnswerError",
+    "Batch",
+    "Batches",
     "Client",
     "ClientError",
     "Event",
@@ -98,6 +101,11 @@ class Client:
         """Close the connections."""
         self._http.close()
 
+    @property
+    def batches(self) -> Batches:
+        """Batches and data sets of the service."""
+        return Batches(self._request, self.upload, self._timeout)
+
     def upload(self, network: str | Path | bytes) -> Document:
         """Make a network known to the service; its file is sent only if the service does not have it.
 
@@ -133,6 +141,7 @@ class Client:
         priority: str = "normal",
         seed: int = 0,
         certificate: bool = False,
+        reuse: bool = True,
         idempotency_key: str | None = None,
         wait: bool | float = True,
         progress: Callable[[Document], None] | None = None,
@@ -148,6 +157,7 @@ class Client:
             priority: ``normal`` or ``high``.
             seed: of the attacks.
             certificate: have a robust verdict proven by a certificate, where an engine leaves one; see `certificate`.
+            reuse: take an answer that the service has already; see ``cached_from`` of the verdict.
             idempotency_key: the same key and request give the same job; one is drawn per call otherwise.
             wait: True: until the job ends; a number: at most that many seconds; False: return at once.
             progress: called with every progress report while waiting.
@@ -161,13 +171,14 @@ class Client:
         known = isinstance(network, str) and _SHA256.fullmatch(network)
         body: Document = {
             "network": network if known else self.upload(network)["sha256"],
-            "query": as_json(question),
+            "query": as_json(question | self._other(question)),
             "engine": engine,
             "backend": backend,
             "time_limit": time_limit,
             "priority": priority,
             "seed": seed,
             "certificate": certificate,
+            "reuse": reuse,
         }
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         # NaN passes here on purpose: the service's answer names the entry
@@ -175,6 +186,17 @@ class Client:
         if wait is False:
             return job
         return self.wait(job.id, seconds=None if wait is True else float(wait), progress=progress)
+
+    def _other(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """The network that another is compared with, by its sha256 and uploaded if it is not known."""
+        stated = question.get("equivalent_to")
+        if stated is None:
+            return {}
+        inner = dict(stated) if isinstance(stated, Mapping) else {"network": stated}
+        other = inner.get("network")
+        if isinstance(other, str | Path | bytes) and not (isinstance(other, str) and _SHA256.fullmatch(other)):
+            inner["network"] = self.upload(other)["sha256"]
+        return {"equivalent_to": inner}
 
     def wait(
         self, job_id: str, *, seconds: float | None = None, progress: Callable[[Document], None] | None = None
@@ -235,13 +257,22 @@ class Client:
         return Counterexample.from_json(document_of(self._request("GET", f"/v1/jobs/{job_id}/counterexample")))
 
     def certificate(self, job_id: str) -> bytes:
-        """The certificate of a robust verdict, for `netproof check`.
+        """The certificate of what was proven, for `netproof check`.
 
         Raises:
             NotFoundError: the job ended without one.
             RefusedError: the job has not ended.
         """
         return self._request("GET", f"/v1/jobs/{job_id}/certificate").content
+
+    def product(self, job_id: str) -> bytes:
+        """The ONNX file that the evidence of a question with ``equivalent_to`` or ``monotone`` is about.
+
+        Raises:
+            NotFoundError: the evidence is about the network that was given.
+            RefusedError: the job has not ended.
+        """
+        return self._request("GET", f"/v1/jobs/{job_id}/product").content
 
     def check(self, certificate: str | Path | bytes, network: str | Path | bytes, *, exact: bool = False) -> Document:
         """What the service's independent checker finds in a certificate; ``accepted`` says whether it proves its query.

@@ -21,7 +21,7 @@ from service.settings import Settings
 
 __all__ = ["create_app"]
 
-#: A request carries a network at most, and around it a form and a query.
+#: A request carries a network or a data set at most, and around it a form and a query.
 _BODY_MARGIN_BYTES = 64 * 2**20
 
 
@@ -48,11 +48,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    for router in (api.verify, api.check, api.networks, api.jobs, api.system):
+    for router in (api.verify, api.check, api.batches, api.networks, api.datasets, api.jobs, api.system):
         app.include_router(router, prefix="/v1")
     app.include_router(api.probes)
     app.include_router(api.promised)
     handle_problems(app)
-    app.add_middleware(Envelope, max_body_bytes=settings.max_model_bytes + _BODY_MARGIN_BYTES)
+    app.add_middleware(
+        Envelope, max_body_bytes=max(settings.max_model_bytes, settings.max_dataset_bytes) + _BODY_MARGIN_BYTES
+    )
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app

@@ -14,6 +14,7 @@ from typing import Any
 
 import redis
 
+from service.answers import Asked
 from service.events import Events
 from service.ledger import Ledger
 from service.models import JobRecord
@@ -43,9 +44,24 @@ class Closing:
         self._events = events
         self._dispatcher = dispatcher
 
-    def succeed(self, job: JobRecord, verdict: dict[str, Any]) -> bool:
-        """The job has its verdict; ``unknown`` is one."""
-        return self._finish(job, JobState.SUCCEEDED, verdict=plain(verdict))
+    def succeed(self, job: JobRecord, verdict: dict[str, Any], *, asked: Asked | None = None) -> bool:
+        """The job has its verdict, ``unknown`` being one; it serves later questions like ``asked``.
+
+        Raises:
+            SoundnessError: the verdict contradicts another answer to the same question; the job goes on.
+        """
+        return self._finish(job, JobState.SUCCEEDED, verdict=plain(verdict), asked=asked)
+
+    def swept(self, job: JobRecord) -> bool:
+        """The sweep job has written down what it found; what it left goes back to its batch."""
+        return self._finish(job, JobState.SUCCEEDED)
+
+    def advance(self, batch: str) -> None:
+        """Make and queue the jobs that a batch needs next; without Redis they wait in the ledger for the reaper."""
+        made = self._ledger.batches.advance(batch)
+        with contextlib.suppress(redis.RedisError):
+            for job in made:
+                self._dispatcher.enqueue(job)
 
     def cancel(self, job: JobRecord, verdict: dict[str, Any] | None = None) -> bool:
         """The job was asked to stop and has; without a verdict, the last bounds that it reported are kept."""
@@ -93,6 +109,8 @@ class Closing:
             return False
         logger.info("job %s: attempt %d ended, %s", job.id, job.attempt, state)
         self._publish(job, state)
+        if job.batch is not None:
+            self.advance(job.batch)
         return True
 
     def _publish(self, job: JobRecord, state: JobState) -> None:

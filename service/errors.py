@@ -2,11 +2,12 @@
 
 NetproofError (networks.errors)
 └── ServiceError
-    ├── NotFoundError (LookupError)         no such network, job or artifact: HTTP 404
+    ├── NotFoundError (LookupError)         no such network, data set, job, batch or artifact: HTTP 404
     ├── ConflictError (RuntimeError)        the request contradicts what is recorded: HTTP 409 or 422
-    │   ├── StateChangeError                a job cannot go from its state to the wanted one
+    │   ├── StateChangeError                a job or batch cannot go from its state to the wanted one
     │   └── IdempotencyError (ValueError)   a key was used before with another request
     ├── TooLargeError (ValueError)          an upload beyond the limit: HTTP 413
+    ├── SchemaError (RuntimeError)          the ledger's schema is not one that this version knows
     └── EmbeddedServerError (RuntimeError)  no queue server could be started
 """
 
@@ -19,6 +20,7 @@ __all__ = [
     "EmbeddedServerError",
     "IdempotencyError",
     "NotFoundError",
+    "SchemaError",
     "ServiceError",
     "StateChangeError",
     "TooLargeError",
@@ -43,25 +45,25 @@ class ConflictError(ServiceError, RuntimeError):
 
 
 class StateChangeError(ConflictError):
-    """A job cannot go from ``before`` to ``after``."""
+    """A job, or a batch, cannot go from ``before`` to ``after``."""
 
-    def __init__(self, job: str, before: str, after: str) -> None:
-        super().__init__(f"job {job} is {before}, and a {before} job cannot become {after}")
-        self.job = job
+    def __init__(self, key: str, before: str, after: str, *, kind: str = "job") -> None:
+        super().__init__(f"{kind} {key} is {before}, and a {before} {kind} cannot become {after}")
+        self.key = key
         self.before = before
         self.after = after
 
 
 class IdempotencyError(ConflictError, ValueError):
-    """The idempotency key ``key`` came earlier with another request."""
+    """The idempotency key ``key`` came earlier with another request; ``owner`` names what that request made."""
 
-    def __init__(self, key: str, job: str) -> None:
+    def __init__(self, key: str, owner: str) -> None:
         super().__init__(
-            f"idempotency key {key!r} belongs to job {job}, which was asked something else; "
+            f"idempotency key {key!r} belongs to {owner}, which was asked something else; "
             "send a new key with a new request"
         )
         self.key = key
-        self.job = job
+        self.owner = owner
 
 
 class TooLargeError(ServiceError, ValueError):
@@ -70,9 +72,21 @@ class TooLargeError(ServiceError, ValueError):
     def __init__(self, limit: int) -> None:
         super().__init__(
             f"the file is larger than {limit} bytes, the most that this service accepts; "
-            "ask its operator to raise NETPROOF_MAX_MODEL_BYTES"
+            "ask its operator to raise NETPROOF_MAX_MODEL_BYTES, or NETPROOF_MAX_DATASET_BYTES"
         )
         self.limit = limit
+
+
+class SchemaError(ServiceError, RuntimeError):
+    """The ledger has schema ``found``, which cannot be brought to ``expected``."""
+
+    def __init__(self, found: str, expected: str) -> None:
+        super().__init__(
+            f"the ledger has schema {found}, but this netproof knows schemas up to {expected}; start a version at "
+            "least as new as the one that migrated it"
+        )
+        self.found = found
+        self.expected = expected
 
 
 class EmbeddedServerError(ServiceError, RuntimeError):

@@ -9,11 +9,12 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from networks.errors import NetproofError
+from networks.dataset import Dataset
+from networks.errors import NetproofError, SoundnessError
 from service.artifacts import Artifacts
-from service.closing import Closing, Failure
+from service.closing import Closing, Failure, plain
 from service.events import Events
 from service.lease import Lease, Stop
 from service.ledger import Ledger
@@ -21,10 +22,12 @@ from service.limits import is_memory_error, lift_memory_limit, limit_memory
 from service.models import JobRecord
 from service.queue import Dispatcher
 from service.request import build_query
+from service.reuse import Asked, asked
 from service.settings import Settings
+from service.sweep import run_sweep
 
 if TYPE_CHECKING:
-    from solver.verdict import Verdict
+    from networks.graph import Network
 
 __all__ = ["Surroundings", "run_job"]
 
@@ -71,7 +74,7 @@ def run_job(job_id: str, around: Surroundings) -> None:
 def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, settings: Settings) -> None:
     limit_memory(settings.memory_limit_mb)
     try:
-        verdict = _solve(job, lease, ledger, settings)
+        found = _work(job, lease, ledger, settings)
     except Exception as error:  # noqa: BLE001 - the last place that can tell the user anything
         lift_memory_limit()
         lease.release()
@@ -79,31 +82,92 @@ def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, setting
         return
     lift_memory_limit()
     lease.release()
-    stopped = verdict.reason is not None and lease.stop()
+    stopped = lease.stop() and (found is None or found.verdict.get("reason") is not None)
     if stopped and lease.reason is Stop.CANCELLED:
-        closing.cancel(job, verdict.to_json())
+        closing.cancel(job, None if found is None else found.verdict)
     elif stopped:
         closing.give_back(job, "its worker was stopped")
+    elif found is None:
+        closing.swept(job)
     else:
-        closing.succeed(job, verdict.to_json())
+        try:
+            closing.succeed(job, found.verdict, asked=found.asked)
+        except SoundnessError as error:
+            closing.fail(job, *_explain(job, error, settings))
 
 
-def _solve(job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A verdict in JSON, and the question whose later askers it may serve."""
+
+    verdict: dict[str, Any]
+    asked: Asked | None
+
+
+def _work(job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings) -> _Answer | None:
+    """The job's answer; None for a sweep, which has written down what it found."""
     import networks
-    from solver import verify
 
     record = ledger.network(job.network)
     artifacts = Artifacts(settings.artifact_dir)
     model = artifacts.read(job.network)
     # The inspection of the upload has compared these very bytes with ONNX Runtime already.
     network = networks.load_bytes(model, name=record.name, compare=False)
-    question, options, budget = build_query(job.request, network, threads=settings.job_threads)
-    verdict = verify(
-        question.network, question.query, options=options, budget=budget, progress=lease.report, cancel=lease.stop
-    )
+    if "sweep" in job.request:
+        data = artifacts.get(ledger.datasets.get(job.request["dataset"]).artifact).path
+        run_sweep(job, network, data, lease, ledger, threads=settings.job_threads, keep=artifacts.put)
+        return None
+    return _solve(job.request, network, lease, ledger, artifacts, settings)
+
+
+def _solve(
+    request: dict[str, Any],
+    network: Network,
+    lease: Lease,
+    ledger: Ledger,
+    artifacts: Artifacts,
+    settings: Settings,
+) -> _Answer:
+    from solver import answer
+
+    request = _with_input(request, ledger, artifacts)
+    key = asked(request)
+    request = _with_other(request, ledger, artifacts)
+    question, options, budget = build_query(request, network, threads=settings.job_threads)
+    if key is not None and request.get("reuse", True):
+        known = ledger.answers.find([key]).get(key)
+        if known is not None:
+            return _Answer(known, None)
+    verdict = answer(question, options=options, budget=budget, progress=lease.report, cancel=lease.stop)
     if verdict.certificate is not None:
         artifacts.put([verdict.certificate])
-    return verdict
+    document = plain(verdict.to_json())
+    if question.network is not network:
+        artifacts.put([question.network.model])
+        document["product"] = {"bytes": len(question.network.model), "sha256": question.network.sha256}
+    return _Answer(document, key)
+
+
+def _with_other(request: dict[str, Any], ledger: Ledger, artifacts: Artifacts) -> dict[str, Any]:
+    """The request with the network that another is compared with in place of its sha256, where there is one."""
+    import networks
+
+    stated = request["query"].get("equivalent_to")
+    if stated is None:
+        return request
+    record = ledger.network(stated["network"])
+    other = networks.load_bytes(artifacts.read(record.sha256), name=record.name, compare=False)
+    return {**request, "query": {**request["query"], "equivalent_to": {**stated, "network": other}}}
+
+
+def _with_input(request: dict[str, Any], ledger: Ledger, artifacts: Artifacts) -> dict[str, Any]:
+    """The request with its input in place, where it names one of a data set."""
+    query = request["query"]
+    if "dataset" not in query:
+        return request
+    dataset = Dataset.read(artifacts.get(ledger.datasets.get(query["dataset"]).artifact).path)
+    rest = {key: value for key, value in query.items() if key not in {"dataset", "index"}}
+    return {**request, "query": {**rest, "input": dataset.input(query["index"])}}
 
 
 def _explain(job: JobRecord, error: Exception, settings: Settings) -> tuple[str, str]:

@@ -1,4 +1,5 @@
-"""The ledger: what is known of networks and jobs. All queries of the service live here.
+"""The ledger: what is known of networks and jobs. All queries of the service live here and in the ledger's parts:
+`service.datasets`, `service.batches` and `service.answers`.
 
 The ledger is the truth and the queue only a hint, so every state change is one compare-and-set: an update that names
 the states it may start from (`service.states`) and, once a job has started, the number of the attempt that writes.
@@ -10,36 +11,24 @@ every worker.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    CursorResult,
-    Engine,
-    create_engine,
-    event,
-    func,
-    insert,
-    make_url,
-    select,
-    text,
-    update,
-)
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy import Connection, CursorResult, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
+from service.answers import Answers, Asked
+from service.batches import Batches
+from service.database import migrate, open_engine
+from service.datasets import Datasets
 from service.errors import IdempotencyError, NotFoundError, StateChangeError
 from service.identifiers import new_id
-from service.models import AttemptRecord, JobRecord, NetworkRecord, attempts, jobs, metadata, networks
+from service.models import AttemptRecord, JobRecord, NetworkRecord, attempts, jobs, networks, queued_job
 from service.states import JobState, NetworkState, sources
 
 __all__ = ["Ledger"]
 
-_CREATE_ATTEMPTS = 5
 _ACTIVE = (JobState.RUNNING, JobState.CANCELLING)
 
 
@@ -53,27 +42,25 @@ class Ledger:
     Args:
         url: SQLAlchemy URL; SQLite runs in write-ahead mode.
         now: clock, for tests.
+
+    Attributes:
+        datasets, batches, answers: the parts that have tables of their own.
     """
 
     def __init__(self, url: str, *, now: Callable[[], datetime] = _utc_now) -> None:
-        self._engine = _engine(url)
+        self._engine = open_engine(url)
         self._now = now
+        self.datasets = Datasets(self._engine, now)
+        self.answers = Answers(self._engine, now)
+        self.batches = Batches(self._engine, now, self.answers)
 
     def create(self) -> None:
-        """Create the tables that do not exist; several processes may do so at once."""
-        for attempt in range(_CREATE_ATTEMPTS):
-            try:
-                with self._engine.begin() as connection:
-                    for table in metadata.sorted_tables:
-                        connection.execute(CreateTable(table, if_not_exists=True))
-                        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                            connection.execute(CreateIndex(index, if_not_exists=True))
-            except DBAPIError:
-                # PostgreSQL looks before it locks, so another process may come in between; then it is there next time
-                if attempt + 1 == _CREATE_ATTEMPTS:
-                    raise
-            else:
-                return
+        """Create the tables, or bring them up to date; several processes may do so at once.
+
+        Raises:
+            SchemaError: a newer netproof has been at work here.
+        """
+        migrate(self._engine)
 
     def ping(self) -> None:
         """Raise SQLAlchemyError if the database does not answer."""
@@ -124,8 +111,12 @@ class Ledger:
         max_attempts: int,
         idempotency_key: str | None = None,
         fingerprint: str | None = None,
+        verdict: dict[str, Any] | None = None,
     ) -> tuple[JobRecord, bool]:
-        """Record a new queued job; returns it and whether it is new.
+        """Record a new queued job, or with a ``verdict`` that is known already one that has succeeded.
+
+        Returns:
+            The job, and whether it is new.
 
         Raises:
             NotFoundError: the network is unknown.
@@ -133,19 +124,11 @@ class Ledger:
         """
         self.network(network)
         moment = self._now()
-        values = {
-            "id": new_id(int(moment.timestamp() * 1000)),
-            "network": network,
-            "request": request,
-            "state": JobState.QUEUED,
-            "queue": queue,
-            "time_limit": time_limit,
-            "max_attempts": max_attempts,
-            "idempotency_key": idempotency_key,
-            "fingerprint": fingerprint,
-            "created_at": moment,
-            "queued_at": moment,
-        }
+        identifier = new_id(int(moment.timestamp() * 1000))
+        values = queued_job(identifier, network, request, queue, time_limit, max_attempts, moment)
+        values |= {"idempotency_key": idempotency_key, "fingerprint": fingerprint}
+        if verdict is not None:
+            values |= {"state": JobState.SUCCEEDED, "verdict": verdict, "finished_at": moment}
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(jobs).values(values))
@@ -153,13 +136,13 @@ class Ledger:
             if idempotency_key is None:
                 raise
             return self._earlier(idempotency_key, fingerprint), False
-        return self.job(str(values["id"])), True
+        return self.job(identifier), True
 
     def _earlier(self, key: str, fingerprint: str | None) -> JobRecord:
         with self._engine.connect() as connection:
             row = connection.execute(select(jobs).where(jobs.c.idempotency_key == key)).one()
         if row.fingerprint != fingerprint:
-            raise IdempotencyError(key, row.id)
+            raise IdempotencyError(key, f"job {row.id}")
         return self.job(row.id)
 
     def job(self, job_id: str) -> JobRecord:
@@ -174,9 +157,13 @@ class Ledger:
         before: str | None = None,
         state: JobState | None = None,
         network: str | None = None,
+        batch: str | None = None,
     ) -> list[JobRecord]:
-        """Newest jobs first, without their attempts; ``before`` is the identifier that ended the previous page."""
-        query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        """Newest jobs first, without their attempts: those of one batch, or by default those of none.
+
+        ``before`` is the identifier that ended the previous page.
+        """
+        query = select(jobs).where(jobs.c.batch == batch).order_by(jobs.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(jobs.c.id < before)
         if state is not None:
@@ -240,13 +227,26 @@ class Ledger:
         verdict: dict[str, Any] | None = None,
         error: dict[str, Any] | None = None,
         reason: str | None = None,
+        asked: Asked | None = None,
     ) -> bool:
-        """End a job from within its attempt; False if the attempt is not the current one or the change is illegal."""
+        """End a job from within its attempt; False if the attempt is not the current one or the change is illegal.
+
+        What the job did for a batch, and the answer that it leaves for later questions like ``asked``, are written in
+        the same transaction.
+
+        Raises:
+            SoundnessError: the verdict contradicts another answer to the same question.
+        """
         values = {"verdict": verdict, "error": error, "finished_at": self._now()}
         with self._engine.begin() as connection:
             if not self._change(connection, job_id, state, values, attempt=attempt):
                 return False
             self._close_attempt(connection, job_id, attempt, state, reason)
+            job = _read(connection, job_id)
+            if job.batch is not None:
+                self.batches.settle(connection, job)
+            if asked is not None and verdict is not None:
+                self.answers.add(connection, asked, verdict, job=job_id)
             return True
 
     def requeue(self, job_id: str, attempt: int, *, reason: str, lost: bool) -> bool:
@@ -278,9 +278,12 @@ class Ledger:
         with self._engine.begin() as connection:
             # two tries in this order, as a job may start in between but never goes back while it is being cancelled
             ended = {"cancelled_at": moment, "finished_at": moment}
-            if not self._change(connection, job_id, JobState.CANCELLED, ended, before=[JobState.QUEUED]):
+            unstarted = self._change(connection, job_id, JobState.CANCELLED, ended, before=[JobState.QUEUED])
+            if not unstarted:
                 self._change(connection, job_id, JobState.CANCELLING, {"cancelled_at": moment})
             job = _read(connection, job_id)
+            if unstarted and job.batch is not None:
+                self.batches.settle(connection, job)
         if job.state not in {JobState.CANCELLED, JobState.CANCELLING}:
             raise StateChangeError(job_id, job.state, JobState.CANCELLING)
         return job
@@ -334,33 +337,6 @@ class Ledger:
         mine = (attempts.c.job == job_id) & (attempts.c.number == attempt)
         ended = {"ended_at": self._now(), "outcome": outcome, "reason": reason}
         connection.execute(update(attempts).where(mine).values(ended))
-
-
-def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, json_serializer=_json)
-    if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    # IMMEDIATE: a writer waits for its turn at BEGIN; a deferred one may find its snapshot stale, which is an error
-    engine = create_engine(
-        parsed, json_serializer=_json, connect_args={"isolation_level": "IMMEDIATE", "timeout": 30.0}
-    )
-
-    @event.listens_for(engine, "connect")
-    def _pragmas(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        # NORMAL: a power cut may undo the newest transactions, which the reaper then has redone; it corrupts nothing
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
-
-    return engine
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def _changed(result: CursorResult[Any]) -> bool:

@@ -30,7 +30,17 @@ from sqlalchemy import (
 
 from service.states import TERMINAL, JobState, NetworkState
 
-__all__ = ["AttemptRecord", "JobRecord", "NetworkRecord", "attempts", "jobs", "metadata", "networks"]
+__all__ = [
+    "AttemptRecord",
+    "JobRecord",
+    "NetworkRecord",
+    "UtcDateTime",
+    "attempts",
+    "jobs",
+    "metadata",
+    "networks",
+    "queued_job",
+]
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -83,9 +93,11 @@ jobs = Table(
     Column("started_at", UtcDateTime),
     Column("cancelled_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
+    Column("batch", String(26)),
     UniqueConstraint("idempotency_key"),
     # the reaper asks for what is queued or running; nearly every row is neither
     Index("ix_jobs_state_queued", "state", "queued_at"),
+    Index("ix_jobs_batch", "batch", "state"),
 )
 
 attempts = Table(
@@ -148,6 +160,7 @@ class JobRecord:
         verdict: `solver.Verdict` in JSON, for ``succeeded`` and for ``cancelled`` after it had started.
         error: ``{"code", "message"}``, for ``failed``.
         fingerprint: digest of the request that the idempotency key came with.
+        batch: the batch that it works for, None for a question of its own.
     """
 
     id: str
@@ -169,6 +182,7 @@ class JobRecord:
     started_at: datetime | None
     cancelled_at: datetime | None
     finished_at: datetime | None
+    batch: str | None
     attempts: tuple[AttemptRecord, ...] = field(default=())
 
     @property
@@ -179,3 +193,26 @@ class JobRecord:
     @classmethod
     def of(cls, row: RowMapping, tries: tuple[AttemptRecord, ...] = ()) -> Self:
         return cls(**{**row, "state": JobState(row["state"]), "attempts": tries})
+
+
+def queued_job(
+    identifier: str,
+    network: str,
+    request: dict[str, Any],
+    queue: str,
+    time_limit: float,
+    max_attempts: int,
+    moment: datetime,
+) -> dict[str, Any]:
+    """The columns of a job that nobody has begun."""
+    return {
+        "id": identifier,
+        "network": network,
+        "request": request,
+        "state": JobState.QUEUED,
+        "queue": queue,
+        "time_limit": time_limit,
+        "max_attempts": max_attempts,
+        "created_at": moment,
+        "queued_at": moment,
+    }

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from service.batch_schemas import BatchRequest, ResumeRequest, RetryRequest
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem, VerifyRequest
 
@@ -25,7 +26,8 @@ netproof answers one question and hands over the evidence: is there an input in 
 breaks this property?
 
 Upload a network (`POST /v1/networks`), ask about it (`POST /v1/verify`), and follow the job
-(`GET /v1/jobs/{job_id}`) until it has a verdict: `robust`, `counterexample` or `unknown`.
+(`GET /v1/jobs/{job_id}`) until it has a verdict: `robust`, `counterexample` or `unknown`. Ask about many inputs of a
+data set (`POST /v1/datasets`) at once with `POST /v1/batches`.
 `POST /verify` and `GET /jobs/{job_id}` work without the version too.
 
 Every error is a problem document (RFC 9457, `application/problem+json`). Its `type` is stable, its `detail` says
@@ -36,7 +38,9 @@ Every answer carries `X-Request-ID`, which names the request in the service's lo
 _TAGS = [
     {"name": "verification", "description": "Asking a question"},
     {"name": "jobs", "description": "How far a question is, and what was found"},
+    {"name": "batches", "description": "One question about many inputs"},
     {"name": "networks", "description": "Networks, addressed by the SHA-256 of their content"},
+    {"name": "datasets", "description": "Labelled inputs, addressed by the SHA-256 of their content"},
     {"name": "system", "description": "What is up and what runs here"},
 ]
 
@@ -63,7 +67,8 @@ def document(app: FastAPI) -> dict[str, Any]:
 def _described(schema: dict[str, Any]) -> dict[str, Any]:
     """Add what FastAPI does not know: bodies that routes read themselves, and that every error is a problem."""
     models = schema["components"]["schemas"]
-    _, written = models_json_schema([(VerifyRequest, "validation"), (Problem, "validation")], ref_template=_REFERENCE)
+    read = (VerifyRequest, BatchRequest, ResumeRequest, RetryRequest, Problem)
+    _, written = models_json_schema([(model, "validation") for model in read], ref_template=_REFERENCE)
     models |= written["$defs"]
     for unused in ("HTTPValidationError", "ValidationError"):
         models.pop(unused, None)
@@ -79,9 +84,10 @@ def _described(schema: dict[str, Any]) -> dict[str, Any]:
             for parameter in operation.get("parameters", []):
                 parameter["schema"].pop("description", None)  # the parameter has it
     # OpenAPI 3.1 cannot describe the items of a stream, which FastAPI does in the terms of 3.2
-    stream = schema["paths"]["/v1/jobs/{job_id}/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
-    stream.clear()
-    stream["schema"] = {"type": "string"}
+    for followed in ("/v1/jobs/{job_id}/events", "/v1/batches/{batch_id}/events"):
+        stream = schema["paths"][followed]["get"]["responses"]["200"]["content"]["text/event-stream"]
+        stream.clear()
+        stream["schema"] = {"type": "string"}
     _drop_titles(schema["paths"])
     _drop_titles(schema["components"])
     return schema

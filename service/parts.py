@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from service.artifacts import Artifacts
+from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
 from service.ledger import Ledger
 from service.queue import Dispatcher
@@ -36,6 +37,7 @@ class Parts:
     publisher: Events
     events: AsyncEvents
     intake: Intake
+    datasets: DatasetIntake
     checks: asyncio.Semaphore
     closing: asyncio.Event
 
@@ -50,9 +52,18 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     events = AsyncEvents(settings.queue_url)
     try:
         ledger.create()
-        intake = Intake(settings, ledger, artifacts)
-        checks = asyncio.Semaphore(_CHECKERS)
-        yield Parts(settings, ledger, artifacts, dispatcher, publisher, events, intake, checks, asyncio.Event())
+        yield Parts(
+            settings,
+            ledger,
+            artifacts,
+            dispatcher,
+            publisher,
+            events,
+            Intake(settings, ledger, artifacts),
+            DatasetIntake(settings, ledger, artifacts),
+            asyncio.Semaphore(_CHECKERS),
+            asyncio.Event(),
+        )
     finally:
         await events.close()
         publisher.close()

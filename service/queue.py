@@ -26,12 +26,12 @@ __all__ = ["JOB_FUNCTION", "QUEUES", "Dispatcher", "Priority", "queue_name"]
 JOB_FUNCTION = "service.job.run_job"
 
 _FAILURE_SECONDS = 3600
-_HIGH = "-high"
 
 
 class Priority(enum.StrEnum):
-    """How urgent a job is: workers take ``high`` ones first."""
+    """How urgent a job is: workers take ``high`` ones first, and ``low`` ones, where batches are, last."""
 
+    LOW = "low"
     NORMAL = "normal"
     HIGH = "high"
 
@@ -39,13 +39,13 @@ class Priority(enum.StrEnum):
 def queue_name(backend: Backend | str, priority: Priority | str = Priority.NORMAL) -> str:
     """The queue for jobs that ask for ``backend``; ``auto`` is served where HiGHS is, which is everywhere."""
     name = Backend.HIGHS if Backend(backend) is Backend.AUTO else Backend(backend)
-    return f"{name}{_HIGH if Priority(priority) is Priority.HIGH else ''}"
+    return str(name) if Priority(priority) is Priority.NORMAL else f"{name}-{Priority(priority)}"
 
 
 #: Every queue, urgent ones first: the order in which a worker that serves all of them looks.
 QUEUES: tuple[str, ...] = tuple(
     queue_name(backend, priority)
-    for priority in (Priority.HIGH, Priority.NORMAL)
+    for priority in (Priority.HIGH, Priority.NORMAL, Priority.LOW)
     for backend in (Backend.HIGHS, Backend.GUROBI)
 )
 

@@ -4,7 +4,8 @@ Every few seconds it looks for
 
 * jobs in progress whose lease lapsed: their worker is gone, and they get another attempt or fail;
 * jobs that should have stopped long ago, whose worker can no longer be reached: they end with the bounds they reported;
-* jobs that are queued in the ledger but wait in no queue, because Redis lost them or never had them.
+* jobs that are queued in the ledger but wait in no queue, because Redis lost them or never had them;
+* batches whose next jobs nobody made.
 
 All it does is compare-and-set in the ledger, so any number of reapers is safe; a lock in Redis keeps all but one idle.
 Leases are compared with this machine's clock, so the clocks of machines must agree to within a few seconds.
@@ -58,7 +59,10 @@ class Reaper:
         if not lock.acquire():
             return 0
         try:
-            return self._lapsed() + self._overdue() + self._stray()
+            put_right = self._lapsed() + self._overdue() + self._stray()
+            for batch in self._ledger.batches.unfinished():
+                self._closing.advance(batch)  # whoever ended its last job may not have come to it
+            return put_right
         finally:
             try:
                 lock.release()

@@ -11,7 +11,7 @@ from service.queries import QueryDocument, RequestModel
 from service.queue import Priority
 from service.states import JobState
 from solver.options import Backend, Engine
-from solver.verdict import Outcome, Reason, Semantics, Trust
+from solver.verdict import Kind, Outcome, Reason, Semantics, Trust
 
 __all__ = [
     "UNION_TAGS",
@@ -30,6 +30,7 @@ __all__ = [
     "NetworkPage",
     "Problem",
     "ProblemFault",
+    "ProductDocument",
     "ProgressDocument",
     "Readiness",
     "Sha256",
@@ -95,6 +96,9 @@ class VerifyRequest(RequestModel):
     certificate: bool = Field(
         default=False, description="have a robust verdict proven by a certificate, where an engine leaves one"
     )
+    reuse: bool = Field(
+        default=True, description="take an answer that the service has already, see `cached_from`; false: decide anew"
+    )
 
 
 class _Answer(BaseModel):
@@ -130,8 +134,11 @@ class ProgressDocument(_Answer):
 
     stage: str = Field(description="the rung at work")
     seconds: float = Field(description="since solving started")
-    margin: tuple[float | None, float | None] = Field(
-        description="proven lower bound and smallest replayed margin; null: nothing known"
+    margin: tuple[float | None, float | None] | None = Field(
+        default=None, description="proven lower bound and smallest replayed margin; null: nothing known"
+    )
+    distance: tuple[float | None, float | None] | None = Field(
+        default=None, description="for kind `distance`: no violation is nearer, and where one is; null: nothing known"
     )
     open: int = Field(description="clauses not yet proven")
     nodes: int = Field(description="branch-and-bound nodes so far")
@@ -175,6 +182,17 @@ class CertificateDocument(_Answer):
     exact: int | None = Field(default=None, description="how many of them in exact arithmetic")
     weakest: float | None = Field(default=None, description="the smallest lower bound among the claims")
     seconds: float | None = Field(default=None, description="what checking took")
+    proves: float | None = Field(
+        default=None,
+        description="for kinds `margin` and `distance`: the margin above which, or the distance up to which, it proves",
+    )
+
+
+class ProductDocument(_Answer):
+    """The network that counterexample and certificate are about, where it is built of those that were given."""
+
+    bytes: int
+    sha256: Sha256
 
 
 class VerdictDocument(_Answer):
@@ -190,12 +208,37 @@ class VerdictDocument(_Answer):
     margin: tuple[float | None, float | None] = Field(
         description="proven lower bound, and upper bound that is replayed or, with trust `exact`, exact"
     )
+    distance: tuple[float | None, float | None] = Field(
+        default=(None, None),
+        description=(
+            "for kind `distance`: every violation is farther away than that, and the distance of `witness`; null: "
+            "nothing proven, no violation known"
+        ),
+    )
+    kind: Kind = Field(default=Kind.DECIDE, description="what was asked")
     counterexample: CounterexampleDocument | None = Field(default=None, description="left out in lists")
+    witness: CounterexampleDocument | None = Field(
+        default=None,
+        description=(
+            "for kinds `margin` and `distance`: the replayed input that the upper end rests on; a margin's may keep "
+            "the property; left out in lists"
+        ),
+    )
     certificate: CertificateDocument | None = Field(default=None, description="if the checker accepted one")
+    product: ProductDocument | None = Field(
+        default=None, description="for `equivalent_to` and `monotone`: the network that the evidence is about"
+    )
     seconds: float
     stages: list[dict[str, Any]] = Field(default_factory=list, description="what each rung did; left out in lists")
     reason: Reason | None = Field(default=None, description="why the verdict is `unknown`")
     hint: str = Field(default="", description="what would help an `unknown`, or what is odd or missing")
+    cached_from: dict[str, Any] | None = Field(
+        default=None,
+        description=(
+            "the answer that this one was taken from: `job`, or `batch` and `item`; `epsilon` that it was found at, a "
+            "larger one if robust, a smaller one if not; `seconds` that it took"
+        ),
+    )
 
 
 class CheckDocument(_Answer):
@@ -264,6 +307,7 @@ class Links(_Answer):
     cancel: str | None = Field(default=None, description="while the job has not ended")
     counterexample: str | None = Field(default=None, description="if there is one")
     certificate: str | None = Field(default=None, description="if there is one")
+    product: str | None = Field(default=None, description="the network that the evidence is about, if it was built")
 
 
 class JobDocument(_Answer):
@@ -272,6 +316,7 @@ class JobDocument(_Answer):
     id: str = Field(examples=["01JD3ZT8QY4M0V7C2H9K5N6RBX"])
     state: JobState
     network: Sha256
+    batch: str | None = Field(description="the batch that it works for")
     request: dict[str, Any] = Field(
         description="as it was sent, completed by defaults; without `include=input`, `query.omitted` names what is long"
     )

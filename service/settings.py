@@ -47,7 +47,9 @@ class Settings(BaseSettings):
     max_time_limit: float = Field(default=86_400.0, gt=0)
     wait_max: float = Field(default=60.0, ge=0, description="longest `?wait=` and `Prefer: wait=`, seconds")
     max_model_bytes: int = Field(default=512 * 2**20, ge=1)
-    inspect_seconds: float = Field(default=60.0, gt=0, description="time that reading an uploaded network may take")
+    max_dataset_bytes: int = Field(default=2**30, ge=1, description="largest data set, unpacked")
+    max_batch_items: int = Field(default=200_000, ge=1, description="items of one batch: inputs times epsilons")
+    inspect_seconds: float = Field(default=60.0, gt=0, description="time that reading an uploaded file may take")
 
     check_seconds: float = Field(default=60.0, gt=0, description="time that checking a certificate may take")
 

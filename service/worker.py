@@ -38,7 +38,7 @@ from service.events import Events
 from service.job import Surroundings, run_job
 from service.lease import DRAIN
 from service.ledger import Ledger
-from service.limits import die_with_parent
+from service.limits import die_with_parent, keep_memory
 from service.logs import start_logging
 from service.models import JobRecord
 from service.queue import JOB_FUNCTION, QUEUES, Dispatcher
@@ -258,6 +258,7 @@ def main(settings: Settings, queues: Sequence[str] = QUEUES, *, name: str | None
     # read when these libraries are loaded, and by whatever pool they start later
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(settings.job_threads)
+    keep_memory()
     with reported(settings):
         preload()
     Ledger(settings.ledger_url).create()

@@ -38,6 +38,9 @@ class Climb:
         decided_by: the stage that decided; "" while open.
         reason: why the last search ended undecided.
         statistics: sizes, for reports.
+        too_large: engines that were left out because they would not fit, each with its figures.
+        near: whether the query's margin is known to be near zero: bounds and short searches then settle little, and
+            the multipliers of many chosen phases decide.
         cases: the query's regions, and what is known about each.
     """
 
@@ -54,6 +57,8 @@ class Climb:
     decided_by: str = ""
     reason: Reason | None = None
     statistics: dict[str, Any] = field(default_factory=dict)
+    near: bool = False
+    too_large: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.cases = [Case.of(region, prop) for region, prop in self.query.cases]
@@ -104,10 +109,10 @@ class Climb:
 
     def record(self, case: Case, clauses: list[Clause]) -> Record | None:
         """What a search over some clauses of a case notes for a certificate; None where it need not."""
-        # The checker starts from bounds of its own, so cells of tightened ones would not convince it.
-        if not self.options.certificate or case.tightened:
+        # The checker starts from bounds of its own, so cells of ones that LPs tightened would not convince it.
+        if not self.options.certificate or (case.tightened and case.slopes is None):
             return None
-        return Record([case.prop.clauses.index(clause) for clause in clauses])
+        return Record([case.prop.clauses.index(clause) for clause in clauses], case.slopes)
 
     def take(self, upper: float, counterexample: Counterexample | None) -> None:
         """Takes in the smallest margin that a rung saw attained, and its counterexample."""
@@ -119,6 +124,12 @@ class Climb:
         if counterexample is not None:
             self.counterexample = counterexample
             self.upper = min(self.upper, counterexample.attained)
+
+    def left_out(self, why: str) -> None:
+        """Notes that an engine does not fit, which is the reason if nothing else decides."""
+        self.reason = Reason.MEMORY
+        if why not in self.too_large:
+            self.too_large.append(why)
 
     @property
     def open_count(self) -> int:

@@ -14,6 +14,7 @@ themselves, which is what makes them comparable. What is open at the end is repo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,7 +25,7 @@ import torch
 from certificates import Report
 from networks.graph import Network
 from networks.property import Query
-from solver import policy, root, rungs
+from solver import policy, root, rungs, sizes
 from solver.case import check_fit
 from solver.checking import Checker
 from solver.climb import Climb
@@ -34,7 +35,7 @@ from solver.options import Budget, Engine, Options
 from solver.proof import certify
 from solver.verdict import Outcome, Progress, Reason, Trust, Verdict
 
-__all__ = ["verify"]
+__all__ = ["by_bounds", "decide", "verify"]
 
 
 def verify(
@@ -70,15 +71,26 @@ def verify(
     options = options or Options()
     budget = budget or Budget()
     check_fit(network, query)
+    why = sizes.too_large(network, query)
+    if why:
+        return _refused(query, why)
     torch.set_num_threads(min(budget.threads, policy.TORCH_THREADS))
     with ExitStack() as stack:
         if options.certificate and checker is None:
             checker = stack.enter_context(Checker(network, threads=budget.threads))
             checker.start()  # it takes half a second to be ready, while others work here
-        return _climb(Climb(network, query, options, budget, progress, cancel), checker)
+        return decide(Climb(network, query, options, budget, progress, cancel), checker)
 
 
-def _climb(climb: Climb, checker: Checker | None) -> Verdict:
+def by_bounds(climb: Climb, checker: Checker | None) -> Verdict:
+    """What bounds over the whole regions prove, without looking for violations."""
+    root.bound(climb, prove=True)
+    climb.reason = climb.reason or Reason.INCOMPLETE
+    return _verdict(climb, certify(climb, checker))
+
+
+def decide(climb: Climb, checker: Checker | None) -> Verdict:
+    """The ladder, from its first rung; ``checker`` where a certificate is wanted."""
     engine = climb.options.engine
     with climb.stage("replay"):
         root.replay_centers(climb)
@@ -96,6 +108,13 @@ def _climb(climb: Climb, checker: Checker | None) -> Verdict:
     if climb.counterexample is not None:
         climb.counterexample = examined(climb.counterexample, climb.network, climb.cases)
     return _verdict(climb, proof)
+
+
+def _refused(query: Query, why: str) -> Verdict:
+    """The answer to what does not fit into memory."""
+    labels = tuple(dict.fromkeys(clause.label for _, prop in query.cases for clause in prop.clauses))
+    hint = unknown_hint(Reason.MEMORY, [], too_large=[why])
+    return Verdict(Outcome.UNKNOWN, None, (-math.inf, math.inf), 0.0, reason=Reason.MEMORY, open=labels, hint=hint)
 
 
 def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
@@ -130,7 +149,7 @@ def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
         None,
         reason=reason,
         open=tuple(dict.fromkeys(clause.label for case in climb.cases for clause in case.open)),
-        hint=unknown_hint(reason, climb.cases, disagreed=climb.replayer.disagreed),
+        hint=unknown_hint(reason, climb.cases, disagreed=climb.replayer.disagreed, too_large=climb.too_large),
         statistics=climb.statistics,
         **common,
     )

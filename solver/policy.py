@@ -14,7 +14,9 @@ __all__ = [
     "BAB_CLIPS",
     "BAB_COEFFICIENTS",
     "BAB_FIRST_SHARE",
+    "BAB_LP_PAUSE",
     "BAB_MEMORY",
+    "BAB_NEAR_SHARE",
     "BAB_PRODUCTS",
     "BAB_ROOT_STEPS",
     "BAB_ROUNDS",
@@ -23,6 +25,7 @@ __all__ = [
     "BAB_SHARE",
     "BAB_STEPS",
     "BAB_TURN",
+    "BATCH_ENTRIES",
     "BOX_BATCH",
     "BOX_CANDIDATES",
     "BOX_POOL",
@@ -33,6 +36,13 @@ __all__ = [
     "BOX_TRY_ONE_IN",
     "BOX_WEIGHT_RATE",
     "CASES_PER_BATCH",
+    "CLOSING_ATTACKS",
+    "CLOSING_BOUNDS",
+    "CLOSING_FOUND",
+    "CLOSING_LATE",
+    "CLOSING_SECONDS",
+    "CLOSING_SHARE",
+    "CLOSING_TOLERANCE",
     "CUT_PATIENCE",
     "CUT_ROUNDS",
     "CUT_SHARE",
@@ -46,6 +56,7 @@ __all__ = [
     "FEW_UNSTABLE",
     "FIRST_SOLVER_SHARE",
     "FIRST_TANGENTS",
+    "FIRST_TANGENT_ROWS",
     "LINEAR_SHARE",
     "LP_SECONDS",
     "MILP_FIRST_RELUS",
@@ -53,6 +64,21 @@ __all__ = [
     "MILP_RELUS",
     "MILP_UNSTABLE",
     "MIP_SECONDS",
+    "PHASES_PER_INPUT",
+    "POLISH_CELLS",
+    "POLISH_DROPS",
+    "POLISH_DUAL_STEPS",
+    "POLISH_FINEST",
+    "POLISH_FLIPS",
+    "POLISH_HALVINGS",
+    "POLISH_JUMPS",
+    "POLISH_JUMP_GAIN",
+    "POLISH_LP_SECONDS",
+    "POLISH_ROUNDS",
+    "POLISH_ROWS",
+    "POLISH_SLACK",
+    "POLISH_STARTS",
+    "POLISH_WAY",
     "POPULATION_BEST",
     "POPULATION_CHILDREN",
     "POPULATION_FIRST",
@@ -60,14 +86,21 @@ __all__ = [
     "POPULATION_SHARE",
     "PROOF_SHARE",
     "REPORT_SECONDS",
+    "SLOPE_COLUMNS",
     "SPLIT_INPUTS",
     "TIGHTEN_MIP_SHARE",
     "TIGHTEN_SHARE",
     "TORCH_THREADS",
+    "UNIVERSAL_RELUS",
+    "UNIVERSAL_STARTS",
+    "UNIVERSAL_STEPS",
 ]
 
 #: Regions that are bounded together; VNNLIB files may hold thousands.
 CASES_PER_BATCH = 64
+
+#: Entries of all values of the network, over all regions that are bounded together (about 96 bytes each).
+BATCH_ENTRIES = 2**24
 
 #: Share of a query's remaining time that the backward bounds of one batch of regions may take; neurons that are left
 #: then keep their interval bounds.
@@ -98,6 +131,9 @@ SPLIT_INPUTS = 16
 #: Where no more ReLUs than this for each input are open, a few splits of them decide what takes thousands of boxes, so
 #: they come first, with `BAB_FIRST_SHARE` of the time.
 FEW_UNSTABLE = 2
+#: Open ReLUs for each input up to which such a network has a first look by ReLU splits. A random 9-5-2 network on the
+#: whole unit box takes 4 cells, and more boxes than fit into 30 s.
+PHASES_PER_INPUT = 2
 
 #: A network with that few inputs and at most this many ReLUs is left to ReLU splits and the MILP once input splits have
 #: had their share of the time: sat_relu's formulas v9 and v14 take 5 and 41 cells there, and more boxes than anyone can
@@ -206,6 +242,10 @@ DEEP_NEURON_STEPS = 5
 #: grows with the square (8 bytes).
 DEEP_COLUMNS = 4096
 
+#: Slopes that were optimised for neurons are kept for such cells where at most this many ReLUs are open before; they
+#: may be fewer afterwards. While they are found they take 8 bytes for each pair of open ReLUs.
+SLOPE_COLUMNS = 8192
+
 #: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.linear` works in chunks
 #: that fit the cache), so a second thread gains little when idle and waits for its turn on a busy machine.
 TORCH_THREADS = 1
@@ -235,5 +275,71 @@ PROOF_SHARE = 0.5
 #: Seconds between two progress reports of one search.
 REPORT_SECONDS = 0.2
 
+#: Tangents of each square at the start of outer approximation, evenly over its column's range, and of all squares
+#: together. On ACAS Xu (5 inputs) 17 take 25 CPU seconds where 2 take 46 and 65, which leave hardly a second round, 36.
+FIRST_TANGENTS = 17
+FIRST_TANGENT_ROWS = 1024
+
+#: Unstable ReLUs of all inputs together beyond which a universal perturbation is not searched.
+UNIVERSAL_RELUS = 1500
+
+#: Random starts and steps of the attack that looks for a universal perturbation before the MILP.
+UNIVERSAL_STARTS = 16
+UNIVERSAL_STEPS = 50
+#: A descent through activation patterns: jumps at most, which end with one that gains less than this share; and how far
+#: towards a jump's end the network is looked at.
+POLISH_JUMPS = 20
+POLISH_JUMP_GAIN = 0.01
+POLISH_WAY = tuple(i / 16 for i in range(1, 17))
+
+#: Cells at most after that; neurons that hold a cell's best point back and are crossed one by one; rounds of halfspaces
+#: for one program, and how many each adds.
+POLISH_CELLS = 40
+POLISH_FLIPS = 4
+POLISH_ROUNDS = 20
+POLISH_ROWS = 20
+
+#: Seconds for one program's LP; steps for the dual of a nearest point in the Euclidean norm, and halvings where a
+#: margin is minimised over such a ball.
+POLISH_LP_SECONDS = 2.0
+POLISH_DUAL_STEPS = 300
+POLISH_HALVINGS = 40
+
+#: What float32 rounding takes away is given back on the way to a point that violates by this share of the outputs, and
+#: on the way to the point that the descent came from; the first steps are these powers of two of the way.
+POLISH_SLACK = 1e-4
+POLISH_FINEST = -14
+
+#: Entries that a sparse violation is tried without, one by one, before it is left as it is.
+POLISH_DROPS = 8
+
+#: Where the least margin is looked for: so many clauses, those with the weakest bounds.
+POLISH_STARTS = 3
+
+#: How near the ends of an interval come, as a share of the upper one where that is above 1 in size.
+CLOSING_TOLERANCE = 1e-5
+
+#: Radii that are attacked, and thresholds that bounds alone are tried on, before the ladder is asked.
+CLOSING_ATTACKS = 8
+CLOSING_BOUNDS = 6
+
+#: Seconds for the first verdict about a threshold: at least so many, and this share of the time that is left. Where
+#: time ran out on more than so many thresholds, they are tried again with twice the seconds.
+CLOSING_SECONDS = 2.0
+CLOSING_SHARE = 0.1
+CLOSING_LATE = 1
+
+#: Inputs that thresholds just below the best one have found, before thresholds keep a growing distance from it.
+CLOSING_FOUND = 2
+
+#: ReLU splits hand some of the weakest cells to an LP; where it closes none, they go on for this many times as long as
+#: that took until the next.
+BAB_LP_PAUSE = 10.0
+#: Slopes of neurons' bounds that a certificate may hold: neurons times columns.
+STORED_SLOPES = 2**20
 #: Tangents of each square at the start of outer approximation, evenly over its column's range.
 FIRST_TANGENTS = 5
+
+#: The share of ReLU splits where the margin is near zero, as below a minimum distortion: on WK17a they close in 1 to 10
+#: CPU seconds what bounding neurons anew brings from -0.08 to -0.004 in 12.
+BAB_NEAR_SHARE = 0.6

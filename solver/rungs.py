@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from networks.evaluation import evaluate
 from networks.property import Clause
-from solver import policy
+from solver import policy, sizes
 from solver.case import Case
 from solver.climb import Climb
 from solver.options import Engine
@@ -62,12 +62,14 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         case Engine.MILP:
             return by_milp
     if branch is split_inputs:
+        assert case.enclosure is not None
+        # A handful of phases closes at once what takes boxes in every direction.
+        few = case.enclosure.unstable_count <= policy.PHASES_PER_INPUT * climb.network.inputs
+        phases: list[tuple[Rung, float]] = [(split_relus, policy.BAB_FIRST_SHARE)] if few else []
         if climb.network.relus > policy.MILP_RELUS:
-            return [(branch, 1.0)]
+            return [*phases, (branch, 1.0)]
         # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
-        boxes: list[tuple[Rung, float]] = [(branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE)]
-        few = case.enclosure is not None and case.enclosure.unstable_count <= policy.FEW_UNSTABLE * climb.network.inputs
-        return [*([(split_relus, policy.BAB_FIRST_SHARE)] if few else []), *boxes, *by_milp]
+        return [*phases, (branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE), *by_milp]
     small = climb.network.relus <= policy.MILP_FIRST_RELUS
     early: list[tuple[Rung, float]] = [(milp, policy.MILP_FIRST_SHARE)] if small else []
     if len(climb.network.relu_nodes) > 1:
@@ -75,13 +77,24 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         # Most queries that bounds leave open end soon; what does not, profits from new bounds for the deeper layers,
         # where there are some.
         first_share = policy.BAB_SHARE if len(climb.network.relu_nodes) == 2 else policy.BAB_FIRST_SHARE
+        if climb.near:
+            first_share = policy.BAB_NEAR_SHARE
         anew: list[tuple[Rung, float]] = [(deep, policy.DEEP_SHARE), (branch, policy.BAB_SHARE), *by_milp]
+        if _hopeless(climb, case):
+            return [(deep, 1.0), (branch, 1.0)]
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
             anew = [(deep, policy.DEEP_SHARE), (branch, 1.0)]
         return [(optimise, policy.ALPHA_SHARE), (branch, first_share), *early, *anew]
     first: list[tuple[Rung, float]] = [(branch, policy.BAB_FIRST_SHARE), *early] if small else []
     return [*first, (branch, policy.BAB_SHALLOW_SHARE), *by_milp]
+
+
+def _hopeless(climb: Climb, case: Case) -> bool:
+    """Whether so many ReLUs are open that no search fits, and slopes optimised for neurons would not change that."""
+    assert case.enclosure is not None
+    unstable = case.enclosure.unstable_count
+    return unstable > policy.SLOPE_COLUMNS and bool(sizes.relu_splits(climb.network.inputs, unstable))
 
 
 def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
@@ -115,8 +128,9 @@ def split_relus(climb: Climb, case: Case, seconds: float) -> None:
     from solver.relu_split import ReluSplit, SplitRegion
 
     assert case.enclosure is not None
-    if not SplitRegion.fits(climb.network, case.enclosure):
-        climb.reason = Reason.MEMORY
+    why = sizes.relu_splits(climb.network.inputs, case.enclosure.unstable_count)
+    if why:
+        climb.left_out(why)
         return
     end = time.monotonic() + seconds
     attacker = climb.attacker(case)
@@ -170,11 +184,14 @@ def deep(climb: Climb, case: Case, seconds: float) -> None:
     from solver.deep_split import decide_by_deep_split
 
     with climb.stage("deep") as detail:
-        cells = case.recomputed if case.tightened else default_cells(climb, case)
+        cells = case.recomputed if case.tightened or case.slopes is not None else default_cells(climb, case)
         if cells is None:
+            assert case.enclosure is not None
+            climb.left_out(sizes.deep_splits(case.enclosure.unstable_count))
             return
         clauses = case.open
-        record = climb.record(case, clauses)
+        # Slopes that are found anew on cells decide more, but no certificate holds them.
+        record = None if case.tightened else climb.record(case, clauses)
         result = decide_by_deep_split(
             cells,
             clauses,
@@ -224,7 +241,7 @@ def tighten(climb: Climb, case: Case, seconds: float) -> None:
             detail["skipped"] = [reason for _, reason in report.skipped]
         climb.statistics["unstable"] = report.unstable_after
         if report.lp_solved:
-            case.default = case.default or before
+            case.default, case.slopes = case.default or before, None
             bound_cases(climb, [case], backward=False, prove=climb.options.engine is Engine.AUTO)
 
 
@@ -263,6 +280,9 @@ def milp(climb: Climb, case: Case, seconds: float) -> None:
             if outcome.status is ClauseStatus.PROVEN:
                 case.trusted.add(case.prop.clauses.index(clause))
         climb.reason = result.reason
+        for outcome in result.clauses:
+            if outcome.reason is Reason.MEMORY:
+                climb.left_out(outcome.message)
         climb.statistics["backend"] = result.backend
         if result.choice:
             climb.statistics["backend_choice"] = result.choice

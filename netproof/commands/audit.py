@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netproof.commands.deciding import BACKENDS, ENGINES
 from netproof.commands.question import FILE, numbers
-from netproof.commands.verify import BACKENDS, ENGINES
 
 if TYPE_CHECKING:
     from netproof.auditing import Audit
 
-__all__ = ["audit"]
+__all__ = ["audit", "selected_range"]
 
 UNDECIDED = 3
 RANGE = re.compile(r"(\d{0,12}):(\d{0,12})")
 
 
-def _range(_ctx: click.Context, _option: click.Parameter, value: str | None) -> slice | None:
+def selected_range(_ctx: click.Context, _option: click.Parameter, value: str | None) -> slice | None:
+    """A callback that reads ``A:B``, the first index and the one after the last."""
     if value is None:
         return None
     found = RANGE.fullmatch(value)
@@ -61,7 +62,7 @@ Examples:
     help="Least and greatest value of every input entry; default: 0 1 for uint8 images, else unlimited.",
 )
 @click.option("--first", type=click.IntRange(min=1), metavar="N", help="Only inputs 0 to N-1.")
-@click.option("--indices", metavar="A:B", callback=_range, help="Only inputs A to B-1.")
+@click.option("--indices", metavar="A:B", callback=selected_range, help="Only inputs A to B-1.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),

@@ -11,7 +11,7 @@ from netproof.commands.service import deployment_faults, settings
 __all__ = ["QUEUES", "worker"]
 
 # The names in service.queue.QUEUES, spelt out because importing them would slow down --help.
-QUEUES = ["highs-high", "gurobi-high", "highs", "gurobi"]
+QUEUES = ["highs-high", "gurobi-high", "highs", "gurobi", "highs-low", "gurobi-low"]
 
 
 @click.command(short_help="Run one worker of a service.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from service.api.batches import router as batches
 from service.api.check import router as check
+from service.api.datasets import router as datasets
 from service.api.jobs import router as jobs
 from service.api.networks import router as networks
 from service.api.promised import router as promised
@@ -10,4 +12,4 @@ from service.api.system import probes
 from service.api.system import router as system
 from service.api.verify import router as verify
 
-__all__ = ["check", "jobs", "networks", "probes", "promised", "system", "verify"]
+__all__ = ["batches", "check", "datasets", "jobs", "networks", "probes", "promised", "system", "verify"]

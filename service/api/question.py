@@ -23,7 +23,7 @@ from service.parts import Parts
 from service.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Fault, ProblemError
 from service.schemas import InlineNetwork, VerifyRequest
 
-__all__ = ["BODY", "read_question"]
+__all__ = ["BODY", "decoded", "read_question"]
 
 #: Room for the longest known VNNLIB files and for small networks; larger networks are uploaded by themselves.
 _MAX_BYTES = 32 * 2**20
@@ -38,6 +38,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "priority": {"type": "string"},
     "seed": {"type": "integer"},
     "certificate": {"type": "boolean"},
+    "reuse": {"type": "boolean"},
 }
 
 #: What the body may be, for the API's description: routes that read it themselves have to say so themselves.
@@ -67,7 +68,7 @@ async def read_question(request: Request, parts: Parts) -> tuple[VerifyRequest, 
         advice = "upload a large network by POST /v1/networks and name it by its sha256"
         asked = parse_request(await read_body(request, _MAX_BYTES, advice))
         if isinstance(asked.network, InlineNetwork):
-            network, _ = await parts.intake.take(_decoded(asked.network.onnx))
+            network, _ = await parts.intake.take(decoded(asked.network.onnx))
         else:
             network = await run_in_threadpool(parts.ledger.network, asked.network)
         return asked, network
@@ -84,7 +85,8 @@ async def read_question(request: Request, parts: Parts) -> tuple[VerifyRequest, 
     raise ProblemError(UNSUPPORTED_MEDIA_TYPE, detail)
 
 
-async def _decoded(text: str) -> AsyncIterator[bytes]:
+async def decoded(text: str) -> AsyncIterator[bytes]:
+    """The bytes of a file that came in base64. Raises ProblemError where it is not."""
     try:
         yield base64.b64decode(text, validate=True)
     except binascii.Error as error:

@@ -15,6 +15,7 @@ from service.api.question import BODY, read_question
 from service.models import JobRecord
 from service.parts import Parts
 from service.queue import queue_name
+from service.reuse import asked
 from service.schemas import JobDocument
 from service.states import JobState
 from service.streams import wait_for_end
@@ -64,8 +65,8 @@ async def verify(
     The network is named by its SHA-256, or comes along: in base64 as `{"onnx": "..."}`, or as a part of a form. What
     can be checked without solving is checked before the job is made; a refusal says what to change, by JSON pointer.
     """
-    asked, network = await read_question(request, parts)
-    admitted = await run_in_threadpool(admit, asked, network, parts.settings)
+    posed, network = await read_question(request, parts)
+    admitted = await run_in_threadpool(admit, posed, network, parts.settings, parts.ledger.network)
     job = await run_in_threadpool(_submit, admitted, idempotency_key, parts)
     job = await wait_for_end(job, wait, parts)
     document = job_document(job)
@@ -76,7 +77,12 @@ async def verify(
 
 
 def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts) -> JobRecord:
-    """Record the job, then hand it to the queue; without the queue, the reaper hands it over later."""
+    """Record the job, then hand it to the queue; without the queue, the reaper hands it over later.
+
+    A question whose answer is known already gets a job that has ended.
+    """
+    question = asked(request) if request["reuse"] else None
+    known = parts.ledger.answers.find([question]).get(question) if question is not None else None
     job, new = parts.ledger.submit(
         request["network"],
         request,
@@ -85,8 +91,11 @@ def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts) 
         max_attempts=parts.settings.max_attempts,
         idempotency_key=idempotency_key,
         fingerprint=fingerprint(request) if idempotency_key else None,
+        verdict=known,
     )
-    if new:
+    if new and known is not None:
+        parts.publisher.publish(job.id, "state", {"state": JobState.SUCCEEDED, "attempt": 0})
+    elif new:
         parts.publisher.publish(job.id, "state", {"state": JobState.QUEUED, "attempt": 0})
         try:
             parts.dispatcher.enqueue(job)

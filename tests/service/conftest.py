@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.ledger import Ledger
+from tests.service.postgres import Postgres, postgres_server
 from tests.service.serving import Service
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """An empty ledger."""
-    empty = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """An empty ledger, in each kind of database."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    else:
+        url = request.getfixturevalue("postgres").migrated()
+    empty = Ledger(url)
     empty.create()
     yield empty
     empty.close()
@@ -23,7 +29,13 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture(scope="package")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that nobody works for: its jobs stay queued. Its limits are small enough to be reached."""
-    service = Service(tmp_path_factory.mktemp("web"), max_model_bytes=2**20, wait_max=0.3, max_time_limit=3600)
+    service = Service(
+        tmp_path_factory.mktemp("web"),
+        max_model_bytes=2**20,
+        max_dataset_bytes=2**20,
+        wait_max=0.3,
+        max_time_limit=3600,
+    )
     yield service
     service.close()
 
@@ -35,3 +47,10 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service.start_worker()
     yield service
     service.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; its socket's path must be short, which pytest's folders are not."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder, postgres_server(Path(folder)) as server:
+        yield server

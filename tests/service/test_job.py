@@ -39,7 +39,7 @@ def run(settings: Settings, book: Ledger, **changes: Any) -> JobRecord:
     artifact = Artifacts(settings.artifact_dir).put(dense_model(1, (3, 5, 2)))
     book.add_network(artifact.sha256, size=artifact.size, name="tiny", state=NetworkState.READY, summary={})
     query = {"input": [0.5, 0.5, 0.5], "epsilon": 0.01, "norm": "linf", "domain": [0, 1], "label": 0, "targets": None}
-    request = {"network": artifact.sha256, "query": {**query, **changes}, "time_limit": 20.0, "seed": 0}
+    request = {"network": artifact.sha256, "query": {**query, **changes}, "time_limit": 20.0, "seed": 0, "reuse": False}
     job, _ = book.submit(artifact.sha256, request, queue="highs", time_limit=20.0, max_attempts=1)
     run_job(job.id, Surroundings(settings, "test"))
     return book.job(job.id)

@@ -40,7 +40,7 @@ def events(url: str) -> Iterator[Events]:
 
 
 def test_every_back_end_has_a_queue_for_each_urgency_and_urgent_ones_come_first() -> None:
-    assert QUEUES == ("highs-high", "gurobi-high", "highs", "gurobi")
+    assert QUEUES == ("highs-high", "gurobi-high", "highs", "gurobi", "highs-low", "gurobi-low")
     assert {queue_name(backend, priority) for backend in Backend for priority in Priority} == set(QUEUES)
     assert queue_name("auto", "high") == "highs-high"
 
@@ -49,7 +49,7 @@ def test_job_waits_in_its_queue_and_nowhere_else(ledger: Ledger, dispatcher: Dis
     job, other = submit(ledger, queue="gurobi"), submit(ledger)
     dispatcher.enqueue(job)
     assert dispatcher.missing([job, other]) == [other]
-    assert dispatcher.depths() == {"highs-high": 0, "gurobi-high": 0, "highs": 0, "gurobi": 1}
+    assert dispatcher.depths() == dict.fromkeys(QUEUES, 0) | {"gurobi": 1}
     assert dispatcher.workers() == 0
 
 

@@ -1,0 +1,150 @@
+"""The ledger's part about answers that serve later questions; `service.reuse` says which serve which.
+
+An answer points at the job or the item that found it, whose verdict is read when it is needed: one that is gone serves
+nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+from sqlalchemy import Connection, Engine, RowMapping, select
+
+from networks.errors import SoundnessError
+from networks.exact import exact
+from service.batch_models import answers, items
+from service.database import insert_new
+from service.models import jobs
+from service.reuse import Asked, served
+from solver.options import Engine as Choice
+from solver.verdict import Outcome, Trust
+
+__all__ = ["Answers", "Asked"]
+
+#: Questions of one look-up; databases limit the parameters of a statement.
+_AT_ONCE = 200
+
+
+class Answers:
+    """What was decided before; a part of `service.ledger.Ledger`."""
+
+    def __init__(self, engine: Engine, now: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._now = now
+
+    def find(self, questions: Iterable[Asked]) -> dict[Asked, dict[str, Any]]:
+        """The verdicts that are known of ``questions``, each with ``cached_from``."""
+        wanted = list(questions)
+        with self._engine.connect() as connection:
+            rows: dict[str, list[RowMapping]] = {}
+            for keys in _batched(sorted({asked.question for asked in wanted})):
+                query = select(answers).where(answers.c.question.in_(keys))
+                for row in connection.execute(query).mappings():
+                    rows.setdefault(row["question"], []).append(row)
+            chosen = {asked: _best(asked, rows[asked.question]) for asked in wanted if asked.question in rows}
+            out = {}
+            for asked, best in chosen.items():
+                verdict = None if best is None else _verdict(connection, best)
+                if best is not None and verdict is not None:
+                    out[asked] = served(verdict, _epsilon(best), asked.epsilon, _source(best))
+            return out
+
+    def add(
+        self,
+        connection: Connection,
+        asked: Asked,
+        verdict: dict[str, Any],
+        *,
+        job: str | None = None,
+        batch: str | None = None,
+        item: int | None = None,
+    ) -> None:
+        """Keep a verdict that was found, in the transaction that records it; ``unknown`` and served ones are left.
+
+        Raises:
+            SoundnessError: it contradicts an answer that is kept.
+        """
+        if verdict["verdict"] == Outcome.UNKNOWN or verdict.get("cached_from"):
+            return
+        over_reals = _over_reals(verdict)
+        rows = connection.execute(select(answers).where(answers.c.question == asked.question)).mappings().all()
+        _compare(asked, str(verdict["verdict"]), rows, over_reals=over_reals)
+        values = {
+            "question": asked.question,
+            "epsilon": asked.radius,
+            "outcome": verdict["verdict"],
+            "engine": asked.engine,
+            "certified": verdict.get("trust") == Trust.CERTIFIED,
+            "over_reals": over_reals,
+            "job": job,
+            "batch": batch,
+            "item": item,
+            "created_at": self._now(),
+        }
+        connection.execute(insert_new(connection, answers).values(values))
+
+
+def _best(asked: Asked, rows: Sequence[RowMapping]) -> RowMapping | None:
+    """The answer that says most about a question, if one says anything: one at its own epsilon, or the nearest."""
+    fitting = [row for row in rows if _serves(row, asked)]
+    return min(fitting, key=lambda row: (_distance(row, asked), not row["certified"]), default=None)
+
+
+def _serves(row: RowMapping, asked: Asked) -> bool:
+    if asked.engine not in {Choice.AUTO, row["engine"]}:
+        return False
+    if row["outcome"] == Outcome.ROBUST and asked.certificate and not row["certified"]:
+        return False
+    found = _epsilon(row)
+    if found is None or asked.epsilon is None:
+        return found == asked.epsilon
+    return found >= asked.epsilon if row["outcome"] == Outcome.ROBUST else found <= asked.epsilon
+
+
+def _distance(row: RowMapping, asked: Asked) -> Fraction:
+    return abs((_epsilon(row) or Fraction()) - (asked.epsilon or Fraction()))
+
+
+def _epsilon(row: RowMapping) -> Fraction | None:
+    return exact(row["epsilon"]) if row["epsilon"] else None
+
+
+def _source(row: RowMapping) -> dict[str, Any]:
+    return {"job": row["job"]} if row["job"] is not None else {"batch": row["batch"], "item": row["item"]}
+
+
+def _verdict(connection: Connection, row: RowMapping) -> dict[str, Any] | None:
+    if row["job"] is not None:
+        query = select(jobs.c.verdict).where(jobs.c.id == row["job"])
+    else:
+        query = select(items.c.verdict).where(items.c.batch == row["batch"], items.c.number == row["item"])
+    return connection.execute(query).scalar()
+
+
+def _over_reals(verdict: dict[str, Any]) -> bool:
+    """Whether a counterexample violates the property over the reals, and not by float32 rounding alone."""
+    found = verdict.get("counterexample") or {}
+    margin = found.get("exact_margin")
+    return margin is not None and margin <= 0
+
+
+def _compare(asked: Asked, outcome: str, rows: Sequence[RowMapping], *, over_reals: bool) -> None:
+    """Raise where a robust ball holds a counterexample over the reals: one of the two answers is wrong."""
+    for row in rows:
+        if row["outcome"] == outcome or not (over_reals or row["over_reals"]):
+            continue
+        robust, broken = (asked.epsilon, _epsilon(row)) if outcome == Outcome.ROBUST else (_epsilon(row), asked.epsilon)
+        if (robust or Fraction()) >= (broken or Fraction()):
+            msg = (
+                f"this is {outcome} at epsilon {asked.radius or 'as stated'}, but {row['outcome']} at "
+                f"{row['epsilon'] or 'the same'} according to {_source(row)}; please report this with the network and "
+                "the query"
+            )
+            raise SoundnessError(msg)
+
+
+def _batched(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))

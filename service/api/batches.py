@@ -1,0 +1,448 @@
+"""Batches: one question about many inputs of a data set."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlencode
+
+import anyio
+import redis
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from service.admission import fingerprint
+from service.api.datasets import known_dataset
+from service.api.dependencies import PartsOfApp, Wait, media_type, read_body
+from service.api.question import decoded
+from service.batch_admission import admit_batch, parse_batch
+from service.batch_models import BatchRecord, DatasetRecord
+from service.batch_schemas import (
+    BatchDocument,
+    BatchPage,
+    BatchRequest,
+    InlineInputs,
+    ItemDocument,
+    ItemPage,
+    ResumeRequest,
+    RetryRequest,
+)
+from service.batch_views import batch_document, item_document
+from service.batches import ItemFilter
+from service.closing import Closing
+from service.dataset_reading import stored_labels
+from service.errors import NotFoundError, StateChangeError
+from service.exports import MEDIA_TYPES, Export, export
+from service.models import NetworkRecord
+from service.parts import Parts
+from service.problems import INVALID_REQUEST, JOB_ENDED, UNSUPPORTED_MEDIA_TYPE, Fault, ProblemError, faults
+from service.queue import queue_name
+from service.schemas import InlineNetwork, Sha256
+from service.states import BatchState, ItemState
+from solver.verdict import Outcome
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["batches"])
+
+#: Room for some thousand inputs inline; more are uploaded as a data set.
+_MAX_BYTES = 64 * 2**20
+_BATCH_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+#: A follower looks at the ledger this often: whatever happens to a batch, it is there first.
+_LOOK_SECONDS = 0.5
+#: After this silence an event is sent again, so that proxies keep the connection.
+_SILENCE_SECONDS = 15.0
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/BatchRequest"}}},
+    }
+}
+_RESUME: dict[str, Any] = {
+    "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/ResumeRequest"}}}}
+}
+_RETRY: dict[str, Any] = {
+    "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/RetryRequest"}}}}
+}
+
+
+async def _batch(
+    batch_id: Annotated[str, Path(description="identifier of the batch")], parts: PartsOfApp
+) -> BatchRecord:
+    if not _BATCH_ID.fullmatch(batch_id):  # nothing else ever reaches the database
+        raise NotFoundError(batch_id[:40], kind="batch")
+    return await run_in_threadpool(parts.ledger.batches.get, batch_id)
+
+
+Batch: TypeAlias = Annotated[BatchRecord, Depends(_batch)]
+
+
+@router.post(
+    "/batches",
+    status_code=202,
+    operation_id="submitBatch",
+    summary="Ask about many inputs",
+    response_model=BatchDocument,
+    responses={202: {"description": "The batch is at work", "headers": {"Location": {"schema": {"type": "string"}}}}},
+    openapi_extra=_BODY,
+)
+async def submit_batch(
+    request: Request,
+    parts: PartsOfApp,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            pattern=r"^[\x20-\x7e]+$",
+            description="the same key with the same request gives the same batch; with another request it is refused",
+        ),
+    ] = None,
+) -> Response:
+    """Ask the same question about many inputs of a data set, at one or several epsilons.
+
+    Every input is swept with bounds and a short attack, in chunks; each that stays open gets an exact search of its
+    own. The robust accuracy is an interval that closes meanwhile. Among the epsilons of an input, a robust verdict
+    decides all smaller ones, and a counterexample all larger ones.
+    """
+    if media_type(request) != "application/json":
+        detail = f"a batch comes as application/json, got {media_type(request) or 'no Content-Type'}; with curl: --json"
+        raise ProblemError(UNSUPPORTED_MEDIA_TYPE, detail)
+    advice = "upload the inputs by POST /v1/datasets and name them by their sha256"
+    asked = parse_batch(await read_body(request, _MAX_BYTES, advice))
+    network = await _network(asked, parts)
+    dataset = await _dataset(asked, parts)
+    batch = await run_in_threadpool(_submit, asked, network, dataset, idempotency_key, parts)
+    return await _shown(batch, parts, 202)
+
+
+async def _network(asked: BatchRequest, parts: Parts) -> NetworkRecord:
+    if isinstance(asked.network, InlineNetwork):
+        return (await parts.intake.take(decoded(asked.network.onnx)))[0]
+    return await run_in_threadpool(parts.ledger.network, asked.network)
+
+
+async def _dataset(asked: BatchRequest, parts: Parts) -> DatasetRecord:
+    if not isinstance(asked.dataset, InlineInputs):
+        return await known_dataset(asked.dataset, parts)
+    if len(asked.dataset.inputs) != len(asked.dataset.labels):
+        detail = f"there are {len(asked.dataset.inputs)} inputs but {len(asked.dataset.labels)} labels; each needs one"
+        raise ProblemError(INVALID_REQUEST, detail, errors=[Fault("/dataset/labels", detail)])
+    record, _ = await run_in_threadpool(parts.datasets.take_inline, asked.dataset.inputs, asked.dataset.labels)
+    return record
+
+
+def _submit(
+    asked: BatchRequest, network: NetworkRecord, dataset: DatasetRecord, idempotency_key: str | None, parts: Parts
+) -> BatchRecord:
+    labels = stored_labels(parts.artifacts.get(dataset.artifact).path)
+    request, items = admit_batch(asked, network, dataset, labels, parts.settings)
+    batch, new = parts.ledger.batches.submit(
+        request,
+        items,
+        queue=queue_name(request["backend"], request["priority"]),
+        max_attempts=parts.settings.max_attempts,
+        idempotency_key=idempotency_key,
+        fingerprint=fingerprint(request) if idempotency_key else None,
+    )
+    if new:
+        _advance(batch, parts)
+    return parts.ledger.batches.get(batch.id)
+
+
+def _advance(batch: BatchRecord, parts: Parts) -> None:
+    Closing(parts.ledger, parts.publisher, parts.dispatcher).advance(batch.id)
+
+
+@router.get(
+    "/batches",
+    operation_id="listBatches",
+    summary="List batches",
+    response_description="One page of batches",
+    responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}}}},
+)
+async def list_batches(
+    parts: PartsOfApp,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=100, description="how many")] = 20,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="`next_cursor` of the page before")
+    ] = None,
+    state: Annotated[BatchState | None, Query(description="only batches in this state")] = None,
+    network: Annotated[Sha256 | None, Query(description="only batches about this network")] = None,
+) -> BatchPage:
+    """List batches, the newest first."""
+    found = await run_in_threadpool(
+        parts.ledger.batches.newest, limit=limit + 1, before=cursor, state=state, network=network
+    )
+    following = found[limit - 1].id if len(found) > limit else None
+    if following is not None:
+        asked = {"limit": limit, "cursor": following, "state": state, "network": network}
+        response.headers["Link"] = _next("/v1/batches", asked)
+    workers = await run_in_threadpool(_workers, parts)
+    documents = [await run_in_threadpool(batch_document, each, parts.ledger, workers) for each in found[:limit]]
+    return BatchPage(batches=documents, next_cursor=following)
+
+
+@router.get(
+    "/batches/{batch_id}",
+    operation_id="getBatch",
+    summary="Show a batch",
+    response_model=BatchDocument,
+    response_description="The batch",
+    responses={
+        200: {"headers": {"ETag": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}},
+        304: {"description": "The batch is as the client knows it (If-None-Match)"},
+    },
+)
+async def get_batch(
+    batch: Batch,
+    parts: PartsOfApp,
+    wait: Wait,
+    if_none_match: Annotated[
+        str | None, Header(alias="If-None-Match", description="an ETag that the client has")
+    ] = None,
+) -> Response:
+    """Show a batch: its counts, the interval of robust accuracy at each epsilon, and what is left."""
+    deadline = time.monotonic() + wait
+    while not batch.ended and not parts.closing.is_set() and time.monotonic() < deadline:
+        await anyio.sleep(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+        batch = await run_in_threadpool(parts.ledger.batches.get, batch.id)
+    return await _shown(batch, parts, 200, known=if_none_match)
+
+
+@router.get(
+    "/batches/{batch_id}/items",
+    operation_id="listItems",
+    summary="List a batch's items",
+    response_description="One page of items",
+    responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}}}},
+)
+async def list_items(
+    batch: Batch,
+    parts: PartsOfApp,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=1000, description="how many")] = 100,
+    cursor: Annotated[
+        str | None,
+        Query(max_length=200, pattern=r"^[A-Za-z0-9_-]+$", description="`next_cursor` of the page before"),
+    ] = None,
+    state: Annotated[ItemState | None, Query(description="only items in this state")] = None,
+    verdict: Annotated[Outcome | None, Query(description="only items with this verdict")] = None,
+    label: Annotated[int | None, Query(ge=0, lt=2**31, description="only inputs with this label")] = None,
+    epsilon: Annotated[str | None, Query(max_length=120, description="only this epsilon, as it was written")] = None,
+    index: Annotated[int | None, Query(ge=0, lt=2**31, description="only this input of the data set")] = None,
+    sort: Annotated[
+        Literal["number", "seconds", "margin"],
+        Query(description="`seconds`: the longest first; `margin`: the smallest lower bound first"),
+    ] = "number",
+) -> ItemPage:
+    """List a batch's items, without their evidence."""
+    chosen = ItemFilter(state if verdict is None else ItemState.DONE, verdict, label, epsilon, index)
+    if verdict is not None and state not in {None, ItemState.DONE}:
+        detail = f"only items that are done have a verdict; leave out state={state}"
+        raise ProblemError(INVALID_REQUEST, detail, errors=[Fault("state", detail)])
+    after = None if cursor is None else _place(cursor)
+    found = await run_in_threadpool(
+        parts.ledger.batches.items, batch.id, chosen, limit=limit + 1, after=after, sort=sort
+    )
+    following = None
+    if len(found) > limit:
+        last = found[limit - 1]
+        following = _cursor(
+            last.number, {"seconds": -last.seconds, "margin": _margin(last.lower, last.upper)}.get(sort)
+        )
+        asked = {"limit": limit, "cursor": following, "state": state, "verdict": verdict, "label": label}
+        asked |= {"epsilon": epsilon, "index": index, "sort": sort}
+        response.headers["Link"] = _next(f"/v1/batches/{batch.id}/items", asked)
+    return ItemPage(items=[item_document(item) for item in found[:limit]], next_cursor=following)
+
+
+@router.get(
+    "/batches/{batch_id}/items/{number}",
+    operation_id="getItem",
+    summary="Show an item",
+    response_description="The item with its whole verdict",
+)
+async def get_item(
+    batch: Batch,
+    number: Annotated[int, Path(ge=0, lt=2**31, description="of the item in its batch")],
+    parts: PartsOfApp,
+) -> ItemDocument:
+    """Show one item of a batch, with its counterexample or certificate."""
+    return item_document(await run_in_threadpool(parts.ledger.batches.item, batch.id, number), whole=True)
+
+
+@router.get(
+    "/batches/{batch_id}/export.{form}",
+    operation_id="exportBatch",
+    summary="Export a batch",
+    response_class=StreamingResponse,
+    response_description="Every item: a row of CSV or Parquet, or one line of JSON with its whole verdict",
+    responses={200: {"content": {name: {"schema": {"type": "string"}} for name in MEDIA_TYPES.values()}}},
+)
+async def export_batch(
+    batch: Batch, form: Annotated[Export, Path(description="`csv`, `jsonl` or `parquet`")], parts: PartsOfApp
+) -> StreamingResponse:
+    """Export all items of a batch, those without a verdict included, in the order of their numbers."""
+    pieces = await run_in_threadpool(export, batch, parts.ledger, form)
+    headers = {"Content-Disposition": f'attachment; filename="batch-{batch.id}.{form}"'}
+    return StreamingResponse(pieces, headers=headers, media_type=MEDIA_TYPES[form])
+
+
+@router.get(
+    "/batches/{batch_id}/events",
+    operation_id="followBatch",
+    summary="Follow a batch",
+    response_class=EventSourceResponse,
+    response_description="Events of kind `progress`, and one of kind `state` when the batch has ended",
+)
+async def follow_batch(
+    batch: Batch,
+    parts: PartsOfApp,
+    last_event_id: Annotated[
+        str | None,
+        Header(alias="Last-Event-ID", pattern=r"^[0-9a-f]{1,64}$", description="the state that the client knows"),
+    ] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow a batch by server-sent events: the whole document whenever it has changed, until the batch has ended.
+
+    Every event says all that is known, so none has to be sent twice; the last has the kind `state`.
+    """
+    known, silent = last_event_id or "", time.monotonic()
+    while not parts.closing.is_set():
+        workers = await run_in_threadpool(_workers, parts)
+        document = await run_in_threadpool(batch_document, batch, parts.ledger, workers)
+        tag = _digest(document)
+        if tag != known or batch.ended or time.monotonic() - silent > _SILENCE_SECONDS:
+            kind = "state" if batch.ended else "progress"
+            yield ServerSentEvent(data=document.model_dump(mode="json"), event=kind, id=tag)
+            known, silent = tag, time.monotonic()
+        if batch.ended:
+            return
+        await anyio.sleep(_LOOK_SECONDS)
+        batch = await run_in_threadpool(parts.ledger.batches.get, batch.id)
+
+
+@router.post(
+    "/batches/{batch_id}/cancel",
+    status_code=202,
+    operation_id="cancelBatch",
+    summary="Cancel a batch",
+    response_model=BatchDocument,
+    response_description="The batch, cancelled or about to be",
+)
+async def cancel_batch(batch: Batch, parts: PartsOfApp) -> Response:
+    """Ask a batch to stop. Finished items stay, the others wait for `resume`; asking again changes nothing."""
+    try:
+        batch = await run_in_threadpool(parts.ledger.batches.request_cancel, batch.id)
+    except StateChangeError as error:
+        detail = f"batch {batch.id} is {error.before}; there is nothing to cancel"
+        raise ProblemError(JOB_ENDED, detail) from error
+    return await _shown(batch, parts, 202)
+
+
+@router.post(
+    "/batches/{batch_id}/resume",
+    status_code=202,
+    operation_id="resumeBatch",
+    summary="Resume a batch",
+    response_model=BatchDocument,
+    response_description="The batch, at work",
+    openapi_extra=_RESUME,
+)
+async def resume_batch(batch: Batch, request: Request, parts: PartsOfApp) -> Response:
+    """Go on with a batch that was cancelled or has spent its budget; no finished item is decided again."""
+    asked = ResumeRequest.model_validate(await _members(request, ResumeRequest))
+    record = await run_in_threadpool(parts.ledger.batches.resume, batch.id, total_limit=asked.total_limit)
+    await run_in_threadpool(_advance, record, parts)
+    return await _shown(record, parts, 202)
+
+
+@router.post(
+    "/batches/{batch_id}/retry",
+    status_code=202,
+    operation_id="retryBatch",
+    summary="Try again what failed or stayed unknown",
+    response_model=BatchDocument,
+    response_description="The batch, at work",
+    openapi_extra=_RETRY,
+)
+async def retry_batch(batch: Batch, request: Request, parts: PartsOfApp) -> Response:
+    """Search again for what failed and, unless told otherwise, for what stayed unknown, perhaps with more time."""
+    asked = RetryRequest.model_validate(await _members(request, RetryRequest))
+    record, _ = await run_in_threadpool(
+        parts.ledger.batches.retry, batch.id, time_limit=asked.time_limit, unknown=asked.unknown
+    )
+    await run_in_threadpool(_advance, record, parts)
+    return await _shown(record, parts, 202)
+
+
+async def _members(request: Request, model: type[ResumeRequest | RetryRequest]) -> dict[str, Any]:
+    """The body of a request that may have none."""
+    body = await read_body(request, 2**16, "send a small JSON object, or nothing")
+    try:
+        return model.model_validate_json(body or b"{}").model_dump()
+    except ValidationError as error:
+        found = faults(error.errors(include_url=False, include_context=False))
+        detail = f"{found[0].pointer or '/'}: {found[0].detail}"
+        raise ProblemError(INVALID_REQUEST, detail, errors=found) from None
+
+
+async def _shown(batch: BatchRecord, parts: Parts, status: int, *, known: str | None = None) -> Response:
+    workers = await run_in_threadpool(_workers, parts)
+    record = await run_in_threadpool(parts.ledger.batches.get, batch.id)
+    document = await run_in_threadpool(batch_document, record, parts.ledger, workers)
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{_digest(document)}"'}
+    if status == 202:
+        headers["Location"] = document.links["self"]
+    if not record.ended:
+        headers["Retry-After"] = "1"
+    tags = {tag.strip().removeprefix("W/") for tag in (known or "").split(",")}
+    if headers["ETag"] in tags or (known or "").strip() == "*":
+        return Response(status_code=304, headers=headers)
+    return Response(document.model_dump_json(), status, headers, media_type="application/json")
+
+
+def _workers(parts: Parts) -> int:
+    try:
+        return parts.dispatcher.workers()
+    except redis.RedisError:
+        return 0
+
+
+def _digest(document: BatchDocument) -> str:
+    return hashlib.sha256(document.model_dump_json(exclude={"left", "per_minute"}).encode()).hexdigest()[:32]
+
+
+def _next(path: str, asked: dict[str, Any]) -> str:
+    target = urlencode({key: value for key, value in asked.items() if value is not None})
+    return f'<{path}?{target}>; rel="next"'
+
+
+def _margin(lower: float | None, upper: float | None) -> float:
+    return next((end for end in (lower, upper) if end is not None), 1e308)
+
+
+def _cursor(number: int, value: float | None) -> str:
+    return base64.urlsafe_b64encode(json.dumps([value, number]).encode()).decode().rstrip("=")
+
+
+def _place(cursor: str) -> tuple[Any, int]:
+    """What a cursor says: the sort value and the number of the last item of the page before."""
+    try:
+        value, number = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return (None if value is None else float(value)), int(number)
+    except (ValueError, TypeError) as error:
+        detail = "it is not a cursor of this list; take next_cursor of the page before, with the same filters"
+        raise ProblemError(INVALID_REQUEST, f"cursor: {detail}", errors=[Fault("cursor", detail)]) from error

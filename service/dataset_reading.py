@@ -1,0 +1,118 @@
+"""Reading an uploaded data set, away from the web process; and the form in which the service keeps it.
+
+``python -m service.dataset_reading OUT IMAGES [LABELS]`` is the child: it reads a stranger's files under limits on time
+and memory, writes them to OUT as an uncompressed ``.npz``, and prints one JSON object: the summary, or the refusal.
+Workers read OUT, never what was uploaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from networks.dataset import Dataset
+from networks.dataset_files import read_dataset
+from networks.errors import DatasetError
+from service.child import ChildError, ask
+from service.limits import die_with_parent, is_memory_error, limit_memory
+
+__all__ = ["convert", "main", "read_upload", "stored_labels", "summary_of"]
+
+
+async def read_upload(
+    files: tuple[Path, ...], out: Path, *, name: str, as_bytes: bool, seconds: float, memory_mb: int, max_bytes: int
+) -> dict[str, Any]:
+    """Convert the uploaded ``files`` (a data set, or its images and its labels) to ``out``; their summary.
+
+    Raises:
+        DatasetError: they are no data set, or cannot be read within the limits.
+    """
+    limits = ("--memory-mb", str(memory_mb), "--max-bytes", str(max_bytes))
+    names = ("--name", name, *(["--as-bytes"] if as_bytes else []))
+    try:
+        reply = await ask(__name__, str(out), *map(str, files), *names, *limits, seconds=seconds)
+    except TimeoutError as error:
+        msg = f"data set {name} could not be read within {seconds:g} seconds; split it, or send it as .npz"
+        raise DatasetError(msg) from error
+    except ChildError as error:
+        msg = f"data set {name} could not be read: its reader ended with {error}; send it as .npz"
+        raise DatasetError(msg) from error
+    if "refused" in reply:
+        raise DatasetError(reply["refused"])
+    return reply
+
+
+def convert(
+    files: tuple[Path, ...], out: Path, *, name: str = "", as_bytes: bool = False, max_bytes: int
+) -> dict[str, Any]:
+    """Read a data set and write it to ``out``; its summary, see `summary_of`.
+
+    Raises:
+        DatasetError: the files are no data set.
+    """
+    dataset = read_dataset(*files, name=name, as_bytes=as_bytes, max_bytes=max_bytes)
+    with out.open("wb") as stream:
+        np.savez(stream, images=dataset.stored, labels=dataset.labels)
+    return summary_of(dataset)
+
+
+def summary_of(dataset: Dataset) -> dict[str, Any]:
+    """What the ledger keeps of a data set: ``sha256``, ``count``, ``shape``, ``dtype``, the range of ``labels``."""
+    if not len(dataset):
+        msg = f"data set {dataset.name} holds no input"
+        raise DatasetError(msg)
+    return {
+        "sha256": dataset.sha256,
+        "count": len(dataset),
+        "shape": list(dataset.stored.shape[1:]),
+        "features": dataset.features,
+        "dtype": str(dataset.stored.dtype),
+        "labels": [int(dataset.labels.min()), int(dataset.labels.max())],
+    }
+
+
+def stored_labels(path: Path) -> list[int]:
+    """The labels of a data set in the service's own form."""
+    with np.load(path, allow_pickle=False) as file:
+        return [int(label) for label in file["labels"]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the summary or the refusal; status 0 either way, since both are answers."""
+    parser = argparse.ArgumentParser(prog="python -m service.dataset_reading", description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--name", default="")
+    parser.add_argument("--as-bytes", action="store_true")
+    parser.add_argument("--memory-mb", type=int, default=4096)
+    parser.add_argument("--max-bytes", type=int, default=2**32)
+    parser.add_argument("--parent", type=int, default=None)
+    options = parser.parse_args(arguments)
+    if options.parent is not None:
+        die_with_parent(options.parent)
+    limit_memory(options.memory_mb)
+    try:
+        reply = convert(
+            tuple(options.files),
+            options.out,
+            name=options.name,
+            as_bytes=options.as_bytes,
+            max_bytes=options.max_bytes,
+        )
+    except DatasetError as error:
+        reply = {"refused": str(error)}
+    except MemoryError as error:
+        if not is_memory_error(error):
+            raise
+        reply = {"refused": f"reading the data set takes more than {options.memory_mb} MB of memory; split it"}
+    print(json.dumps(reply))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

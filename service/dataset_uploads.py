@@ -1,0 +1,124 @@
+"""A data set's way in: files to disk under limits, to a child that reads them, to an artifact and a record.
+
+A data set is addressed by the hash of its content (element types, shapes, values), so the same inputs are the same data
+set in whatever form they came, and it is what ``netproof audit`` writes into its records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+from collections.abc import AsyncIterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+
+from networks.dataset import Dataset
+from networks.errors import DatasetError
+from service.artifacts import Artifacts, Upload
+from service.batch_models import DatasetRecord
+from service.dataset_reading import read_upload, summary_of
+from service.inflating import Inflating
+from service.ledger import Ledger
+from service.settings import Settings
+
+__all__ = ["DatasetIntake"]
+
+#: Data sets that are read at the same time.
+_READERS = 2
+
+
+class DatasetIntake:
+    """Takes data sets in, for one process."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, artifacts: Artifacts) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._artifacts = artifacts
+        self._readers = asyncio.Semaphore(_READERS)
+
+    async def take(
+        self, files: Sequence[AsyncIterable[bytes]], *, name: str = "", as_bytes: bool = False
+    ) -> tuple[DatasetRecord, bool]:
+        """Keep the data set that ``files`` hold; returns its record and whether it is new.
+
+        Args:
+            files: one data set, or its images and its labels; each may be gzipped.
+            name: what the user calls it; used in messages and lists, never as a path.
+            as_bytes: see `networks.dataset_files.read_dataset`.
+
+        Raises:
+            DatasetError: it cannot be read.
+            TooLargeError: it has more bytes than the settings allow.
+        """
+        limit = self._settings.max_dataset_bytes
+        label = _label(name)
+        with ExitStack() as stack:
+            uploads = [stack.enter_context(self._artifacts.upload(limit=limit)) for _ in files]
+            for upload, chunks in zip(uploads, files, strict=True):
+                await _receive(chunks, upload, label)
+            converted = stack.enter_context(self._artifacts.upload())
+            async with self._readers:
+                summary = await read_upload(
+                    tuple(upload.path for upload in uploads),
+                    converted.path,
+                    name=label,
+                    as_bytes=as_bytes,
+                    seconds=self._settings.inspect_seconds,
+                    memory_mb=self._settings.memory_limit_mb,
+                    max_bytes=limit,
+                )
+            return await run_in_threadpool(self._keep, converted.path, label, summary)
+
+    def take_inline(self, images: list[Any], labels: list[int]) -> tuple[DatasetRecord, bool]:
+        """Keep inputs that came inside a request, as float32.
+
+        Raises:
+            DatasetError: they are not numbers, or not of one shape.
+        """
+        try:
+            array = np.asarray(images, dtype=np.float64)
+        except (ValueError, TypeError) as error:
+            msg = f"the inputs must be numbers, in lists of equal lengths: {error}"
+            raise DatasetError(msg) from error
+        with np.errstate(over="ignore"):
+            dataset = Dataset.of(array.reshape(len(array), -1).astype(np.float32), np.asarray(labels), "inline")
+        if not np.isfinite(dataset.stored).all():
+            wrong = int(np.argwhere(~np.isfinite(dataset.stored))[0][0])
+            msg = f"input {wrong} has an entry that is not finite in float32"
+            raise DatasetError(msg)
+        buffer = io.BytesIO()
+        np.savez(buffer, images=dataset.stored, labels=dataset.labels)
+        artifact = self._artifacts.put(buffer.getvalue())
+        return self._record(summary_of(dataset), artifact.sha256, artifact.size, "inline")
+
+    def _keep(self, path: Path, name: str, summary: dict[str, Any]) -> tuple[DatasetRecord, bool]:
+        with path.open("rb") as stream:
+            artifact = self._artifacts.put(iter(lambda: stream.read(2**20), b""))
+        return self._record(summary, artifact.sha256, artifact.size, name)
+
+    def _record(self, summary: dict[str, Any], artifact: str, size: int, name: str) -> tuple[DatasetRecord, bool]:
+        facts = {key: value for key, value in summary.items() if key != "sha256"}
+        return self._ledger.datasets.add(summary["sha256"], artifact=artifact, size=size, name=name, summary=facts)
+
+
+async def _receive(chunks: AsyncIterable[bytes], upload: Upload, label: str) -> None:
+    writer = Inflating(upload.write, label, DatasetError)
+    async for chunk in chunks:
+        await run_in_threadpool(writer.write, chunk)
+    writer.close()
+    if upload.size == 0:
+        msg = (
+            "the request has no data set in it; send the bytes of an .npz or .csv file, or images and labels as a form"
+        )
+        raise DatasetError(msg)
+
+
+def _label(name: str) -> str:
+    """The file name that the user gave, short, and with nothing that a terminal or a command line could trip over."""
+    base = PurePosixPath(name.replace("\\", "/")).name
+    return re.sub(r"[^\w.+-]+", "_", base).lstrip("-")[:100] or "dataset"

@@ -1,0 +1,90 @@
+"""A PostgreSQL server of the tests' own, where PostgreSQL is installed."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from service.ledger import Ledger
+
+__all__ = ["Postgres", "postgres_server"]
+
+
+class Postgres:
+    """A running server on a socket in ``folder``, with databases made as they are asked for."""
+
+    def __init__(self, folder: Path, user: str) -> None:
+        self._folder = folder
+        self._user = user
+        self._made = 0
+        self._template: str | None = None
+
+    def database(self, *, template: str = "template0") -> str:
+        """The URL of an empty database."""
+        self._made += 1
+        engine = create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE test{self._made} TEMPLATE {template}"))
+        engine.dispose()
+        return self._url(f"test{self._made}")
+
+    def migrated(self) -> str:
+        """The URL of a database with all tables and no rows; copying one is quicker than migrating each."""
+        if self._template is None:
+            ledger = Ledger(self.database())
+            ledger.create()
+            ledger.close()
+            self._template = f"test{self._made}"
+        return self.database(template=self._template)
+
+    def _url(self, name: str) -> str:
+        return f"postgresql+psycopg://{self._user}@/{name}?host={self._folder}"
+
+
+@contextmanager
+def postgres_server(folder: Path) -> Iterator[Postgres]:
+    """A server that ends with the context; skips the test where there is none to start."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'netproof[postgres]'")
+    places = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), None]
+    programs = {name: _program(name, places) for name in ("initdb", "pg_ctl")}
+    if None in programs.values():
+        pytest.skip("PostgreSQL is not installed")
+    become, user = _unprivileged(folder)
+    data = folder / "data"
+    # no fsync: a crash of this server loses nothing that anybody wants
+    options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
+    subprocess.run(
+        [*become, programs["initdb"], "-D", data, "-A", "trust", "-U", user], check=True, capture_output=True
+    )
+    start = [*become, programs["pg_ctl"], "-D", data, "-l", folder / "log", "-w", "-o", options, "start"]
+    subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
+    try:
+        yield Postgres(folder, user)
+    finally:
+        stop = [*become, programs["pg_ctl"], "-D", data, "-m", "immediate", "-w", "stop"]
+        subprocess.run(stop, check=True, stdout=subprocess.DEVNULL)
+
+
+def _program(name: str, places: list[Path | None]) -> str | None:
+    found = (shutil.which(name, path=None if place is None else str(place)) for place in places)
+    return next((program for program in found if program), None)
+
+
+def _unprivileged(folder: Path) -> tuple[list[str], str]:
+    """A prefix of commands that gives up root, which PostgreSQL refuses to run as, and the user that runs them."""
+    if os.getuid() != 0:
+        return [], pwd.getpwuid(os.getuid()).pw_name
+    user = next((entry.pw_name for entry in pwd.getpwall() if entry.pw_name in {"postgres", "nobody"}), None)
+    if user is None or shutil.which("setpriv") is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no other user to run it as")
+    entry = pwd.getpwnam(user)
+    os.chown(folder, entry.pw_uid, entry.pw_gid)
+    return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"], user
