@@ -21,11 +21,17 @@ __all__ = ["Postgres", "postgres_server"]
 class Postgres:
     """A running server on a socket in ``folder``, with databases made as they are asked for."""
 
-    def __init__(self, folder: Path, user: str) -> None:
+    def __init__(self, folder: Path, user: str, control: list[str | Path]) -> None:
         self._folder = folder
+        self._control = control
         self._user = user
         self._made = 0
         self._template: str | None = None
+
+    def restart(self) -> bool:
+        """Break all connections and be away for a moment."""
+        subprocess.run([*self._control, "-m", "immediate", "restart"], check=True, stdout=subprocess.DEVNULL)
+        return True
 
     def database(self, *, template: str = "template0") -> str:
         """The URL of an empty database."""
@@ -64,13 +70,12 @@ def postgres_server(folder: Path) -> Iterator[Postgres]:
     subprocess.run(
         [*become, programs["initdb"], "-D", data, "-A", "trust", "-U", user], check=True, capture_output=True
     )
-    start = [*become, programs["pg_ctl"], "-D", data, "-l", folder / "log", "-w", "-o", options, "start"]
-    subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
+    control = [*become, programs["pg_ctl"], "-D", data, "-l", folder / "log", "-w"]
+    subprocess.run([*control, "-o", options, "start"], check=True, stdout=subprocess.DEVNULL)
     try:
-        yield Postgres(folder, user)
+        yield Postgres(folder, user, control)
     finally:
-        stop = [*become, programs["pg_ctl"], "-D", data, "-m", "immediate", "-w", "stop"]
-        subprocess.run(stop, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL)
 
 
 def _program(name: str, places: list[Path | None]) -> str | None:

@@ -98,6 +98,11 @@ def test_a_batch_gives_the_verdicts_of_an_audit_in_every_form(live: Service) -> 
     whole = live.http.get(chosen[0]["links"]["self"]).json()["result"]
     point = np.array(whole["counterexample"]["input"], np.float32)
     assert np.abs(point - Dataset.read(DATA).input(broken[0])).max() <= 0.05 + 1e-6
+    sent = live.http.get(chosen[0]["links"]["counterexample"], params={"format": "npy"})
+    assert np.array_equal(np.load(io.BytesIO(sent.content)).reshape(-1), point)
+    robust = items(live, batch, verdict="robust")[0]["links"]["self"]
+    assert problem(live.http.get(f"{robust}/counterexample"), 404)["type"].endswith("no-counterexample")
+    assert problem(live.http.get(f"{robust}/certificate"), 404)["type"].endswith("no-certificate")
     assert [item["seconds"] for item in items(live, batch, sort="seconds")] == sorted(
         (item["seconds"] for item in items(live, batch)), reverse=True
     )
@@ -159,6 +164,17 @@ def wait_for(service: Service, batch: dict[str, Any], number: int) -> dict[int, 
 
 def finished(service: Service, batch: dict[str, Any]) -> dict[int, Any]:
     return {item["number"]: item for item in items(service, batch, state="done", limit=1000)}
+
+
+def test_robust_items_bring_certificates_that_check(live: Service) -> None:
+    robust = live.upload((EXAMPLES / "digits_robust.onnx").read_bytes())
+    batch = submit(live, network=robust, query={"epsilon": ["0.02", "0.03"]}, selection={"end": 4}, certificate=True)
+    done = ended(live, batch)
+    certified = [item for item in items(live, batch) if item["trust"] == "certified"]
+    assert done["counts"]["certified"] == len(certified) > 0
+    for item in certified:
+        proof = live.http.get(item["links"]["certificate"]).content
+        assert netproof.check(proof, EXAMPLES / "digits_robust.onnx").proven
 
 
 def test_a_follower_sees_progress_and_the_end(live: Service) -> None:
