@@ -118,6 +118,8 @@ def optimised_bounds(
     bounds: BoxBounds,
     search: SlopeSearch,
     start: Callable[[int, Tensor, Layout], Tensor] | None = None,
+    *,
+    keep: bool = True,
 ) -> tuple[BoxBounds, dict[int, NeuronSlopes]]:
     """Pre-activation bounds over each box, never looser than ``bounds``, with slopes optimised for every open neuron.
 
@@ -127,9 +129,10 @@ def optimised_bounds(
         search: how slopes are looked for; when it stops, neurons that are left keep their bounds.
         start: the slopes to start from, shape ``(2, R, K)`` as in `NeuronSlopes`, for R neurons of a ReLU node and the
             columns of a layout; default slopes when absent.
+        keep: whether slopes are returned; they take 8 bytes for each pair of open neurons while they are found.
 
     Returns:
-        The bounds, and for each ReLU node the slopes of the neurons that were open.
+        The bounds, and for each ReLU node the slopes of the neurons that were open (none where they are not kept).
     """
     slopes: dict[int, NeuronSlopes] = {}
 
@@ -151,7 +154,8 @@ def optimised_bounds(
             target = torch.arange(len(ones), device=where.device).repeat(2)
             first = None if start is None else start(node, neuron[some], columns.layout).flatten(0, 1)
             alpha = climb.run(search, pending, total, where, target, first)
-            found.append(alpha.to(torch.float32).reshape(2, len(ones), -1))
+            if keep:
+                found.append(alpha.to(torch.float32).reshape(2, len(ones), -1))
             magnitude = now.magnitude[parent][where, which]
             pending, total, charge = unit_rows(program, parent, which, signs, magnitude)
             relus = columns.relus(where, alpha)

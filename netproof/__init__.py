@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from netproof.api import check, verify
     from netproof.auditing import Audit, audit
     from netproof.client import Client
+    from netproof.torch_modules import from_torch
     from networks import Network, Property, Query, Region, load, read_vnnlib
     from networks.errors import InputError, NetproofError
     from solver import Budget, Options, Progress, Verdict
@@ -37,6 +38,7 @@ __all__ = [
     "__version__",
     "audit",
     "check",
+    "from_torch",
     "load",
     "read_vnnlib",
     "verify",
@@ -57,6 +59,7 @@ _HOMES = {
     "Verdict": "solver",
     "audit": "netproof.auditing",
     "check": "netproof.api",
+    "from_torch": "netproof.torch_modules",
     "load": "networks",
     "read_vnnlib": "networks",
     "verify": "netproof.api",

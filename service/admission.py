@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
@@ -18,11 +19,11 @@ from pydantic import ValidationError
 
 from networks.errors import RegionError
 from service.models import NetworkRecord
-from service.problems import INVALID_REQUEST, MALFORMED_JSON, Fault, Kind, ProblemError, faults, kind_of
+from service.problems import INVALID_REQUEST, MALFORMED_JSON, TOO_LARGE, Fault, Kind, ProblemError, faults, kind_of
 from service.queries import QueryDocument, is_exact
 from service.schemas import UNION_TAGS, VerifyRequest
 from service.settings import Settings
-from solver import question
+from solver import question, sizes
 
 __all__ = ["admit", "fingerprint", "parse_request"]
 
@@ -61,6 +62,7 @@ def admit(request: VerifyRequest, network: NetworkRecord, settings: Settings) ->
     if limit > settings.max_time_limit:
         detail = f"time_limit is {limit:g} seconds, but this service allows {settings.max_time_limit:g}; ask for less"
         raise _refusal([(INVALID_REQUEST, Fault("/time_limit", detail))])
+    _check_memory(network.summary, settings)
     return {
         "network": network.sha256,
         "query": _query(request.query, network.summary),
@@ -77,6 +79,22 @@ def admit(request: VerifyRequest, network: NetworkRecord, settings: Settings) ->
 def fingerprint(request: dict[str, Any]) -> str:
     """Digest of an admitted request: what an idempotency key is compared by."""
     return hashlib.sha256(json.dumps(request, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _check_memory(summary: dict[str, Any], settings: Settings) -> None:
+    """Refuses a network of which not even one region can be bounded within a job's memory.
+
+    The job estimates again, with the number of regions and with what the machine has left then.
+    """
+    entries = sum(math.prod(layer["shape"]) for layer in summary["layers"])
+    needed = sizes.needed(entries, int(summary["relus"]), int(summary["parameters"]), 1, 0)
+    limit = settings.memory_limit_mb * 2**20
+    if needed > limit:
+        detail = (
+            f"{sizes.explained(needed, limit, entries, 1)} to a job; verify a smaller network, or ask the operator to "
+            "raise NETPROOF_MEMORY_LIMIT_MB"
+        )
+        raise _refusal([(TOO_LARGE, Fault("/network", detail))])
 
 
 @dataclass(frozen=True, slots=True)

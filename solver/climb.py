@@ -38,6 +38,7 @@ class Climb:
         decided_by: the stage that decided; "" while open.
         reason: why the last search ended undecided.
         statistics: sizes, for reports.
+        too_large: engines that were left out because they would not fit, each with its figures.
         cases: the query's regions, and what is known about each.
     """
 
@@ -54,6 +55,7 @@ class Climb:
     decided_by: str = ""
     reason: Reason | None = None
     statistics: dict[str, Any] = field(default_factory=dict)
+    too_large: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.cases = [Case.of(region, prop) for region, prop in self.query.cases]
@@ -119,6 +121,12 @@ class Climb:
         if counterexample is not None:
             self.counterexample = counterexample
             self.upper = min(self.upper, counterexample.attained)
+
+    def left_out(self, why: str) -> None:
+        """Notes that an engine does not fit, which is the reason if nothing else decides."""
+        self.reason = Reason.MEMORY
+        if why not in self.too_large:
+            self.too_large.append(why)
 
     @property
     def open_count(self) -> int:

@@ -13,7 +13,7 @@ __all__ = ["float32_hint", "unknown_hint"]
 
 _HINTS = {
     Reason.TIMEOUT: "give it more time, a smaller epsilon, or fewer targets",
-    Reason.MEMORY: "raise the memory limit, or ask about a smaller region",
+    Reason.MEMORY: "ask about a smaller region, or a smaller network",
     Reason.CANCELLED: "",
     Reason.NUMERICS: (
         "the margin is too close to zero for floating-point proofs, or no float32 input attains it; "
@@ -23,12 +23,15 @@ _HINTS = {
 }
 
 
-def unknown_hint(reason: Reason, cases: Sequence[Case], *, disagreed: bool = False) -> str:
+def unknown_hint(
+    reason: Reason, cases: Sequence[Case], *, disagreed: bool = False, too_large: Sequence[str] = ()
+) -> str:
     """What would help a query that ended undecided for this reason.
 
-    ``disagreed``: whether a candidate for an exact witness violated the property in one arithmetic only.
+    ``too_large``: engines that did not fit, with their figures. ``disagreed``: whether a candidate for an exact witness
+    violated the property in one arithmetic only.
     """
-    return (_unreplayable(cases) if disagreed else "") or _HINTS[reason]
+    return (_unreplayable(cases) if disagreed else "") or "; ".join([*too_large, _HINTS[reason]])
 
 
 def float32_hint(counterexample: Counterexample) -> str:

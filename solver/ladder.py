@@ -14,6 +14,7 @@ themselves, which is what makes them comparable. What is open at the end is repo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,7 +25,7 @@ import torch
 from certificates import Report
 from networks.graph import Network
 from networks.property import Query
-from solver import policy, root, rungs
+from solver import policy, root, rungs, sizes
 from solver.case import check_fit
 from solver.checking import Checker
 from solver.climb import Climb
@@ -70,6 +71,9 @@ def verify(
     options = options or Options()
     budget = budget or Budget()
     check_fit(network, query)
+    why = sizes.too_large(network, query)
+    if why:
+        return _refused(query, why)
     torch.set_num_threads(min(budget.threads, policy.TORCH_THREADS))
     with ExitStack() as stack:
         if options.certificate and checker is None:
@@ -96,6 +100,13 @@ def _climb(climb: Climb, checker: Checker | None) -> Verdict:
     if climb.counterexample is not None:
         climb.counterexample = examined(climb.counterexample, climb.network, climb.cases)
     return _verdict(climb, proof)
+
+
+def _refused(query: Query, why: str) -> Verdict:
+    """The answer to what does not fit into memory."""
+    labels = tuple(dict.fromkeys(clause.label for _, prop in query.cases for clause in prop.clauses))
+    hint = unknown_hint(Reason.MEMORY, [], too_large=[why])
+    return Verdict(Outcome.UNKNOWN, None, (-math.inf, math.inf), 0.0, reason=Reason.MEMORY, open=labels, hint=hint)
 
 
 def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
@@ -130,7 +141,7 @@ def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
         None,
         reason=reason,
         open=tuple(dict.fromkeys(clause.label for case in climb.cases for clause in case.open)),
-        hint=unknown_hint(reason, climb.cases, disagreed=climb.replayer.disagreed),
+        hint=unknown_hint(reason, climb.cases, disagreed=climb.replayer.disagreed, too_large=climb.too_large),
         statistics=climb.statistics,
         **common,
     )

@@ -19,6 +19,7 @@ from bounds.program import Affine, program
 from networks.graph import Network, ReluNode
 from networks.property import Clause
 from networks.region import Region
+from solver import sizes
 from solver.errors import ModelSizeError, NumericsError
 
 __all__ = ["LARGEST_MODEL", "Forms", "linear_forms", "parent"]
@@ -71,6 +72,11 @@ class _Sparse:
         relus = {node: csr_array(coefficients) for node, coefficients in form.relus.items()}
         return cls(csr_array(form.inputs), relus, form.constant)
 
+    @property
+    def count(self) -> int:
+        """Number of coefficients."""
+        return int(self.inputs.nnz + sum(part.nnz for part in self.relus.values()))
+
     def over(self, chosen: Mapping[int, NDArray[np.bool_]]) -> csr_array:
         """The coefficients of x and of the ``chosen`` unstable ReLUs, node by node."""
         rows = len(self.constant)
@@ -112,6 +118,7 @@ def linear_forms(
     offsets = np.concatenate([clause.offsets for clause in clauses])
     specification = _Sparse.of(encode(network, enclosure, C))
     layers: list[_Layer] = []
+    coefficients = specification.count
     used = {node: np.zeros(int(enclosure.unstable(node).sum()), dtype=bool) for node in network.relu_nodes}
     _mark(used, specification)
     for node in reversed(network.relu_nodes):
@@ -119,9 +126,14 @@ def linear_forms(
         if not len(neurons):
             continue
         chunks = np.array_split(neurons, -(-len(neurons) // _CHUNK_ROWS))
-        forms = [_Sparse.of(encode_rows(network, enclosure, parent(network, node), chunk)) for chunk in chunks]
-        for form in forms:
+        forms = []
+        for chunk in chunks:
+            form = _Sparse.of(encode_rows(network, enclosure, parent(network, node), chunk))
             _mark(used, form)
+            forms.append(form)
+            coefficients += form.count
+            if coefficients > LARGEST_MODEL:
+                raise ModelSizeError(sizes.milp(enclosure.unstable_count, LARGEST_MODEL))
         layers.append(_Layer(node, neurons, forms, errors[parent(network, node)][neurons]))
     layers.reverse()
 
@@ -136,13 +148,6 @@ def linear_forms(
     )
     error = np.abs(C) @ errors[-1] + 2.0**-50 * np.abs(offsets)
     margins = Forms(specification.over(chosen), specification.constant + offsets - error, error)
-    coefficients = affine.matrix.nnz + margins.matrix.nnz
-    if coefficients > LARGEST_MODEL:
-        msg = (
-            f"the MILP model would have {coefficients} coefficients over {len(relus)} unstable ReLUs, more than the "
-            f"{LARGEST_MODEL} that are practical; use --engine bab, or ask about a smaller region"
-        )
-        raise ModelSizeError(msg)
     for group in (affine, margins):
         if not all(np.isfinite(part).all() for part in (group.matrix.data, group.constant, group.error)):
             msg = "the network's weights are too large: coefficients of the MILP model overflow; use --engine bab"

@@ -23,6 +23,7 @@ __all__ = [
     "BAB_SHARE",
     "BAB_STEPS",
     "BAB_TURN",
+    "BATCH_ENTRIES",
     "BOX_BATCH",
     "BOX_CANDIDATES",
     "BOX_POOL",
@@ -59,6 +60,7 @@ __all__ = [
     "POPULATION_SHARE",
     "PROOF_SHARE",
     "REPORT_SECONDS",
+    "SLOPE_COLUMNS",
     "SPLIT_INPUTS",
     "TIGHTEN_MIP_SHARE",
     "TIGHTEN_SHARE",
@@ -67,6 +69,9 @@ __all__ = [
 
 #: Regions that are bounded together; VNNLIB files may hold thousands.
 CASES_PER_BATCH = 64
+
+#: Entries of all values of the network, over all regions that are bounded together (about 96 bytes each).
+BATCH_ENTRIES = 2**24
 
 #: Share of a query's remaining time that the backward bounds of one batch of regions may take; neurons that are left
 #: then keep their interval bounds.
@@ -200,6 +205,10 @@ DEEP_NEURON_STEPS = 5
 #: They are tried where at most this many ReLUs are unstable at the root: each bound has slopes of its own, so memory
 #: grows with the square (8 bytes).
 DEEP_COLUMNS = 4096
+
+#: Slopes that were optimised for neurons are kept for such cells where at most this many ReLUs are open before; they
+#: may be fewer afterwards. While they are found they take 8 bytes for each pair of open ReLUs.
+SLOPE_COLUMNS = 8192
 
 #: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.linear` works in chunks
 #: that fit the cache), so a second thread gains little when idle and waits for its turn on a busy machine.

@@ -98,12 +98,6 @@ class SplitRegion:
         self.cells = Cells(program(network), self._bounds)
         self.forms = Forms(network, region, enclosure, self.cells)
 
-    @staticmethod
-    def fits(network: Network, enclosure: Enclosure) -> bool:
-        """Whether the network without its stable ReLUs is small enough."""
-        unstable = enclosure.unstable_count
-        return unstable * (network.inputs + unstable) <= policy.BAB_COEFFICIENTS
-
     @cached_property
     def clipper(self) -> Clipper:
         """Clips cells of the region."""

@@ -20,7 +20,7 @@ from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
 from bounds.optimised import SlopeSearch, optimised_bounds, optimised_rows
 from bounds.program import program
 from bounds.recomputed import Recomputed
-from solver import policy
+from solver import policy, sizes
 from solver.case import Case, known_bounds
 from solver.climb import Climb
 
@@ -69,7 +69,7 @@ def _chunks(climb: Climb) -> Iterator[list[Case]]:
     """Cases to bound together: boxes side by side, every other region alone."""
     still = [case for case in climb.cases if not case.proven.all()]
     boxes = [case for case in still if case.region.plain]
-    size = policy.CASES_PER_BATCH
+    size = sizes.batch(sum(node.features for node in climb.network.nodes))
     batches = [boxes[begin : begin + size] for begin in range(0, len(boxes), size)]
     for batch in [*batches, *([case] for case in still if not case.region.plain)]:
         if climb.stop() is not None:
@@ -121,7 +121,10 @@ def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
         How many ReLUs stay unstable.
     """
     bounds = _boxes(climb, [case], backward=False)
-    bounds, slopes = optimised_bounds(climb.compiled, bounds, slope_search(climb, policy.ALPHA_STEPS, seconds))
+    keep = _unstable(bounds) <= policy.SLOPE_COLUMNS
+    bounds, slopes = optimised_bounds(
+        climb.compiled, bounds, slope_search(climb, policy.ALPHA_STEPS, seconds), keep=keep
+    )
     rows = _Rows.open([case])
     search = slope_search(climb, policy.ALPHA_ROW_STEPS, seconds)
     linear, _ = optimised_rows(climb.compiled, bounds, rows.C, search, offsets=rows.offsets, target=rows.target)
@@ -130,7 +133,7 @@ def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
     case.default = case.default or case.enclosure
     _keep([case], bounds)
     unstable = _unstable(bounds)
-    if unstable <= policy.DEEP_COLUMNS:
+    if keep and not sizes.deep_splits(unstable):
         case.recomputed = Recomputed(climb.compiled, bounds, slopes)
     return unstable
 
@@ -138,7 +141,7 @@ def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
 def default_cells(climb: Climb, case: Case) -> Recomputed | None:
     """Cells of the region from the bounds that the case has, with default slopes; None where they would be too many."""
     bounds = _boxes(climb, [case], backward=False)
-    return Recomputed(climb.compiled, bounds) if _unstable(bounds) <= policy.DEEP_COLUMNS else None
+    return None if sizes.deep_splits(_unstable(bounds)) else Recomputed(climb.compiled, bounds)
 
 
 def _boxes(climb: Climb, cases: list[Case], *, backward: bool, stop: Callable[[], bool] | None = None) -> BoxBounds:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from networks.evaluation import evaluate
 from networks.property import Clause
-from solver import policy
+from solver import policy, sizes
 from solver.case import Case
 from solver.climb import Climb
 from solver.options import Engine
@@ -74,12 +74,21 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         # where there are some.
         first_share = policy.BAB_SHARE if len(climb.network.relu_nodes) == 2 else policy.BAB_FIRST_SHARE
         anew: list[tuple[Rung, float]] = [(deep, policy.DEEP_SHARE), (branch, policy.BAB_SHARE), *by_milp]
+        if _hopeless(climb, case):
+            return [(deep, 1.0), (branch, 1.0)]
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
             anew = [(deep, policy.DEEP_SHARE), (branch, 1.0)]
         return [(optimise, policy.ALPHA_SHARE), (branch, first_share), *early, *anew]
     first: list[tuple[Rung, float]] = [(branch, policy.BAB_FIRST_SHARE), *early] if small else []
     return [*first, (branch, policy.BAB_SHALLOW_SHARE), *by_milp]
+
+
+def _hopeless(climb: Climb, case: Case) -> bool:
+    """Whether so many ReLUs are open that no search fits, and slopes optimised for neurons would not change that."""
+    assert case.enclosure is not None
+    unstable = case.enclosure.unstable_count
+    return unstable > policy.SLOPE_COLUMNS and bool(sizes.relu_splits(climb.network.inputs, unstable))
 
 
 def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
@@ -113,8 +122,9 @@ def split_relus(climb: Climb, case: Case, seconds: float) -> None:
     from solver.relu_split import ReluSplit, SplitRegion
 
     assert case.enclosure is not None
-    if not SplitRegion.fits(climb.network, case.enclosure):
-        climb.reason = Reason.MEMORY
+    why = sizes.relu_splits(climb.network.inputs, case.enclosure.unstable_count)
+    if why:
+        climb.left_out(why)
         return
     end = time.monotonic() + seconds
     attacker = climb.attacker(case)
@@ -170,6 +180,8 @@ def deep(climb: Climb, case: Case, seconds: float) -> None:
     with climb.stage("deep") as detail:
         cells = case.recomputed if case.tightened else default_cells(climb, case)
         if cells is None:
+            assert case.enclosure is not None
+            climb.left_out(sizes.deep_splits(case.enclosure.unstable_count))
             return
         clauses = case.open
         record = climb.record(case, clauses)
@@ -261,6 +273,9 @@ def milp(climb: Climb, case: Case, seconds: float) -> None:
             if outcome.status is ClauseStatus.PROVEN:
                 case.trusted.add(case.prop.clauses.index(clause))
         climb.reason = result.reason
+        for outcome in result.clauses:
+            if outcome.reason is Reason.MEMORY:
+                climb.left_out(outcome.message)
         climb.statistics["backend"] = result.backend
         if result.choice:
             climb.statistics["backend_choice"] = result.choice
