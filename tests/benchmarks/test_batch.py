@@ -22,6 +22,7 @@ def test_wk17a_by_http_gives_the_audits_verdicts_in_at_most_1_3_times_its_second
     assert "finished items untouched" in said
 
 
+@pytest.mark.slow
 def test_the_digits_agree_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
