@@ -7,6 +7,8 @@ BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
 SETS     ?= --all --only-firm
 RESULTS  := benchmarks/results
+# One process a core, each with one thread; a module's tests stay together, as they share fixtures.
+PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test check format bench bench-sets bench-all bench-scaling bench-certificates bench-batch openapi supported examples clean
@@ -28,13 +30,13 @@ demo: $(READY) ## start the service, verify two small networks over HTTP, print 
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## run the test suite
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 check: $(READY) ## what CI runs: format, lint, types, then the test suite
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 format: $(READY) ## format the code and apply safe lint fixes
 	$(BIN)/ruff format .

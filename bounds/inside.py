@@ -44,6 +44,7 @@ class Inside:
         budget: rounded up.
         G, h: the constraints, shape ``(m, inputs)`` and ``(m,)``; m may be 0. G is off by at most its last bit, h is
             rounded up.
+        tried: μ to try beside those that climb, shape ``(m,)``.
     """
 
     norm: BallNorm | None
@@ -51,6 +52,7 @@ class Inside:
     budget: float
     G: Tensor
     h: Tensor
+    tried: Tensor | None = None
 
     @classmethod
     def of(cls, region: Region) -> Inside | None:
@@ -84,7 +86,12 @@ class Inside:
         with torch.no_grad():
             mu = self._climb(A.detach(), low, high) if whole and len(self.h) else None
         value = self._dual(A, low, high, c, None)
-        return value if mu is None else torch.maximum(value, self._dual(A, low, high, c, mu))
+        if mu is None:
+            return value
+        value = torch.maximum(value, self._dual(A, low, high, c, mu))
+        if self.tried is None:
+            return value
+        return torch.maximum(value, self._dual(A, low, high, c, self.tried.clamp(min=0).expand_as(mu)))
 
     def minimiser(self, A: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Where ``A x`` is least in box ∩ ball, up to rounding, shape ``(*rows, inputs)``; constraints are weighed, and

@@ -31,6 +31,7 @@ __all__ = ["Climb", "NeuronSlopes", "SlopeSearch", "optimised_bounds", "optimise
 
 # An estimate above zero by this share of the row's first bound is taken for a proof that float64 will confirm.
 _SURE = 1e-4
+_DIGITS = 128
 # Rows whose target is decided leave a chunk when they are at least this share of it.
 _LEAVE = 0.25
 
@@ -153,7 +154,8 @@ def optimised_bounds(
             pending, total, _ = unit_rows(rough, parent, which.to(rough.device), own, own)
             target = torch.arange(len(ones), device=where.device).repeat(2)
             first = None if start is None else start(node, neuron[some], columns.layout).flatten(0, 1)
-            alpha = climb.run(search, pending, total, where, target, first)
+            # With few digits, certificates hold them in few bytes.
+            alpha = (climb.run(search, pending, total, where, target, first) * _DIGITS).round() / _DIGITS
             if keep:
                 found.append(alpha.to(torch.float32).reshape(2, len(ones), -1))
             magnitude = now.magnitude[parent][where, which]

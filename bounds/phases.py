@@ -16,6 +16,7 @@ form ``0·y`` proves that a cell is empty.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -73,6 +74,7 @@ class Cells:
         alpha: Tensor | None = None,
         beta: Tensor | None = None,
         multipliers: Tensor | None = None,
+        mu: Tensor | None = None,
     ) -> LinearBound:
         """Rigorous lower bounds of ``C[r] · output`` on R cells.
 
@@ -81,10 +83,14 @@ class Cells:
             low, high: bounds of the columns' pre-activations on each cell, float64 ``(R, K)``.
             alpha, beta: shape ``(R, K)``, any values.
             multipliers: Λ itself, shape ``(R, K)``, any values; then α and β are not asked.
+            mu: multipliers of the region's constraints to try, any values; none when absent.
         """
         parts = []
         chunk = max(1, CHUNK_ENTRIES // max(self._program.features))
         last = len(self._program.steps) - 1
+        bounds = self._bounds
+        if mu is not None and bounds.inside is not None:
+            bounds = replace(bounds, inside=replace(bounds.inside, tried=mu))
         for begin in range(0, len(C), chunk):
             rows = slice(begin, begin + chunk)
             known = partial(
@@ -96,7 +102,7 @@ class Cells:
                 chosen=multipliers[rows] if multipliers is not None else None,
             )
             frame = Frame(torch.zeros(len(C[rows]), dtype=torch.int64, device=C.device))
-            parts.append(backward_pass(self._program, self._bounds, {last: C[rows]}, frame, last, known))
+            parts.append(backward_pass(self._program, bounds, {last: C[rows]}, frame, last, known))
         return LinearBound.join(parts)
 
     def _rows(

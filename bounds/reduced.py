@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bounds.enclosure import Enclosure
 from bounds.encoding import encode, encode_rows
+from bounds.inside import Inside
 from bounds.phases import Cells
 from networks.graph import Network, ReluNode
 from networks.property import Clause
@@ -132,6 +133,7 @@ class Forms:
         before: by the first column of a layer, the coefficients of all columns before it, ``(layer, columns before)``.
         constant: values at the middle where all columns are 0, ``(K,)``.
         low, high: bounds at the root, ``(K,)``.
+        inside: what the inputs keep beside the box, float32; None for a box.
     """
 
     def __init__(self, network: Network, region: Region, enclosure: Enclosure, cells: Cells) -> None:
@@ -159,6 +161,19 @@ class Forms:
         self.blocks = [(place, Weights(self.inputs[place])) for place in blocks if place.start < place.stop]
         self.before = {place.start: Weights(between[place, : place.start]) for place in self.layers if place.start}
         self.low, self.high = _single(cells.low), _single(cells.high)
+        inside = Inside.of(region)
+        self.inside = None if inside is None else inside.like(self.low)
+
+    def corner(self, direction: Tensor) -> Tensor:
+        """Where forms with coefficients ``direction`` in units of the radii are least, in these units from the middle,
+        shape ``(R, inputs)``.
+        """
+        if self.inside is None:
+            return -direction.sign()
+        unit = torch.where(self.radius > 0, self.radius, 1.0)
+        low, high = _single(self.lower)[None], _single(self.upper)[None]
+        x = self.inside.minimiser(direction / _single(unit), low, high)
+        return _single((x - self.middle) / unit).clamp(-1, 1)
 
 
 class Reduced:
@@ -172,7 +187,7 @@ class Reduced:
 
     def __init__(self, network: Network, enclosure: Enclosure, forms: Forms, clause: Clause) -> None:
         self.rows, self.columns, self.layers = len(clause.rows), forms.columns, forms.layers
-        self._lower, self._upper = forms.lower, forms.upper
+        self._forms = forms
         self._inputs, self._constant = forms.inputs, forms.constant
         self._blocks, self._before = forms.blocks, forms.before
         form = encode(network, enclosure, clause.matrix)
@@ -227,10 +242,11 @@ class Reduced:
         direction = self._row_inputs[row]
         for place, weights in self._blocks:
             weights.add_to(direction, chosen[:, place])
-        value = value - torch.linalg.vector_norm(direction, 1, dim=-1)
+        corner = None if self._forms.inside is None else self._forms.corner(direction)
+        value = value + self._least(direction, corner)
         if not gradient:
             return Estimate(value, arriving, direction, arriving), theta
-        reached = self._reached(-direction.sign())
+        reached = self._reached(-direction.sign() if corner is None else corner)
         after = torch.empty_like(arriving)
         for place in self.layers:
             if place.start:
@@ -301,12 +317,19 @@ class Reduced:
             multiplier = torch.where(a > 0, slope, upper) * a
             step = torch.stack([a - multiplier, -multiplier], -1).flatten(1)
             relief = -least * upper * a.clamp(max=0)
-            own = parent.value + torch.linalg.vector_norm(parent.direction, 1, dim=-1)
+            own = parent.value - self._least(parent.direction)
             value = own[:, None] - relief.repeat_interleave(2, 1)
             value = value + step * self._constant[columns].repeat_interleave(2, 1)
             moved = self._inputs[columns].repeat_interleave(2, 1).mul_(step[..., None]).add_(parent.direction[:, None])
-            value = value - torch.linalg.vector_norm(moved, 1, dim=-1)
+            value = value + self._least(moved)
         return torch.maximum(value.reshape(count, m, 2), parent.value[:, None, None])
+
+    def _least(self, direction: Tensor, corner: Tensor | None = None) -> Tensor:
+        """The least values of forms over the region, from the middle, ``(*rows,)``; at ``corner``, if that is known."""
+        if self._forms.inside is None:
+            length: Tensor = torch.linalg.vector_norm(direction, 1, dim=-1)
+            return -length
+        return (direction * (self._forms.corner(direction) if corner is None else corner)).sum(-1)
 
     def score(self, found: Estimate, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
         """How loose the relaxation of each open column is where the bound is attained, 0 at chosen ones, ``(R, K)``.
@@ -321,11 +344,14 @@ class Reduced:
 
     def points(self, direction: Tensor) -> Tensor:
         """Where the bounds are attained, in the network's units, float64 ``(R, inputs)``."""
-        return torch.where(direction > 0, self._lower, self._upper)
+        if self._forms.inside is None:
+            return torch.where(direction > 0, self._forms.lower, self._forms.upper)
+        corner = self._forms.corner(direction.reshape(-1, direction.shape[-1])).reshape(direction.shape)
+        return self._forms.middle + self._forms.radius * corner
 
     def margins(self, direction: Tensor) -> Tensor:
         """The clause's margin at those points, ``(R,)``."""
-        x = -direction.sign()
+        x = self._forms.corner(direction)
         z = self._reached(x)
         h = torch.empty_like(z)
         for place in self.layers:

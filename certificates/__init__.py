@@ -9,12 +9,14 @@ from __future__ import annotations
 from certificates.checker import Report, check
 from certificates.document import BoxSplit, Certificate, Claim, Node, PhaseSplit, Tree, read, write
 from certificates.errors import CertificateError
+from certificates.slopes import NeuronSlopes
 
 __all__ = [
     "BoxSplit",
     "Certificate",
     "CertificateError",
     "Claim",
+    "NeuronSlopes",
     "Node",
     "PhaseSplit",
     "Report",

@@ -8,8 +8,10 @@ they are made, and the cells where a clause is claimed cover the region. Nothing
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -20,11 +22,12 @@ from numpy.typing import NDArray
 from certificates.balls import Limits
 from certificates.clips import Clipper
 from certificates.document import Certificate, Claim, read
-from certificates.enclosure import Boxes, Cell, batch, enclose, linear_bounds, lower_bounds
+from certificates.enclosure import UNIT, Boxes, Cell, Phases, batch, enclose, linear_bounds, lower_bounds
 from certificates.errors import CertificateError
+from certificates.forms import Form, rounded_down
+from certificates.slopes import NeuronSlopes
 from certificates.walk import Clip, Frame, covered, frames
-from networks.exact import enclose as enclose_exactly
-from networks.graph import Network
+from networks.graph import Network, ReluNode
 from networks.onnx_model import parse
 from networks.property import Clause
 from networks.region import Region
@@ -128,7 +131,8 @@ def _decided(certificate: Certificate, network: Network, *, float32: bool, exact
         region, prop = cases[tree.case]
         pending = frames(tree, f"tree {number}", network, region)
         while not reason and (some := list(itertools.islice(pending, batch(network)))):
-            reason = judge.fault(f"tree {number}", some, region, prop.clauses)
+            supplied = None if tree.bounds is None else certificate.bounds[tree.bounds]
+            reason = judge.fault(f"tree {number}", some, region, prop.clauses, supplied)
         if reason:
             break
         proven[tree.case] |= covered(tree)
@@ -151,6 +155,12 @@ def _decided(certificate: Certificate, network: Network, *, float32: bool, exact
 
 
 def _check_fit(certificate: Certificate, network: Network) -> None:
+    for slopes in certificate.bounds:
+        for index, neuron in (*slopes.neurons.tolist(), *slopes.columns.tolist()):
+            node = network.nodes[index] if 0 <= index < len(network.nodes) else None
+            if not isinstance(node, ReluNode) or not 0 <= neuron < node.features:
+                msg = f"the certificate has slopes for neuron {neuron} of node {index} that the network does not have"
+                raise CertificateError(msg)
     for region, prop in certificate.query.cases:
         if region.inputs != network.inputs:
             msg = f"the certificate's region has {region.inputs} inputs, but the network has {network.inputs}"
@@ -186,13 +196,21 @@ class _Judge:
         self._whole: Boxes | None = None
         self._exactly: tuple[tuple[list[Fraction], list[Fraction]], ExactBox] | None = None
         self._clippers: dict[int, Clipper] = {}
-        self._forms: dict[tuple[Clause, tuple[float, ...]], _Form] = {}
+        self._forms: dict[tuple[Clause, tuple[float, ...]], Form] = {}
         self._region: Region | None = None
         self._limits: Limits | None = None
+        self._supplied: NeuronSlopes | None = None
 
-    def fault(self, name: str, frames: list[Frame], region: Region, clauses: tuple[Clause, ...]) -> str:
+    def fault(
+        self,
+        name: str,
+        frames: list[Frame],
+        region: Region,
+        clauses: tuple[Clause, ...],
+        supplied: NeuronSlopes | None,
+    ) -> str:
         """Why a claim on some of these frames fails, else ""."""
-        self._enter(region)
+        self._enter(region, supplied)
         clips: dict[int, list[tuple[int, Clip]]] = {}
         tasks: dict[int, list[_Task]] = {}
         for b, frame in enumerate(frames):
@@ -212,11 +230,11 @@ class _Judge:
                 clip.known.clear()
         return ""
 
-    def _enter(self, region: Region) -> None:
-        """Forgets what is known of boxes of another region."""
-        if self._region is region:
+    def _enter(self, region: Region, supplied: NeuronSlopes | None) -> None:
+        """Forgets what is known of boxes of another region, or by other slopes."""
+        if self._region is region and self._supplied is supplied:
             return
-        self._region, self._limits = region, Limits.of(region)
+        self._region, self._limits, self._supplied = region, Limits.of(region), supplied
         self._bounds = self._whole = self._exactly = None
 
     def _false(
@@ -250,13 +268,15 @@ class _Judge:
         region = exact.manageable(region)
         if task.box not in boxes:
             whole = _ends(region, frame.lower, frame.upper)
-            around = self._exactly_around(whole, region) if frame.phases else None
-            boxes[task.box] = exact.enclose(self._network, *whole, frame.phases, around, region)
+            box = self._exactly_around(whole, region)
+            if frame.phases:
+                box = exact.enclose(self._network, *whole, frame.phases, box, region, self._supplied)
+            boxes[task.box] = box
         ends = _ends(region, task.cell.lower, task.cell.upper)
         found = exact.lower_bound(boxes[task.box], task.form.exact, task.cell, ends)
         if found is None:
             return np.inf, True
-        return _rounded_down(found + task.form.constant), found + task.form.constant > 0
+        return rounded_down(found + task.form.constant), found + task.form.constant > 0
 
     def _clip(self, bounds: Boxes, clips: list[tuple[int, Clip]], clauses: tuple[Clause, ...]) -> None:
         """Evaluates clips, each with the number of its box, that rest on equally many others."""
@@ -284,9 +304,7 @@ class _Judge:
         if self._all_exact or self._float32:
             return self._all_exact
         lower, upper = frame.lower[None], frame.upper[None]
-        around = self._around(lower, upper) if frame.phases else None
-        phases, limits = [frame.phases], self._limits
-        uncharged = enclose(self._network, lower, upper, phases, unit=0.0, around=around, limits=limits)
+        uncharged = self._bounded(lower, upper, [frame.phases], unit=0.0)
         (best,) = self._values(uncharged, [replace(task, box=0)]).tolist()
         return not 2 * best - value <= 0
 
@@ -299,12 +317,19 @@ class _Judge:
         last = self._bounds
         same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
         if last is None or not same or last.phases != phases:
-            around = self._around(lower, upper) if any(phases) else None
-            last = self._bounds = enclose(
-                self._network, lower, upper, phases, float32=self._float32, around=around, limits=self._limits
-            )
+            last = self._bounds = self._bounded(lower, upper, phases)
             self._clippers = {}
         return last
+
+    def _bounded(self, lower: Array, upper: Array, phases: Sequence[Phases] = (), unit: float = UNIT) -> Boxes:
+        """Bounds of boxes under phases."""
+        again = functools.partial(
+            enclose, self._network, lower, upper, phases, float32=self._float32, unit=unit, limits=self._limits
+        )
+        if any(phases):
+            return again(around=self._around(lower, upper), supplied=self._supplied)
+        bounds = again()
+        return bounds if self._supplied is None else again(around=bounds, supplied=self._supplied)
 
     def _around(self, lower: Array, upper: Array) -> Boxes:
         """Bounds of the boxes whatever the phases: of a lone one where all are the same, as in trees of phases."""
@@ -313,7 +338,7 @@ class _Judge:
         last = self._whole
         same = last is not None and np.array_equal(last.lower, lower) and np.array_equal(last.upper, upper)
         if last is None or not same:
-            last = self._whole = enclose(self._network, lower, upper, float32=self._float32, limits=self._limits)
+            last = self._whole = self._bounded(lower, upper)
         return last
 
     def _exactly_around(self, ends: tuple[list[Fraction], list[Fraction]], region: Region) -> ExactBox:
@@ -321,7 +346,10 @@ class _Judge:
         from certificates import exact
 
         if self._exactly is None or self._exactly[0] != ends:
-            self._exactly = ends, exact.enclose(self._network, *ends, region=region)
+            box = exact.enclose(self._network, *ends, region=region)
+            if self._supplied is not None:
+                box = exact.enclose(self._network, *ends, around=box, region=region, supplied=self._supplied)
+            self._exactly = ends, box
         return self._exactly[1]
 
     def _values(self, bounds: Boxes, tasks: list[_Task]) -> Array:
@@ -337,29 +365,11 @@ class _Judge:
         # +∞ says that the cell is empty.
         return np.where(value == np.inf, value, np.where(np.isnan(total), -np.inf, total))
 
-    def _form(self, claim: Claim, clauses: tuple[Clause, ...]) -> _Form:
+    def _form(self, claim: Claim, clauses: tuple[Clause, ...]) -> Form:
         key = clauses[claim.clause], claim.weights
         if key not in self._forms:
-            self._forms[key] = _form(*key)
+            self._forms[key] = Form.of(*key)
         return self._forms[key]
-
-
-@dataclass(frozen=True, eq=False)
-class _Form:
-    """A nonnegative combination of a clause's rows, to be shown positive.
-
-    Attributes:
-        exact, constant: coefficients and offset.
-        C: the coefficients rounded down, shape ``(outputs,)``; ``error``: by how much at most.
-        offset: the constant rounded down.
-    """
-
-    label: str
-    exact: list[Fraction]
-    constant: Fraction
-    C: Array
-    error: Array
-    offset: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,23 +379,7 @@ class _Task:
     box: int
     number: int
     cell: Cell
-    form: _Form
-
-
-def _form(clause: Clause, weights: tuple[float, ...]) -> _Form:
-    scale = [Fraction(w) for w in weights]
-    if sum(w > 0 for w in scale) == 1:
-        scale = [Fraction(int(w > 0)) for w in scale]  # a positive factor changes no sign
-    constant = sum((w * row.offset for w, row in zip(scale, clause.rows, strict=True)), Fraction(0))
-    coefficients = [Fraction(0)] * clause.outputs
-    for w, row in zip(scale, clause.rows, strict=True):
-        for i, c in row.coefficients:
-            coefficients[i] += w * c
-    try:
-        low, high = enclose_exactly(coefficients)
-    except ValueError:  # beyond float64, which then claims nothing
-        low, high = np.zeros(clause.outputs), np.full(clause.outputs, np.inf)
-    return _Form(clause.label, coefficients, constant, low, high - low, _rounded_down(constant))
+    form: Form
 
 
 def _ends(region: Region, lower: Array, upper: Array) -> tuple[list[Fraction], list[Fraction]]:
@@ -393,10 +387,3 @@ def _ends(region: Region, lower: Array, upper: Array) -> tuple[list[Fraction], l
     low = [max(e, Fraction(v)) for e, v in zip(region.exact_lower, lower.tolist(), strict=True)]
     high = [min(e, Fraction(v)) for e, v in zip(region.exact_upper, upper.tolist(), strict=True)]
     return low, high
-
-
-def _rounded_down(value: Fraction) -> float:
-    try:
-        return float(enclose_exactly([value])[0][0])
-    except ValueError:
-        return -np.inf if value < 0 else float(np.finfo(np.float64).max)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import math
 import re
 import zipfile
 import zlib
@@ -19,10 +18,11 @@ from fractions import Fraction
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from certificates.errors import CertificateError
+from certificates import archive
+from certificates.errors import CertificateError, require
+from certificates.slopes import NeuronSlopes
 from networks.constraints import Constraint
 from networks.errors import InputError
 from networks.norms import Ball
@@ -47,12 +47,13 @@ VERSION = 4
 VERSIONS = (3, 4)
 FORMAT = "netproof-certificate"
 KINDS = ("slopes", "rows")
+SLOPES = ("neurons", "columns", "alpha")
 
 MAX_FILE = 256 * 2**20
 MAX_MANIFEST = 32 * 2**20
 MAX_ARRAYS = 256 * 2**20
 _FILE = re.compile(r"manifest\.json|multipliers\.npz")
-_ARRAY = re.compile(r"tree\d{1,9}\.(columns|slopes|rows)\.npy")
+_ARRAY = re.compile(r"(tree\d{1,9}\.(columns|slopes|rows)|bounds\d{1,9}\.(neurons|columns|alpha))\.npy")
 _HEX = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-]\d{1,4}")
 _QUOTIENT = re.compile(r"-?\d{1,4000}(/\d{1,4000})?")
 
@@ -119,6 +120,7 @@ class Tree:
         columns: (ReLU node, neuron) for each of K columns, shape ``(K, 2)``.
         slopes: α and β, shape ``(P, 2, K)``.
         rows: Λ, shape ``(Q, K)``.
+        bounds: which of the certificate's slopes neurons are bounded with; None for default ones.
     """
 
     case: int
@@ -126,6 +128,7 @@ class Tree:
     columns: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     slopes: NDArray[np.floating] = field(default_factory=lambda: np.zeros((0, 2, 0), np.float32))
     rows: NDArray[np.floating] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    bounds: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,12 +136,13 @@ class Certificate:
     """That the network with this sha256 has no violation in the query, as the trees show.
 
     A clause of a case is proven by a tree of that case if every cell of the tree claims it or is split into two cells
-    that prove it.
+    that prove it. ``bounds`` are slopes that trees may bound neurons with.
     """
 
     network: str
     query: Query
     trees: tuple[Tree, ...]
+    bounds: tuple[NeuronSlopes, ...] = ()
 
 
 # Writing
@@ -151,29 +155,26 @@ def write(certificate: Certificate) -> bytes:
         "version": VERSION,
         "network": certificate.network,
         "cases": [_case(region, prop) for region, prop in certificate.query.cases],
-        "trees": [{"case": tree.case, "nodes": [_node(node) for node in tree.nodes]} for tree in certificate.trees],
+        "trees": [_tree(tree) for tree in certificate.trees],
     }
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        _add(archive, "manifest.json", json.dumps(manifest, separators=(",", ":"), allow_nan=False).encode())
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        archive.add(file, "manifest.json", json.dumps(manifest, separators=(",", ":"), allow_nan=False).encode())
         arrays = io.BytesIO()
         with zipfile.ZipFile(arrays, "w", zipfile.ZIP_DEFLATED) as inner:
             for i, tree in enumerate(certificate.trees):
                 if len(tree.columns):
-                    for name in ("columns", *KINDS):
-                        buffer = io.BytesIO()
-                        array = getattr(tree, name)
+                    archive.add_array(inner, f"tree{i}.columns", tree.columns)
+                    for name in KINDS:
                         # A column changes little from line to line: so stored, they compress to a fifth.
-                        array = array if name == "columns" else np.moveaxis(array, 0, -1)
-                        npy.write_array(buffer, np.ascontiguousarray(array), (1, 0), allow_pickle=False)
-                        _add(inner, f"tree{i}.{name}.npy", buffer.getvalue())
-        if any(len(tree.columns) for tree in certificate.trees):
-            _add(archive, "multipliers.npz", arrays.getvalue())
+                        archive.add_array(inner, f"tree{i}.{name}", np.moveaxis(getattr(tree, name), 0, -1))
+            for i, slopes in enumerate(certificate.bounds):
+                for name in SLOPES:
+                    archive.add_array(inner, f"bounds{i}.{name}", getattr(slopes, name))
+            stored = bool(inner.namelist())
+        if stored:
+            archive.add(file, "multipliers.npz", arrays.getvalue())
     return out.getvalue()
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
 
 
 def _case(region: Region, prop: Property) -> dict[str, Any]:
@@ -213,6 +214,11 @@ def _region(region: Region) -> dict[str, Any]:
     return out
 
 
+def _tree(tree: Tree) -> dict[str, Any]:
+    out: dict[str, Any] = {"case": tree.case, "nodes": [_node(node) for node in tree.nodes]}
+    return out if tree.bounds is None else out | {"bounds": tree.bounds}
+
+
 def _node(node: Node) -> list[Any]:
     claims, clips = (
         [[c.clause, [w.hex() for w in c.weights], list(c.multipliers or ())] for c in some]
@@ -249,14 +255,14 @@ def read(data: bytes) -> Certificate:
         msg = f"the certificate has {len(data)} bytes, more than the {MAX_FILE} that are read"
         raise CertificateError(msg)
     try:
-        files = _files(data, _FILE, MAX_MANIFEST + MAX_ARRAYS)
+        files = archive.files(data, _FILE, MAX_MANIFEST + MAX_ARRAYS)
         text = files.get("manifest.json", b"")
         if not 0 < len(text) <= MAX_MANIFEST:
             msg = f"a certificate holds a manifest.json of at most {MAX_MANIFEST} bytes, this one has {len(text)}"
             raise CertificateError(msg)
         manifest = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-        packed = _files(files["multipliers.npz"], _ARRAY, MAX_ARRAYS) if "multipliers.npz" in files else {}
-        arrays = {name.removesuffix(".npy"): _array(name, content) for name, content in packed.items()}
+        packed = archive.files(files["multipliers.npz"], _ARRAY, MAX_ARRAYS) if "multipliers.npz" in files else {}
+        arrays = {name.removesuffix(".npy"): archive.array(name, content) for name, content in packed.items()}
         return _Reader(manifest, arrays).certificate()
     except CertificateError:
         raise
@@ -278,51 +284,12 @@ def _refuse_constant(name: str) -> float:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
-    _require(len(out) == len(pairs), "each key once", [key for key, _ in pairs])
+    require(len(out) == len(pairs), "each key once", [key for key, _ in pairs])
     return out
-
-
-def _files(data: bytes, names: re.Pattern[str], limit: int) -> dict[str, bytes]:
-    """The files of a zip archive, together at most ``limit`` bytes, whatever the archive says about their sizes."""
-    out: dict[str, bytes] = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for entry in archive.infolist():
-            name = entry.filename
-            plain = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not entry.flag_bits & 1
-            if not names.fullmatch(name) or name in out or not plain:
-                msg = f"the archive holds an unknown, repeated or encrypted file {name!r}"
-                raise CertificateError(msg)
-            with archive.open(entry) as stream:
-                out[name] = stream.read(limit + 1)
-            limit -= len(out[name])
-            if limit < 0:
-                msg = f"the certificate unpacks to more than the {MAX_MANIFEST} + {MAX_ARRAYS} bytes that are read"
-                raise CertificateError(msg)
-    return out
-
-
-def _array(name: str, data: bytes) -> NDArray[Any]:
-    """The array of an .npy file of format 1.0, which must hold exactly what its header says; no pickles."""
-    stream = io.BytesIO(data)
-    _require(npy.read_magic(stream) == (1, 0), "an array in .npy format 1.0", name)
-    shape, fortran, dtype = npy.read_array_header_1_0(stream)
-    content = stream.read()
-    known = dtype in (np.float32, np.float64, np.int64) and dtype.isnative and not fortran
-    _require(known, "a float32, float64 or int64 array in C order", name)
-    _require(math.prod(shape) * dtype.itemsize == len(content), f"{shape} numbers in {name}", len(content))
-    array = np.frombuffer(content, dtype).reshape(shape)
-    _require(bool(np.isfinite(array).all()), "finite numbers", name)
-    return array
-
-
-def _require(holds: bool, expected: str, found: Any) -> None:
-    if not holds:
-        msg = f"the certificate is malformed: expected {expected}, got {repr(found)[:80]}"
-        raise CertificateError(msg)
 
 
 def _integer(value: Any, what: str) -> int:
-    _require(type(value) is int and value >= 0, what, value)
+    require(type(value) is int and value >= 0, what, value)
     return int(value)
 
 
@@ -333,7 +300,7 @@ def _exact(text: Any) -> Fraction:
 
 
 def _float(text: Any) -> float:
-    _require(isinstance(text, str) and _HEX.fullmatch(text) is not None, "a finite hexadecimal float", text)
+    require(isinstance(text, str) and _HEX.fullmatch(text) is not None, "a finite hexadecimal float", text)
     return float.fromhex(text)
 
 
@@ -352,15 +319,29 @@ class _Reader:
             msg = f"the certificate has format version {m.get('version')!r}; this checker reads versions {known}"
             raise CertificateError(msg)
         keys = ["cases", "format", "network", "trees", "version"]
-        _require(sorted(m) == keys, f"the keys {keys}", sorted(m))
+        require(sorted(m) == keys, f"the keys {keys}", sorted(m))
         sha256 = m["network"]
-        _require(isinstance(sha256, str) and bool(re.fullmatch("[0-9a-f]{64}", sha256)), "the network's sha256", sha256)
+        require(isinstance(sha256, str) and bool(re.fullmatch("[0-9a-f]{64}", sha256)), "the network's sha256", sha256)
         cases = tuple(self._case(case) for case in m["cases"])
-        _require(len(cases) > 0, "at least one case", m["cases"])
-        trees = tuple(self._tree(i, tree, cases) for i, tree in enumerate(m["trees"]))
+        require(len(cases) > 0, "at least one case", m["cases"])
+        bounds: list[NeuronSlopes] = []
+        while f"bounds{len(bounds)}.alpha" in self.arrays and m["version"] > 3:
+            bounds.append(self._slopes(len(bounds)))
+        trees = tuple(self._tree(i, tree, cases, len(bounds)) for i, tree in enumerate(m["trees"]))
         used = {f"tree{i}.{name}" for i in range(len(trees)) for name in ("columns", *KINDS)}
-        _require(set(self.arrays) <= used, "arrays of the trees only", sorted(set(self.arrays) - used))
-        return Certificate(sha256, Query(cases), trees)
+        used |= {f"bounds{i}.{name}" for i in range(len(bounds)) for name in SLOPES}
+        require(set(self.arrays) <= used, "arrays of the trees only", sorted(set(self.arrays) - used))
+        return Certificate(sha256, Query(cases), trees, tuple(bounds))
+
+    def _slopes(self, index: int) -> NeuronSlopes:
+        neurons, columns, alpha = (self.arrays[f"bounds{index}.{name}"] for name in SLOPES)
+        for pairs, what in ((neurons, "neurons"), (columns, "columns")):
+            require(pairs.dtype == np.int64 and pairs.shape == (len(pairs), 2), f"{what} of shape (N, 2)", pairs.shape)
+            require(len(set(map(tuple, pairs.tolist()))) == len(pairs), f"each of the {what} once", index)
+        require(alpha.shape == (2, len(neurons), len(columns)), "slopes for these neurons and columns", alpha.shape)
+        require(alpha.dtype != np.int64, "slopes of a floating type", index)
+        require(bool(((alpha >= 0) & (alpha <= 1)).all()), "slopes between 0 and 1", index)
+        return NeuronSlopes(neurons, columns, alpha)
 
     def _case(self, case: Any) -> tuple[Region, Property]:
         region = self._region(case["region"])
@@ -370,18 +351,18 @@ class _Reader:
             rows = []
             for row in clause["rows"]:
                 pairs = tuple((_integer(i, "an output's index"), _exact(c)) for i, c in row["coefficients"])
-                _require(len({i for i, _ in pairs}) == len(pairs), "each output once", row["coefficients"])
+                require(len({i for i, _ in pairs}) == len(pairs), "each output once", row["coefficients"])
                 rows.append(Row(pairs, _exact(row["offset"])))
             clauses.append(Clause(tuple(rows), outputs, str(clause["label"])))
         return region, Property(tuple(clauses))
 
     def _region(self, said: Any) -> Region:
         kinds = ("box", "ball") if self.manifest["version"] > 3 else ("box",)
-        _require(isinstance(said, dict) and said.get("kind") in kinds, f"a region of kind {' or '.join(kinds)}", said)
+        require(isinstance(said, dict) and said.get("kind") in kinds, f"a region of kind {' or '.join(kinds)}", said)
         keys = {"kind", "lower", "upper"} | ({"norm", "center", "radius"} if said["kind"] == "ball" else set())
         if self.manifest["version"] > 3:
             keys |= {"constraints"} & set(said)
-        _require(set(said) == keys, f"the keys {sorted(keys)}", sorted(said))
+        require(set(said) == keys, f"the keys {sorted(keys)}", sorted(said))
         exact = functools.cache(_exact)  # images have few distinct values
         lower, upper = (tuple(map(exact, said[end])) for end in ("lower", "upper"))
         ball = None
@@ -389,36 +370,39 @@ class _Reader:
             center = list(map(exact, said["center"]))
             with np.errstate(over="ignore"):
                 near = np.array([float(value) for value in center]).astype(np.float32)
-            _require(near.tolist() == center, "a center of float32 numbers", said["center"])
+            require(near.tolist() == center, "a center of float32 numbers", said["center"])
             ball = Ball(said["norm"], near, exact(said["radius"]))
         region = Region(lower, upper, ball=ball)
         constraints = []
         for each in said.get("constraints", []):
             pairs = [(_integer(i, "an input's index"), exact(value)) for i, value in each["coefficients"]]
-            _require(len(dict(pairs)) == len(pairs), "each input once", each["coefficients"])
+            require(len(dict(pairs)) == len(pairs), "each input once", each["coefficients"])
             constraints.append(Constraint.of(dict(pairs), exact(each["bound"])))
         return region.constrained(constraints) if constraints else region
 
-    def _tree(self, index: int, tree: Any, cases: tuple[tuple[Region, Property], ...]) -> Tree:
+    def _tree(self, index: int, tree: Any, cases: tuple[tuple[Region, Property], ...], slopes_given: int) -> Tree:
+        bounds = tree.get("bounds")
+        if bounds is not None:
+            require(_integer(bounds, "an index of slopes") < slopes_given, "slopes that are stored", bounds)
         case = _integer(tree["case"], "the index of a case")
-        _require(case < len(cases), f"the index of one of {len(cases)} cases", case)
+        require(case < len(cases), f"the index of one of {len(cases)} cases", case)
         none = {"columns": np.zeros((0, 2), np.int64), "slopes": np.zeros((2, 0, 0)), "rows": np.zeros((0, 0))}
         columns, slopes, rows = (self.arrays.get(f"tree{index}.{name}", none[name]) for name in ("columns", *KINDS))
         k = len(columns)
-        _require(columns.dtype == np.int64 and columns.shape == (k, 2), "columns of shape (K, 2)", columns.shape)
-        _require(len(set(map(tuple, columns.tolist()))) == k, "each column once", index)
+        require(columns.dtype == np.int64 and columns.shape == (k, 2), "columns of shape (K, 2)", columns.shape)
+        require(len(set(map(tuple, columns.tolist()))) == k, "each column once", index)
         slopes, rows = (np.ascontiguousarray(np.moveaxis(array, -1, 0)) for array in (slopes, rows))
         shapes = (slopes.shape[1:], rows.shape[1:])
-        _require(shapes == ((2, k), (k,)), f"multipliers for {k} columns", shapes)
-        _require(np.int64 not in (slopes.dtype, rows.dtype), "multipliers of a floating type", index)
+        require(shapes == ((2, k), (k,)), f"multipliers for {k} columns", shapes)
+        require(np.int64 not in (slopes.dtype, rows.dtype), "multipliers of a floating type", index)
         lines = {"slopes": len(slopes), "rows": len(rows)}
         sizes = [len(clause.rows) for clause in cases[case][1].clauses]
         nodes = tuple(self._node(node, sizes, lines) for node in tree["nodes"])
-        return Tree(case, nodes, columns, slopes, rows)
+        return Tree(case, nodes, columns, slopes, rows, bounds)
 
     @staticmethod
     def _node(node: Any, sizes: list[int], lines: dict[str, int]) -> Node:
-        _require(isinstance(node, list) and 1 <= len(node) <= 3, "a node: claims, split, clips", node)
+        require(isinstance(node, list) and 1 <= len(node) <= 3, "a node: claims, split, clips", node)
         claims, split, clips = [*node, [], []][:3]
         return Node(_claims(claims, sizes, lines), _split(split), _claims(clips, sizes, lines))
 
@@ -427,7 +411,7 @@ def _split(split: Any) -> Split | None:
     if split == []:
         return None
     kind, first, second = split
-    _require(kind in ("box", "cut", "relu", "anew"), "a split: box, cut, relu or anew", kind)
+    require(kind in ("box", "cut", "relu", "anew"), "a split: box, cut, relu or anew", kind)
     if kind in ("relu", "anew"):
         return PhaseSplit(_integer(first, "a node"), _integer(second, "a neuron"), kind == "relu")
     return BoxSplit(_integer(first, "an input's index"), _float(second), kind == "cut")
@@ -438,14 +422,14 @@ def _claims(some: Any, sizes: list[int], lines: dict[str, int]) -> tuple[Claim, 
     for number, texts, supplied in some:
         clause = _integer(number, "the index of a clause")
         weights = tuple(map(_float, texts))
-        _require(clause < len(sizes), "the index of a clause", clause)
-        _require(len(weights) == sizes[clause], f"{sizes[clause]} weights", len(weights))
-        _require(min(weights) >= 0, "nonnegative weights", texts)
+        require(clause < len(sizes), "the index of a clause", clause)
+        require(len(weights) == sizes[clause], f"{sizes[clause]} weights", len(weights))
+        require(min(weights) >= 0, "nonnegative weights", texts)
         multipliers = None
         if supplied:
             kind, line = supplied
             stored = kind in KINDS and _integer(line, "a line of multipliers") < lines[kind]
-            _require(stored, "a kind and a line of the multipliers that are stored", supplied)
+            require(stored, "a kind and a line of the multipliers that are stored", supplied)
             multipliers = (kind, line)
         claims.append(Claim(clause, weights, multipliers))
     return tuple(claims)

@@ -19,7 +19,8 @@ there z = W h + b + e with |e| ≤ γ³²_n (|W||h| + |b|) + n·2⁻¹²⁵, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import TypeAlias
 
@@ -28,10 +29,12 @@ from numpy.typing import NDArray
 
 from certificates.balls import Limits
 from certificates.maps import Rows, adjoint, terms, widest
+from certificates.slopes import NeuronSlopes
 from networks.evaluation import apply
 from networks.graph import AffineNode, Dense, Identity, Network, ReluNode, Scale
 
 __all__ = [
+    "UNIT",
     "Boxes",
     "Cell",
     "LinearBound",
@@ -51,7 +54,8 @@ Indices = NDArray[np.intp]
 #: Signs that are chosen: (ReLU node, neuron, sign), z ≥ 0 for sign +1 and z ≤ 0 for −1.
 Phases: TypeAlias = tuple[tuple[int, int, int], ...]
 
-_UNIT = 2.0**-52
+#: Twice the unit of rounding.
+UNIT = 2.0**-52
 _UNDERFLOW = 2.0**-1000
 _FLOAT32_MAX = 2.0**127
 # Entries of one matrix that are held at a time: what fits in the cache.
@@ -100,18 +104,20 @@ class Boxes:
         slopes: for each ReLU node, the default Λ that they give.
         magnitude: for each node, bounds of ``|h|`` (for affine nodes of ``Σ|L||h| + |b|``), shape ``(B, features)``.
         limits: what limits the region, and so what counts of each box, beyond its ends.
+        supplied: lower slopes for the bounds of neurons, in place of default ones.
     """
 
     lower: Array
     upper: Array
     phases: Sequence[Phases] = ()
     float32: bool = False
-    unit: float = _UNIT
+    unit: float = UNIT
     pre_lower: dict[int, Array] = field(default_factory=dict)
     pre_upper: dict[int, Array] = field(default_factory=dict)
     slopes: dict[int, Slopes] = field(default_factory=dict)
     magnitude: list[Array] = field(default_factory=list)
     limits: Limits | None = None
+    supplied: NeuronSlopes | None = None
 
     def take(self, box: Indices) -> Boxes:
         """The boxes with these numbers, which may repeat."""
@@ -122,7 +128,8 @@ class Boxes:
         magnitude = [M[box] for M in self.magnitude]
         phases = [self.phases[b] for b in box.tolist()] if self.phases else ()
         ends = self.lower[box], self.upper[box]
-        return Boxes(*ends, phases, self.float32, self.unit, low, high, slopes, magnitude, self.limits)
+        given = self.limits, self.supplied
+        return Boxes(*ends, phases, self.float32, self.unit, low, high, slopes, magnitude, *given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,19 +163,21 @@ def enclose(
     phases: Sequence[Phases] = (),
     *,
     float32: bool = False,
-    unit: float = _UNIT,
+    unit: float = UNIT,
     around: Boxes | None = None,
     limits: Limits | None = None,
+    supplied: NeuronSlopes | None = None,
 ) -> Boxes:
     """Pre-activation bounds on each of B boxes: intervals, then the formula for each neuron of open sign.
 
     Where intervals are exact, as they are for some nodes unless ``limits`` say more, nothing is repeated. With
     ``phases`` they hold where the box's signs are as chosen; ``around`` are the bounds of the same box, or boxes,
-    without them: they hold there as well, and what is a slope below there stays that (chosen anew, slopes would jump
-    from cell to cell, and bounds with them).
+    without them, or without what is ``supplied``: they hold there as well. With phases, what is a slope below there
+    stays that (chosen anew, slopes would jump from cell to cell, and bounds with them).
     """
     magnitude = [np.maximum(np.abs(lower), np.abs(upper))]
-    bounds = Boxes(lower, upper, phases, float32, unit, magnitude=magnitude, limits=limits)
+    bounds = Boxes(lower, upper, phases, float32, unit, magnitude=magnitude, limits=limits, supplied=supplied)
+    kept = around.slopes if around is not None and any(phases) else None
     values = [(lower, upper)]
     known = [limits is None and each for each in boxed(network)]
     for index, node in enumerate(network.nodes[1:], 1):
@@ -184,14 +193,12 @@ def enclose(
                 # The same number of neurons in every box: where fewer are open, some are bounded for nothing.
                 neuron = np.argsort(~still_open, axis=1, kind="stable")[:, : still_open.sum(1).max()]
                 least, most = np.full_like(low, -np.inf), np.full_like(high, np.inf)
-                for ends, found in zip(
-                    (least, most), _neuron_bounds(network, bounds, node.parent, neuron), strict=True
-                ):
+                for ends, found in zip((least, most), _neuron_bounds(network, bounds, index, neuron), strict=True):
                     np.put_along_axis(ends, neuron, found, 1)
                 np.maximum(low, least, out=low, where=still_open)
                 np.minimum(high, most, out=high, where=still_open)
             choose(low, high, phases, index)
-            bounds.slopes[index] = Slopes.of(low, high, None if around is None else around.slopes[index].below)
+            bounds.slopes[index] = Slopes.of(low, high, None if kept is None else kept[index].below)
             values.append((np.maximum(low, 0), np.maximum(high, 0)))
             bounds.magnitude.append(values[-1][1])
         else:
@@ -236,15 +243,23 @@ def _interval(node: AffineNode, values: list[tuple[Array, Array]], bounds: Boxes
     return np.where(np.isfinite(low), low, -np.inf), np.where(np.isfinite(high), high, np.inf)
 
 
-def _neuron_bounds(network: Network, bounds: Boxes, index: int, neuron: Indices) -> tuple[Array, Array]:
-    """The formula's lower and upper bounds of entries ``neuron``, shape ``(B, R)``, of node ``index`` on each box."""
-    forms = [form.least(bounds.lower, bounds.upper, bounds) for form in neuron_forms(network, bounds, index, neuron)]
+def _neuron_bounds(network: Network, bounds: Boxes, relu: int, neuron: Indices) -> tuple[Array, Array]:
+    """The formula's lower and upper bounds of ``neuron``, shape ``(B, R)``, of a ReLU node on each box."""
+    node = network.nodes[relu]
+    assert isinstance(node, ReluNode)
+    found = neuron_forms(network, bounds, node.parent, neuron, relu)
+    forms = [form.least(bounds.lower, bounds.upper, bounds) for form in found]
     both = np.concatenate([form.reshape(len(form), 2, -1) for form in forms], -1)
     return both[:, 0], -both[:, 1]
 
 
-def neuron_forms(network: Network, bounds: Boxes, index: int, neuron: Indices) -> Iterator[LinearBound]:
-    """Linear bounds of entries ``neuron``, ``(B, R)``, of node ``index``, then of their negatives, some at a time."""
+def neuron_forms(
+    network: Network, bounds: Boxes, index: int, neuron: Indices, relu: int | None = None
+) -> Iterator[LinearBound]:
+    """Linear bounds of entries ``neuron``, ``(B, R)``, of node ``index``, then of their negatives, some at a time.
+
+    As pre-activations of the node ``relu`` they have the slopes that are supplied for it.
+    """
     node = network.nodes[index]
     assert isinstance(node, AffineNode)
     n = _summands(node)
@@ -259,7 +274,8 @@ def neuron_forms(network: Network, bounds: Boxes, index: int, neuron: Indices) -
         pending = {parent: A.both_signs() for parent, A in pending.items()}
         charge = (gamma(n, bounds) + gamma32) * np.take_along_axis(magnitude, part, 1) + tiny32
         total = np.concatenate([node.bias[part], -node.bias[part]], 1)
-        yield _backward(network, bounds, pending, total, np.tile(charge, 2))
+        rows = None if bounds.supplied is None or relu is None else functools.partial(bounds.supplied.at, relu, part)
+        yield _backward(network, bounds, pending, total, np.tile(charge, 2), slopes=rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,11 +346,12 @@ def _backward(
     total: Array,
     charge: Array,
     cells: Sequence[Cell] = (),
+    slopes: Callable[[int, Array], Array] | None = None,
 ) -> LinearBound:
     """The formula from the coefficients ``pending`` to the input.
 
     ``total`` and ``charge``, shape ``(B, R)``, are what has been collected so far; ``cells`` the B·R cells if they have
-    phases or multipliers of their own.
+    phases or multipliers of their own; ``slopes`` tells the rows' lower slopes from a node and its default ones.
     """
     sums = len(network.nodes) + 8
     last = max(pending, default=0)
@@ -370,7 +387,8 @@ def _backward(
                 L, minimum, size, nowhere, arrived[index] = _relax_cells(A, bounds, index, cells)
                 empty |= nowhere
             else:
-                L, minimum, size = _relax(A, bounds.slopes[index])
+                own = bounds.slopes[index]
+                L, minimum, size = _relax(A, own, slopes and slopes(index, own.below))
             total = total + minimum
             charge = charge + gamma(node.features + sums, bounds) * size
             charge = charge + push(node.parent, L)
@@ -381,14 +399,18 @@ def _backward(
     return LinearBound(A, constant, empty, arrived)
 
 
-def _relax(A: Rows, slopes: Slopes) -> tuple[Rows, Array, Array]:
+def _relax(A: Rows, slopes: Slopes, lower: Array | None = None) -> tuple[Rows, Array, Array]:
     """Λ with the default slopes, the sum of the inner minima, and the size of what was rounded for it.
 
-    Where A > 0 the minimum is 0, for Λ/A is 0 or 1. Where A < 0 it is A·max{−s l, (1 − s) u} for the slope s = Λ/A.
+    Where A > 0 the minimum is 0, for Λ/A is 0 or 1, or one of the ``lower`` slopes, of shape ``(B, R, features)``, that
+    take their place at unstable neurons. Where A < 0 it is A·max{−s l, (1 − s) u} for the slope s = Λ/A.
     """
+    if lower is not None:
+        A = A.whole(lower.shape[-1])
+        lower = np.where(slopes.width[:, None] > 0, lower, slopes.below[:, None])
     negative = replace(A, values=np.minimum(A.values, 0))
     positive = A.values - negative.values
-    positive *= A.at(slopes.below)
+    positive *= A.at(slopes.below) if lower is None else lower
     positive += negative.values * A.at(slopes.above)
     return replace(A, values=positive), negative.dot(slopes.height), -negative.dot(slopes.width)
 

@@ -9,10 +9,19 @@ A certificate that is well formed but proves nothing raises no error: the checke
 
 from __future__ import annotations
 
+from typing import Any
+
 from networks.errors import InputError
 
-__all__ = ["CertificateError"]
+__all__ = ["CertificateError", "require"]
 
 
 class CertificateError(InputError):
     """A certificate that cannot be read as one."""
+
+
+def require(holds: bool, expected: str, found: Any) -> None:
+    """Refuses a certificate in which something was found where something else was expected."""
+    if not holds:
+        msg = f"the certificate is malformed: expected {expected}, got {repr(found)[:80]}"
+        raise CertificateError(msg)

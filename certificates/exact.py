@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from certificates.dyadic import Ends, Numbers
 from certificates.enclosure import Cell, Phases, boxed
 from certificates.exact_balls import ExactLimits, denominators
+from certificates.integers import integers as integers_of
 from certificates.integers import power
 from certificates.maps import Rows, adjoint
+from certificates.slopes import NeuronSlopes
 from networks.graph import AffineNode, Conv, ConvTranspose, Dense, LinearMap, Network, ReluNode, Scale
 from networks.region import Region
 
@@ -53,12 +55,14 @@ class ExactBox:
         above: for each ReLU node, the slopes u/(u − l) times 2⁶⁴, shape ``(1, features)``.
         below: for each ReLU node, whether the slope of an unstable neuron is 1 where A > 0, same shape.
         limits: what limits the region beyond the box.
+        supplied: lower slopes for the bounds of neurons, in place of default ones.
     """
 
     network: _Integers
     scale: int
     ends: list[Ends]
     limits: ExactLimits | None = None
+    supplied: NeuronSlopes | None = None
     before: dict[int, Ends] = field(default_factory=dict)
     above: dict[int, NDArray[Any]] = field(default_factory=dict)
     below: dict[int, Mask] = field(default_factory=dict)
@@ -95,6 +99,7 @@ def enclose(
     phases: Phases = (),
     around: ExactBox | None = None,
     region: Region | None = None,
+    supplied: NeuronSlopes | None = None,
 ) -> ExactBox:
     """Pre-activation bounds on one box under phases, as `certificates.enclosure.enclose` finds them.
 
@@ -104,7 +109,7 @@ def enclose(
     scale = math.lcm(*map(_odd, {value.denominator for value in (*lower, *upper)}), *map(_odd, limiting))
     integers = _Integers(network, scale)
     limits = None if region is None else ExactLimits.of(region, scale)
-    box = ExactBox(integers, scale, [Ends.of_fractions(lower, upper, scale)], limits)
+    box = ExactBox(integers, scale, [Ends.of_fractions(lower, upper, scale)], limits, supplied)
     known = [limits is None and each for each in boxed(network)]
     for index, node in enumerate(network.nodes[1:], 1):
         if isinstance(node, AffineNode):
@@ -113,10 +118,10 @@ def enclose(
         assert isinstance(node, ReluNode)
         if around is not None:
             box.ends[node.parent] = _both(box.ends[node.parent], around.before[index])
-        z = box.ends[node.parent] if known[node.parent] else _refined(box, node.parent)
+        z = box.ends[node.parent] if known[node.parent] else _refined(box, index)
         z = box.before[index] = _chosen(z, phases, index)
         box.ends.append(Ends(np.maximum(z.low, 0), np.maximum(z.high, 0), z.shift))
-        box.below[index] = z.high > -z.low if around is None else around.below[index]
+        box.below[index] = z.high > -z.low if around is None or not phases else around.below[index]
         box.above[index] = _slopes(z)
     return box
 
@@ -180,8 +185,11 @@ def _joined(numbers: list[Numbers]) -> Numbers:
     return Numbers(np.concatenate([number.to(shift) for number in numbers], -1), shift)
 
 
-def _refined(box: ExactBox, index: int) -> Ends:
-    """The better of interval bounds and the formula, where the sign is open."""
+def _refined(box: ExactBox, relu: int) -> Ends:
+    """The better of interval bounds of a ReLU's pre-activations and the formula, where the sign is open."""
+    node = box.network.nodes[relu]
+    assert isinstance(node, ReluNode)
+    index = node.parent
     ends = box.ends[index]
     neurons = np.flatnonzero(((ends.low < 0) & (ends.high > 0))[0])
     if not len(neurons):
@@ -192,9 +200,9 @@ def _refined(box: ExactBox, index: int) -> Ends:
         pending: dict[int, tuple[Rows, int]] = {}
         for parent, A, shift in _first(box, index, part):
             _push(box, pending, parent, A.both_signs(), shift)
-        both = _backward(
-            box, pending, Numbers(np.concatenate([bias.integers, -bias.integers], 1), bias.shift), box.ends[0]
-        )
+        total = Numbers(np.concatenate([bias.integers, -bias.integers], 1), bias.shift)
+        slopes = None if box.supplied is None else functools.partial(box.supplied.at, relu, part[None])
+        both = _backward(box, pending, total, box.ends[0], slopes=slopes)
         least.append(Numbers(both.integers[:, : len(part)], both.shift))
         most.append(Numbers(-both.integers[:, len(part) :], both.shift))
     found = Ends.of(_joined(least), _joined(most))
@@ -241,6 +249,7 @@ def _backward(
     total: Numbers,
     region: Ends,
     cell: Cell | None = None,
+    slopes: Callable[[int, NDArray[np.float64]], NDArray[np.float64]] | None = None,
 ) -> Numbers:
     """The formula from the coefficients ``pending``: as in `certificates.enclosure`."""
     for index in range(max(pending, default=0), 0, -1):
@@ -255,7 +264,7 @@ def _backward(
                 _push(box, pending, parent, adjoint(linear, A), shift + by)
         else:
             assert isinstance(node, ReluNode)
-            A, shift, minimum = _relax(box, index, A, shift, cell)
+            A, shift, minimum = _relax(box, index, A, shift, cell, slopes)
             total = total + minimum
             _push(box, pending, node.parent, A, shift)
     if 0 in pending:
@@ -268,16 +277,28 @@ def _least(A: Rows, shift: int, ends: Ends) -> Numbers:
     return Numbers(np.minimum(A.values * A.at(ends.low), A.values * A.at(ends.high)).sum(-1), shift + ends.shift)
 
 
-def _relax(box: ExactBox, index: int, A: Rows, shift: int, cell: Cell | None) -> tuple[Rows, int, Numbers]:
+def _relax(
+    box: ExactBox,
+    index: int,
+    A: Rows,
+    shift: int,
+    cell: Cell | None,
+    slopes: Callable[[int, NDArray[np.float64]], NDArray[np.float64]] | None,
+) -> tuple[Rows, int, Numbers]:
     """Λ, its shift, and the sum of the inner minima."""
     z, above, below = box.before[index], box.above[index], box.below[index]
     if cell is not None:
         A, z = A.whole(z.low.shape[1]), _chosen(_known(box, z, cell, index), cell.phases, index)
         above = _slopes(z) if index in cell.known else above
         below = z.high > -z.low
+    lower = None
+    if slopes is not None:
+        A = A.whole(z.low.shape[1])
+        scaled = slopes(index, below.astype(np.float64)) * 2.0**_SLOPE_BITS
+        lower = integers_of(np.asarray(np.frompyfunc(int, 1, 1)(scaled), object))
     low, high, above, below, a = A.at(z.low), A.at(z.high), A.at(above), A.at(below), A.values
     one = power(_SLOPE_BITS)
-    sloped = np.where(a < 0, a * above, np.where(below, a * one, 0))
+    sloped = np.where(a < 0, a * above, np.where(below, a * one, 0) if lower is None else a * lower)
     L = Numbers(np.where(low >= 0, a * one, np.where(high <= 0, 0, sloped)), shift + _SLOPE_BITS)
     unstable = (low < 0) & (high > 0)
     if cell is not None:

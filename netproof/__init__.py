@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from netproof.api import check, verify
     from netproof.auditing import Audit, audit
     from netproof.client import Client
+    from netproof.ranging import Range, ranges
     from netproof.torch_modules import from_torch
     from networks import Network, Property, Query, Region, load, read_vnnlib
     from networks.errors import InputError, NetproofError
@@ -33,6 +34,7 @@ __all__ = [
     "Progress",
     "Property",
     "Query",
+    "Range",
     "Region",
     "Verdict",
     "__version__",
@@ -40,6 +42,7 @@ __all__ = [
     "check",
     "from_torch",
     "load",
+    "ranges",
     "read_vnnlib",
     "verify",
 ]
@@ -55,12 +58,14 @@ _HOMES = {
     "Progress": "solver",
     "Property": "networks",
     "Query": "networks",
+    "Range": "netproof.ranging",
     "Region": "networks",
     "Verdict": "solver",
     "audit": "netproof.auditing",
     "check": "netproof.api",
     "from_torch": "netproof.torch_modules",
     "load": "networks",
+    "ranges": "netproof.ranging",
     "read_vnnlib": "networks",
     "verify": "netproof.api",
 }

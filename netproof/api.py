@@ -16,7 +16,7 @@ from certificates import Report
 from netproof.stating import specification
 from networks import Constraint, Network
 from networks.exact import Number
-from solver import Backend, Budget, Engine, Options, Progress, Verdict
+from solver import Backend, Budget, Engine, Kind, Options, Progress, Verdict
 
 __all__ = ["check", "verify"]
 
@@ -40,6 +40,10 @@ def verify(
     confidence: Number | None = None,
     output_range: Mapping[str, Any] | None = None,
     violations: Sequence[Sequence[Mapping[str, Any]]] | None = None,
+    equivalent_to: str | Path | Network | Mapping[str, Any] | None = None,
+    monotone: Mapping[str, Any] | None = None,
+    kind: Kind | str = Kind.DECIDE,
+    tolerance: Number | None = None,
     time_limit: float = 300.0,
     engine: Engine | str = Engine.AUTO,
     backend: Backend | str = Backend.AUTO,
@@ -90,6 +94,14 @@ def verify(
         violations: instead of a label, a list of clauses, each a list of rows
             ``{"coefficients": {"0": 1}, "offset": -2}``, which says y₀ − 2 ≤ 0; an output that meets all rows of a
             clause is a violation.
+        equivalent_to: instead of a label, another network that must decide for the same class; or
+            ``{"network": other, "within": 0.1}``: all outputs of both must differ by less than that.
+        monotone: instead of a label, ``{"input": 3, "output": 0, "direction": "increasing", "within": 0.01}``: as entry
+            3 alone is raised, output 0 never falls by as much as that (``"decreasing"``: rises).
+        kind: ``decide`` whether there is a violation; or how small the ``margin`` becomes; or the ``distance`` of the
+            nearest violation from ``input``, in ``norm``, where ``epsilon`` may be left out if there is a ``domain``.
+        tolerance: how far the ends of a margin or distance may be apart, relative to the upper one where that is above
+            1; by default 1e-5 and 1e-6.
         time_limit: seconds for the decision; then the verdict is ``unknown``, with the bounds proven so far.
         engine: ``auto``, or ``bounds``, ``milp`` or ``bab`` to force one.
         backend: MIP solver of the ``milp`` engine: ``auto``, ``highs`` or ``gurobi``.
@@ -122,12 +134,14 @@ def verify(
         confidence=confidence,
         output_range=output_range,
         violations=violations,
+        equivalent_to=equivalent_to,
+        monotone=monotone,
+        kind=kind,
+        tolerance=tolerance,
     )
     budget = Budget(time_limit) if threads is None else Budget(time_limit, threads)
     options = Options(Engine(engine), Backend(backend), seed, certificate)
-    return solver.verify(
-        question.network, question.query, options=options, budget=budget, progress=progress, cancel=cancel
-    )
+    return solver.answer(question, options=options, budget=budget, progress=progress, cancel=cancel)
 
 
 def check(

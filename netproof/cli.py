@@ -18,7 +18,11 @@ import click
 from netproof.commands.audit import audit
 from netproof.commands.batch import batch
 from netproof.commands.check import check
+from netproof.commands.compare import compare
 from netproof.commands.info import info
+from netproof.commands.monotone import monotone
+from netproof.commands.product import product
+from netproof.commands.ranges import ranges
 from netproof.commands.remote import status, submit, watch
 from netproof.commands.serve import serve
 from netproof.commands.verify import verify
@@ -85,7 +89,10 @@ def cli() -> None:
     """Exact verification of trained neural networks: counterexamples that replay, bounds that hold."""
 
 
-for command in (verify, audit, check, info, serve, worker, submit, status, watch, batch):
+_LOCAL = (verify, ranges, compare, monotone, audit, check, product, info)
+_SERVICE = (serve, worker, submit, status, watch, batch)
+
+for command in (*_LOCAL, *_SERVICE):
     cli.add_command(command)
 
 

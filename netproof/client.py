@@ -171,7 +171,7 @@ class Client:
         known = isinstance(network, str) and _SHA256.fullmatch(network)
         body: Document = {
             "network": network if known else self.upload(network)["sha256"],
-            "query": as_json(question),
+            "query": as_json(question | self._other(question)),
             "engine": engine,
             "backend": backend,
             "time_limit": time_limit,
@@ -186,6 +186,17 @@ class Client:
         if wait is False:
             return job
         return self.wait(job.id, seconds=None if wait is True else float(wait), progress=progress)
+
+    def _other(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """The network that another is compared with, by its sha256 and uploaded if it is not known."""
+        stated = question.get("equivalent_to")
+        if stated is None:
+            return {}
+        inner = dict(stated) if isinstance(stated, Mapping) else {"network": stated}
+        other = inner.get("network")
+        if isinstance(other, str | Path | bytes) and not (isinstance(other, str) and _SHA256.fullmatch(other)):
+            inner["network"] = self.upload(other)["sha256"]
+        return {"equivalent_to": inner}
 
     def wait(
         self, job_id: str, *, seconds: float | None = None, progress: Callable[[Document], None] | None = None
@@ -246,13 +257,22 @@ class Client:
         return Counterexample.from_json(document_of(self._request("GET", f"/v1/jobs/{job_id}/counterexample")))
 
     def certificate(self, job_id: str) -> bytes:
-        """The certificate of a robust verdict, for `netproof check`.
+        """The certificate of what was proven, for `netproof check`.
 
         Raises:
             NotFoundError: the job ended without one.
             RefusedError: the job has not ended.
         """
         return self._request("GET", f"/v1/jobs/{job_id}/certificate").content
+
+    def product(self, job_id: str) -> bytes:
+        """The ONNX file that the evidence of a question with ``equivalent_to`` or ``monotone`` is about.
+
+        Raises:
+            NotFoundError: the evidence is about the network that was given.
+            RefusedError: the job has not ended.
+        """
+        return self._request("GET", f"/v1/jobs/{job_id}/product").content
 
     def check(self, certificate: str | Path | bytes, network: str | Path | bytes, *, exact: bool = False) -> Document:
         """What the service's independent checker finds in a certificate; ``accepted`` says whether it proves its query.

@@ -147,7 +147,7 @@ def _facts(progress: Progress | None) -> str:
         return "loading"
     parts = [progress.stage]
     if progress.lower > -math.inf:
-        parts.append(f"margin ≥ {progress.lower:.4g}")
+        parts.append(f"{progress.measures} ≥ {progress.lower:.4g}")
     if progress.upper < math.inf:
         parts.append(f"≤ {progress.upper:.4g}")
     if progress.open:

@@ -59,7 +59,7 @@ class Job:
 
     @property
     def progress(self) -> Document | None:
-        """The latest report: stage, seconds, margin bounds, open clauses, nodes."""
+        """The latest report: stage, seconds, bounds of the margin or distance, open clauses, nodes."""
         return self.document.get("progress")
 
     @property
@@ -98,6 +98,24 @@ class Job:
         source = self.result or self.progress or {}
         lower, upper = source.get("margin") or (None, None)
         return lower, upper
+
+    @property
+    def kind(self) -> str:
+        """What was asked: ``decide``, ``margin`` or ``distance``."""
+        return str(self.document["request"]["query"].get("kind", "decide"))
+
+    @property
+    def distance(self) -> tuple[float | None, float | None]:
+        """For the kind ``distance``: violations are farther away than the first, and one is as near as the second."""
+        source = self.result or self.progress or {}
+        lower, upper = source.get("distance") or (None, None)
+        return lower, upper
+
+    @property
+    def witness(self) -> Counterexample | None:
+        """For the kinds ``margin`` and ``distance``: the replayed input that the upper end rests on."""
+        found = self.result and self.result.get("witness")
+        return Counterexample.from_json(found) if found else None
 
     @property
     def seconds(self) -> float | None:

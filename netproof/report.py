@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import networks.exact
+from netproof.report_intervals import finds_range, headline, interval_lines
 
 __all__ = ["report"]
 
@@ -35,6 +36,8 @@ COLOUR = {"robust": "green", "counterexample": "red", "unknown": "yellow"}
 
 # Lower bounds below this say that the margin is positive; as a length they would mislead.
 _SIGN_ONLY = 1e-9
+#: Of many stages, so many at each end are printed.
+_SHOWN = 6
 
 
 def report(verdict: Mapping[str, Any], *, center: Sequence[float] | None = None) -> str:
@@ -46,15 +49,23 @@ def report(verdict: Mapping[str, Any], *, center: Sequence[float] | None = None)
     """
     outcome = str(verdict["verdict"])
     lines = [click.style(outcome, fg=COLOUR.get(outcome), bold=True) + _decided(verdict)]
-    if verdict.get("trust"):
+    closing = verdict.get("kind", "decide") != "decide"
+    if closing:
+        lines = [headline(verdict) + _decided(verdict), *interval_lines(verdict)]
+    ranging = closing and finds_range(verdict)
+    if closing and not ranging:
+        lines.append(f"  verdict  {click.style(outcome, fg=COLOUR.get(outcome))}")
+    if verdict.get("trust") and not ranging:
         lines.append(f"  trust    {verdict['trust']}: {TRUST.get(verdict['trust'], '')}".rstrip(": "))
-    if verdict.get("semantics"):
+    if verdict.get("semantics") and not closing:
         lines.append(f"  claim    {verdict['semantics']}: {CLAIM.get(verdict['semantics'], '')}".rstrip(": "))
     if verdict.get("reason"):
         lines.append(f"  reason   {verdict['reason']}: {REASON.get(verdict['reason'], '')}".rstrip(": "))
-    lines.append(f"  margin   {_margin(verdict['margin'], verdict.get('trust'))}")
-    if verdict.get("counterexample"):
-        lines += _counterexample(verdict["counterexample"], center)
+    if not closing:
+        lines.append(f"  margin   {_margin(verdict['margin'], verdict.get('trust'))}")
+    found = verdict.get("counterexample") or verdict.get("witness")
+    if found:
+        lines += _counterexample(found, center)[ranging:]
     if verdict.get("open"):
         lines.append(f"  open     {_abridged(verdict['open'])}")
     if verdict.get("hint"):
@@ -85,7 +96,8 @@ def _counterexample(found: Mapping[str, Any], center: Sequence[float] | None) ->
     output = found["output"]
     exact = found.get("exact_margin")
     arithmetic = "" if exact is None else f" in float32 (ONNX Runtime), {exact:.6g} exactly"
-    lines = [f"  violates {found['clause']}, margin {found['margin']:.6g}{arithmetic}"]
+    about = "violates" if found["margin"] <= 0 else "nearest "
+    lines = [f"  {about} {found['clause']}, margin {found['margin']:.6g}{arithmetic}"]
     if len(output) > 1:
         best = max(range(len(output)), key=output.__getitem__)
         lines.append(f"  output   highest is {best} ({output[best]:.6g}): {_abridged([f'{v:.4g}' for v in output])}")
@@ -115,10 +127,20 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     width = max(len(stage["name"]) for stage in stages)
     lines = ["", "  " + click.style(f"{'stage'.ljust(width)}  seconds", dim=True)]
-    for stage in stages:
+    for stage in _few(stages):
+        if stage is None:
+            lines.append(click.style(f"  … {len(stages) - 2 * _SHOWN} more (--json has all)", dim=True))
+            continue
         detail = "  ".join(f"{k} {_value(v)}" for k, v in stage.items() if k not in {"name", "seconds"})
         lines.append(f"  {stage['name'].ljust(width)}  {stage['seconds']:7.3f}  {detail}".rstrip())
     return lines
+
+
+def _few(stages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | None]:
+    """The first and the last ones, and None for those between, if they are many."""
+    if len(stages) <= 2 * _SHOWN + 1:
+        return list(stages)
+    return [*stages[:_SHOWN], None, *stages[-_SHOWN:]]
 
 
 def _value(value: object) -> str:

@@ -28,11 +28,16 @@ Array = NDArray[np.float64]
 _UNIT = 2.0**-24
 _TINY = 2.0**-126
 """Smaller products may be flushed to zero."""
-_BATCH_ENTRIES = 2**24
+_BATCH_ENTRIES = 2**22
 """Samples are evaluated together as long as all their values have at most so many entries."""
+_SAMPLES = ("uniform", "normal", "zeros", "ones", "uniform", "normal", "uniform", "normal")
+_FEWEST = 2
+_SAMPLED_ENTRIES = 2**25
+"""Huge networks are compared on the first few samples only, so that the values of all have about so many entries."""
 
 _SLACK = 8.0
-_RANDOM_RUNS = 3
+_DIRECTIONS = (-1.0, None, None, None, 1.0)
+"""Of the displacements: downwards, three at random, upwards; huge networks have the last two."""
 
 
 def compare_with_runtime(network: Network, seed: int = 0) -> None:
@@ -43,7 +48,7 @@ def compare_with_runtime(network: Network, seed: int = 0) -> None:
             explains.
     """
     rng = np.random.default_rng(seed)
-    x = _samples(network.inputs, rng)
+    x = _samples(network, rng)
     theirs = _runtime_outputs(network, x)
     parts = 1 + len(x) * sum(node.features for node in network.nodes) // _BATCH_ENTRIES
     for rows in np.array_split(np.arange(len(x)), min(parts, len(x))):
@@ -75,10 +80,19 @@ def _compare(network: Network, x: NDArray[np.float32], theirs: Array, rng: np.ra
         raise NetworkError(msg)
 
 
-def _samples(inputs: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Zeros, ones, uniform on [0, 1] and normal inputs, shape ``(8, inputs)``."""
-    uniform, normal = rng.random((3, inputs)), rng.standard_normal((3, inputs))
-    return np.concatenate([np.zeros((1, inputs)), np.ones((1, inputs)), uniform, normal]).astype(np.float32)
+def _samples(network: Network, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Uniform inputs on [0, 1], normal ones, zeros and ones, shape ``(samples, inputs)``."""
+    entries = sum(node.features for node in network.nodes)
+    out = np.zeros((max(_FEWEST, min(len(_SAMPLES), _SAMPLED_ENTRIES // entries)), network.inputs), np.float32)
+    for row, kind in zip(out, _SAMPLES, strict=False):
+        match kind:
+            case "uniform":
+                rng.random(out=row, dtype=np.float32)
+            case "normal":
+                rng.standard_normal(out=row, dtype=np.float32)
+            case "ones":
+                row.fill(1.0)
+    return out
 
 
 def _runtime_outputs(network: Network, x: NDArray[np.float32]) -> Array:
@@ -88,7 +102,9 @@ def _runtime_outputs(network: Network, x: NDArray[np.float32]) -> Array:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        session = ort.InferenceSession(network.model, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            network.model, options, providers=["CPUExecutionProvider"], enable_fallback=False
+        )
         (source,) = session.get_inputs()
         points = x.astype(np.float64 if source.type == "tensor(double)" else np.float32)
         shape = [d if isinstance(d, int) and d > 0 else 1 for d in source.shape]
@@ -104,9 +120,9 @@ def _tolerance(network: Network, x: NDArray[np.float32], ours: Array, rng: np.ra
     """How far float32 rounding may move each output, shape ``(B, outputs)``."""
     moved = np.zeros_like(ours)
     overflow = np.zeros(len(x), dtype=bool)
-    for run in range(2 + _RANDOM_RUNS):
-        directions = None if run >= 2 else (1.0, -1.0)[run]
-        displaced, largest = _displaced(network, x, directions, rng)
+    entries = sum(node.features for node in network.nodes)
+    for direction in _DIRECTIONS if _FEWEST * entries <= _BATCH_ENTRIES else _DIRECTIONS[-2:]:
+        displaced, largest = _displaced(network, x, direction, rng)
         moved = np.maximum(moved, np.abs(displaced - ours))
         overflow |= ~(largest < float(np.finfo(np.float32).max) / 4)
     allowed = _SLACK * moved
@@ -131,8 +147,8 @@ def _displaced(
                 value = value + apply(linear, values[parent])
                 size = size + apply(linear, np.abs(values[parent]), absolute=True)
             summands = sum(_fan_in(linear) for _, linear in node.terms) + 2
-            signs = rng.choice([-1.0, 1.0], value.shape) if direction is None else direction
-            values.append(value + signs * summands * (_UNIT * size + _TINY))
+            signs = 1 - 2 * rng.integers(0, 2, value.shape, np.int8) if direction is None else direction
+            values.append(value + signs * (summands * (_UNIT * size + _TINY)))
             largest = np.maximum(largest, size.max(axis=1, initial=0.0))
         else:
             values.append(np.maximum(values[node.parent], 0.0))

@@ -179,7 +179,7 @@ def _rewrite(trace: Trace, call: Call, domain: str) -> list[Tensor]:
         raise NetworkShapeError(msg) from error
     except NetworkError:
         raise
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, ArithmeticError) as error:
         # The file is not ours: attributes of the wrong type and shapes that do not fit surface here, from NumPy.
         msg = f"{call.where} does not fit its inputs: {error}"
         raise NetworkShapeError(msg) from error

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
 from pydantic import ValidationError
 
 from networks.errors import RegionError
+from service.errors import NotFoundError
 from service.models import NetworkRecord
 from service.problems import INVALID_REQUEST, MALFORMED_JSON, TOO_LARGE, Fault, Kind, ProblemError, faults, kind_of
 from service.queries import QueryDocument, is_exact
@@ -52,8 +53,17 @@ def parse_request(body: bytes) -> VerifyRequest:
         raise _refusal([(INVALID_REQUEST, fault) for fault in faults(details, tags=UNION_TAGS)]) from None
 
 
-def admit(request: VerifyRequest, network: NetworkRecord, settings: Settings) -> dict[str, Any]:
+def admit(
+    request: VerifyRequest,
+    network: NetworkRecord,
+    settings: Settings,
+    find: Callable[[str], NetworkRecord] | None = None,
+) -> dict[str, Any]:
     """The request as the ledger keeps it (see `service.request`), with the input flat and every default filled in.
+
+    Args:
+        request, network, settings: what was asked, about which network, and what may be asked.
+        find: gives another network that a query names; without it, none may be named.
 
     Raises:
         ProblemError: the query does not fit the network, or asks for more than the settings allow.
@@ -65,7 +75,7 @@ def admit(request: VerifyRequest, network: NetworkRecord, settings: Settings) ->
     _check_memory(network.summary, settings)
     return {
         "network": network.sha256,
-        "query": _query(request.query, network.summary),
+        "query": _query(request.query, network.summary, find),
         "engine": str(request.engine),
         "backend": str(request.backend),
         "time_limit": limit,
@@ -110,7 +120,9 @@ class _Signature:
         return cls(int(summary["inputs"]), int(summary["outputs"]), tuple(summary["input_shape"]))
 
 
-def _query(query: QueryDocument, summary: dict[str, Any]) -> dict[str, Any]:
+def _query(
+    query: QueryDocument, summary: dict[str, Any], find: Callable[[str], NetworkRecord] | None
+) -> dict[str, Any]:
     """The query with what was given, arrays flat."""
     found: list[_Found] = []
     members = query.model_dump(exclude_unset=True, exclude_none=True, warnings=False)
@@ -123,12 +135,27 @@ def _query(query: QueryDocument, summary: dict[str, Any]) -> dict[str, Any]:
             if len(found) > before:
                 misread.add(name)
     checked = members | {name: [0.0] * signature.inputs for name in misread}
+    if "equivalent_to" in members:
+        checked["equivalent_to"] = _other(members["equivalent_to"], find)
     if len(checked.get("vnnlib", "")) <= _EDGE_VNNLIB:
         wrong = (fault for fault in question.faults(checked, signature) if fault.member not in misread)
         found += [(kind_of(fault.error), Fault(f"/query/{fault.member}", str(fault.error))) for fault in wrong]
     if found:
         raise _refusal(found)
     return {"norm": "linf"} | members if "epsilon" in members else members
+
+
+def _other(stated: dict[str, Any], find: Callable[[str], NetworkRecord] | None) -> dict[str, Any]:
+    """What another network is known by, in the place of its sha256."""
+    pointer = "/query/equivalent_to/network"
+    if find is None:
+        detail = "another network can be named by POST /v1/verify alone; ask one question at a time"
+        raise _refusal([(INVALID_REQUEST, Fault(pointer, detail))])
+    try:
+        return stated | {"network": _Signature.of(find(stated["network"]).summary)}
+    except NotFoundError as error:
+        detail = f"{error}; upload it by POST /v1/networks first"
+        raise _refusal([(kind_of(error), Fault(pointer, detail))]) from error
 
 
 def _numbers(tree: list[Any], pointer: str, found: list[_Found], *, texts: bool) -> Iterator[float | str]:

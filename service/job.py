@@ -128,21 +128,36 @@ def _solve(
     artifacts: Artifacts,
     settings: Settings,
 ) -> _Answer:
-    from solver import verify
+    from solver import answer
 
     request = _with_input(request, ledger, artifacts)
-    question, options, budget = build_query(request, network, threads=settings.job_threads)
     key = asked(request)
+    request = _with_other(request, ledger, artifacts)
+    question, options, budget = build_query(request, network, threads=settings.job_threads)
     if key is not None and request.get("reuse", True):
         known = ledger.answers.find([key]).get(key)
         if known is not None:
             return _Answer(known, None)
-    verdict = verify(
-        question.network, question.query, options=options, budget=budget, progress=lease.report, cancel=lease.stop
-    )
+    verdict = answer(question, options=options, budget=budget, progress=lease.report, cancel=lease.stop)
     if verdict.certificate is not None:
         artifacts.put([verdict.certificate])
-    return _Answer(plain(verdict.to_json()), key)
+    document = plain(verdict.to_json())
+    if question.network is not network:
+        artifacts.put([question.network.model])
+        document["product"] = {"bytes": len(question.network.model), "sha256": question.network.sha256}
+    return _Answer(document, key)
+
+
+def _with_other(request: dict[str, Any], ledger: Ledger, artifacts: Artifacts) -> dict[str, Any]:
+    """The request with the network that another is compared with in place of its sha256, where there is one."""
+    import networks
+
+    stated = request["query"].get("equivalent_to")
+    if stated is None:
+        return request
+    record = ledger.network(stated["network"])
+    other = networks.load_bytes(artifacts.read(record.sha256), name=record.name, compare=False)
+    return {**request, "query": {**request["query"], "equivalent_to": {**stated, "network": other}}}
 
 
 def _with_input(request: dict[str, Any], ledger: Ledger, artifacts: Artifacts) -> dict[str, Any]:

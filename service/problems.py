@@ -108,6 +108,7 @@ NOT_ACCEPTABLE = Kind("not-acceptable", "The representation is not offered", 406
 NO_COUNTEREXAMPLE = Kind("no-counterexample", "The job ended without a counterexample", 404)
 CHECK_UNFINISHED = Kind("check-unfinished", "The check did not end within the limits", 422)
 NO_CERTIFICATE = Kind("no-certificate", "The job ended without a certificate", 404)
+NO_PRODUCT = Kind("no-product", "The job is about the network that was given", 404)
 JOB_NOT_ENDED = Kind("job-not-ended", "The job has not ended", 409)
 JOB_ENDED = Kind("job-ended", "The job has ended", 409)
 UNAVAILABLE = Kind("unavailable", "A part of the service is not available", 503)

@@ -14,9 +14,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from solver.verdict import Kind
+
 __all__ = [
     "ConstraintDocument",
+    "EquivalenceDocument",
     "Exact",
+    "MonotoneDocument",
     "OutputRangeDocument",
     "QueryDocument",
     "RequestModel",
@@ -107,13 +111,33 @@ class OutputRangeDocument(RequestModel):
     )
 
 
+class EquivalenceDocument(RequestModel):
+    """Another network, with which the one that is asked about must agree."""
+
+    network: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="sha256 of an uploaded network")
+    within: Exact | None = Field(
+        default=None,
+        description="all outputs must differ by less than that, above 0; null: both must decide for the same class",
+    )
+
+
+class MonotoneDocument(RequestModel):
+    """As one input entry alone is raised, an output never falls (or rises) by `within` or more."""
+
+    input: _Output = Field(description="the entry, in C order")
+    output: _Output = 0
+    direction: Literal["increasing", "decreasing"] = "increasing"
+    within: Exact = Field(description="above 0: equal inputs have equal outputs, and a tie is a violation")
+
+
 class QueryDocument(RequestModel):
     """Is there an input of a region that breaks a property?
 
     The region is a ball (`input`, `epsilon`, `norm`, `radii`, `frozen`, `domain`) or a box (`lower`, `upper`), with
     `constraints` on either. The property is that a class wins (`label`, `targets`, `top_k`, `confidence`), that an
-    output stays in a range (`output_range`), or that no `violations` occur. Or `vnnlib` states both. These names are
-    those of the command line and of `netproof.verify`, too.
+    output stays in a range (`output_range`), that two networks agree (`equivalent_to`), that an output is `monotone` in
+    an input, or that no `violations` occur. Or `vnnlib` states both. These names are those of the command line and of
+    `netproof.verify`, too.
     """
 
     input: Annotated[list[Any], Field(min_length=1), WithJsonSchema(_NESTED_NUMBERS)] | None = None
@@ -154,9 +178,23 @@ class QueryDocument(RequestModel):
     )
     confidence: Exact | None = Field(default=None, description="by how much more than nothing the label must win")
     output_range: OutputRangeDocument | None = None
+    equivalent_to: EquivalenceDocument | None = None
+    monotone: MonotoneDocument | None = None
     violations: Annotated[list[Annotated[list[RowDocument], Field(min_length=1)]], Field(min_length=1)] | None = Field(
         default=None, description="clauses, each a list of rows: an output that meets all rows of one is a violation"
     )
     vnnlib: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="text of a VNNLIB file, which states region and property; neither is given beside it"
+    )
+    kind: Kind | None = Field(
+        default=None,
+        description=(
+            "`decide` (null): is there a violation; `margin`: how small does the margin become; `distance`: how far "
+            "from `input` is the nearest violation in the region, in `norm`, where `epsilon` may be left out if there "
+            "is a `domain`"
+        ),
+    )
+    tolerance: Exact | None = Field(
+        default=None,
+        description="how far the ends of a margin or distance may be apart, relative to the upper one above 1",
     )

@@ -11,7 +11,7 @@ from service.queries import QueryDocument, RequestModel
 from service.queue import Priority
 from service.states import JobState
 from solver.options import Backend, Engine
-from solver.verdict import Outcome, Reason, Semantics, Trust
+from solver.verdict import Kind, Outcome, Reason, Semantics, Trust
 
 __all__ = [
     "UNION_TAGS",
@@ -30,6 +30,7 @@ __all__ = [
     "NetworkPage",
     "Problem",
     "ProblemFault",
+    "ProductDocument",
     "ProgressDocument",
     "Readiness",
     "Sha256",
@@ -133,8 +134,11 @@ class ProgressDocument(_Answer):
 
     stage: str = Field(description="the rung at work")
     seconds: float = Field(description="since solving started")
-    margin: tuple[float | None, float | None] = Field(
-        description="proven lower bound and smallest replayed margin; null: nothing known"
+    margin: tuple[float | None, float | None] | None = Field(
+        default=None, description="proven lower bound and smallest replayed margin; null: nothing known"
+    )
+    distance: tuple[float | None, float | None] | None = Field(
+        default=None, description="for kind `distance`: no violation is nearer, and where one is; null: nothing known"
     )
     open: int = Field(description="clauses not yet proven")
     nodes: int = Field(description="branch-and-bound nodes so far")
@@ -178,6 +182,17 @@ class CertificateDocument(_Answer):
     exact: int | None = Field(default=None, description="how many of them in exact arithmetic")
     weakest: float | None = Field(default=None, description="the smallest lower bound among the claims")
     seconds: float | None = Field(default=None, description="what checking took")
+    proves: float | None = Field(
+        default=None,
+        description="for kinds `margin` and `distance`: the margin above which, or the distance up to which, it proves",
+    )
+
+
+class ProductDocument(_Answer):
+    """The network that counterexample and certificate are about, where it is built of those that were given."""
+
+    bytes: int
+    sha256: Sha256
 
 
 class VerdictDocument(_Answer):
@@ -193,8 +208,26 @@ class VerdictDocument(_Answer):
     margin: tuple[float | None, float | None] = Field(
         description="proven lower bound, and upper bound that is replayed or, with trust `exact`, exact"
     )
+    distance: tuple[float | None, float | None] = Field(
+        default=(None, None),
+        description=(
+            "for kind `distance`: every violation is farther away than that, and the distance of `witness`; null: "
+            "nothing proven, no violation known"
+        ),
+    )
+    kind: Kind = Field(default=Kind.DECIDE, description="what was asked")
     counterexample: CounterexampleDocument | None = Field(default=None, description="left out in lists")
+    witness: CounterexampleDocument | None = Field(
+        default=None,
+        description=(
+            "for kinds `margin` and `distance`: the replayed input that the upper end rests on; a margin's may keep "
+            "the property; left out in lists"
+        ),
+    )
     certificate: CertificateDocument | None = Field(default=None, description="if the checker accepted one")
+    product: ProductDocument | None = Field(
+        default=None, description="for `equivalent_to` and `monotone`: the network that the evidence is about"
+    )
     seconds: float
     stages: list[dict[str, Any]] = Field(default_factory=list, description="what each rung did; left out in lists")
     reason: Reason | None = Field(default=None, description="why the verdict is `unknown`")
@@ -274,6 +307,7 @@ class Links(_Answer):
     cancel: str | None = Field(default=None, description="while the job has not ended")
     counterexample: str | None = Field(default=None, description="if there is one")
     certificate: str | None = Field(default=None, description="if there is one")
+    product: str | None = Field(default=None, description="the network that the evidence is about, if it was built")
 
 
 class JobDocument(_Answer):

@@ -17,7 +17,7 @@ from service.schemas import (
     VerdictDocument,
 )
 
-__all__ = ["certificate_of", "counterexample_of", "failure_document", "job_document", "network_document"]
+__all__ = ["certificate_of", "counterexample_of", "failure_document", "job_document", "network_document", "product_of"]
 
 #: Members of a query that may hold megabytes; a client that sent them knows them.
 _LONG = ("input", "vnnlib")
@@ -28,7 +28,7 @@ _FAILURES: dict[str, str] = {
     Failure.INTERNAL: "The job met an internal error",
 }
 #: Members of a verdict that lists leave out.
-_EVIDENCE = ("counterexample", "stages", "statistics")
+_EVIDENCE = ("counterexample", "witness", "stages", "statistics")
 
 
 def network_document(record: NetworkRecord) -> NetworkDocument:
@@ -95,6 +95,7 @@ def job_document(record: JobRecord, *, include_input: bool = False, brief: bool 
             cancel=None if record.terminal else f"{here}/cancel",
             counterexample=f"{here}/counterexample" if counterexample_of(record) else None,
             certificate=f"{here}/certificate" if certificate_of(record) else None,
+            product=f"{here}/product" if product_of(record) else None,
         ),
     )
 
@@ -102,6 +103,11 @@ def job_document(record: JobRecord, *, include_input: bool = False, brief: bool 
 def certificate_of(record: JobRecord) -> dict[str, Any] | None:
     """Size and sha256 of the certificate that proves a job's verdict."""
     return record.verdict.get("certificate") if record.verdict else None
+
+
+def product_of(record: JobRecord) -> dict[str, Any] | None:
+    """Size and sha256 of the network that a job's evidence is about, where it was built."""
+    return record.verdict.get("product") if record.verdict else None
 
 
 def counterexample_of(record: JobRecord) -> dict[str, Any] | None:

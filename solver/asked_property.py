@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from networks.errors import PropertyError
+from networks.exact import written
 from networks.property import OutputRange, Property
 from solver.reading import Reading, index
 
@@ -105,4 +107,5 @@ def _output_range(reading: Reading) -> Property:
             )
             raise PropertyError(msg)
         asked = OutputRange.of(outputs, form)
-        return asked.least if end == "least" else asked.greatest
+        prop = asked.least if end == "least" else asked.greatest
+        return dataclasses.replace(prop, statement=prop.statement | {"multiple": written(asked.multiple)})

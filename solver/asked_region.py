@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from contextlib import suppress
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -33,11 +35,14 @@ def read_region(reading: Reading) -> Region:
         WrongError: something is wrong with them.
     """
     ball, box = reading.among(BALL), reading.among(BOX)
+    distance = reading.given.get("kind") == "distance"
+    if box and distance and "norm" in ball:
+        ball.remove("norm")  # it is the distance's
     if ball and box:
         msg = f"a box ({', '.join(box)}) and a ball ({', '.join(ball)}) are two regions; {FORMS}"
         raise reading.wrong(RegionError(msg), box[0])
     needed: tuple[str, ...] = BOX if box else ("input", "epsilon")
-    if "radii" in ball and reading.given.get("norm", "linf") == "linf":
+    if not box and ("domain" in ball if distance else "radii" in ball and reading.given.get("norm", "linf") == "linf"):
         needed = ("input",)
     missing = [name for name in needed if name not in reading.given]
     if missing:
@@ -64,7 +69,8 @@ def _ball(reading: Reading) -> Region:
     if "domain" in given:
         with suppress(WrongError), reading.at("domain"):
             _check_interval(given["domain"])
-    radii = frozen = None
+    radii: list[Any] | None = None
+    frozen: list[int] = []
     if "radii" in given:
         with suppress(WrongError):
             radii = reading.numbers("radii")
@@ -76,11 +82,23 @@ def _ball(reading: Reading) -> Region:
     point = _point(reading)
     if len(reading.found) > before:
         raise WrongError
+    if "epsilon" not in given and "domain" in given:
+        return _domain(reading, point, radii, frozen)
     unbounded = norm == "l0" and "domain" not in given and radii is None
     with reading.at("norm" if unbounded else "input"):
-        return Region.norm_ball(
-            point, given.get("epsilon"), norm, given.get("domain"), radii=radii, frozen=frozen or ()
-        )
+        return Region.norm_ball(point, given.get("epsilon"), norm, given.get("domain"), radii=radii, frozen=frozen)
+
+
+def _domain(reading: Reading, point: NDArray[np.float64], radii: list[Any] | None, frozen: list[int]) -> Region:
+    """The whole domain, as a region around the input."""
+    domain = reading.given["domain"]
+    low, high = (exact(end) for end in domain)
+    middle = point.astype(np.float32)
+    reach = max(exact(middle.max()) - low, high - exact(middle.min()), Fraction(0))
+    with reading.at("input"):
+        region = Region.norm_ball(point, reach, "linf", domain, radii=radii, frozen=frozen)
+    statement = {name: value for name, value in region.statement.items() if name != "epsilon"}
+    return dataclasses.replace(region, statement=statement | {"norm": reading.given.get("norm", "linf")})
 
 
 def _point(reading: Reading) -> NDArray[np.float64]:

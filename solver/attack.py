@@ -1,4 +1,9 @@
-"""Projected gradient descent on a property's margin (Madry et al. 2018, §2.1), batched over clauses and restarts.
+"""Gradient descent on a property's margin within a region, batched over clauses and restarts.
+
+In boxes by projected sign gradients (Madry et al. 2018, §2.1). In norm balls by conditional gradients (Frank & Wolfe
+1956; Chen et al. 2020, *A Frank-Wolfe framework for efficient and effective adversarial attacks*): a step goes part of
+the way to the point of the region where the linearised margin is least, so it stays inside whatever the norm is; where
+the region is not convex (ℓ0), or has constraints, it is projected.
 
 Nothing here proves anything: candidates count only after `solver.replay` has reproduced them.
 """
@@ -8,12 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bounds.inside import Inside
 from bounds.program import Program
 from networks.property import Clause, Property
 from networks.region import Region
@@ -114,8 +121,22 @@ class Attack:
                 leaking = self._own_margins(clauses, own, x, leak=policy.ATTACK_LEAK)
                 gradient = torch.where(flat[:, None], torch.autograd.grad(leaking.sum(), x)[0], gradient)
             rate = length * (0.04 ** (step / max(1, steps)))
-            x = torch.minimum(torch.maximum(x.detach() - rate * (upper - lower) * gradient.sign(), lower), upper)
+            x = self._step(x.detach(), gradient, rate, lower, upper)
         raise AssertionError
+
+    @cached_property
+    def _inside(self) -> Inside | None:
+        return Inside.of(self.region)
+
+    def _step(self, x: Tensor, gradient: Tensor, rate: float, lower: Tensor, upper: Tensor) -> Tensor:
+        """The points ``x``, shape ``(B, inputs)``, after a step of the length ``rate``, in widths of the box."""
+        if self._inside is None:
+            return torch.minimum(torch.maximum(x - rate * (upper - lower) * gradient.sign(), lower), upper)
+        inside = self._inside.like(x)
+        x = x + min(1.0, 2 * rate) * (inside.minimiser(gradient, lower, upper) - x)
+        if inside.norm in {"l2", "l1"} and not len(inside.h):
+            return x
+        return torch.as_tensor(self.region.project(x.numpy()), dtype=x.dtype)
 
     def _own_margins(self, clauses: Sequence[Clause], own: Tensor, x: Tensor, *, leak: float = 0.0) -> Tensor:
         """Each row's margin of its own clause, shape ``(B,)``."""

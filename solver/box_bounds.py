@@ -1,8 +1,8 @@
 """What is known of a batch of boxes: bounds of each clause there, and what bounds leave of the box.
 
-A clause is closed on a box by one of its rows, or by the best combination of them (`solver.conjunction`). An open box
-is clipped: a violation can only lie where every row of some open clause is at most 0; a linear form over a box gives
-the clipped end points in closed form.
+A clause is closed on a box by one of its rows, or by the best combination of them (`solver.conjunction`); all are where
+the box holds no point of the region's ball or constraints. An open box is clipped: a violation can only lie where every
+row of some open clause is at most 0; a linear form over a box gives the clipped end points in closed form.
 
 Soundness. Every bound is rigorous in float64 (`bounds.linear`), and clipping rounds outward.
 """
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bounds.inside import Inside
 from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
 from bounds.program import Program
 from solver.boxes import Box
@@ -36,25 +37,36 @@ class Bounder:
     rows: Rows
     executor: Executor
     threads: int
+    inside: Inside | None = None
 
     def bound(self, boxes: Sequence[Box], *, nested: bool) -> Bounded:
         """See `bound`; each core has its share of the boxes."""
         size = -(-len(boxes) // self.threads)
         parts = [boxes[begin : begin + size] for begin in range(0, len(boxes), size)]
         return Bounded.join(
-            list(self.executor.map(lambda part: bound(self.program, self.rows, part, nested=nested), parts))
+            list(
+                self.executor.map(lambda part: bound(self.program, self.rows, part, self.inside, nested=nested), parts)
+            )
         )
 
 
 @torch.no_grad()
-def bound(program: Program, rows: Rows, batch: Sequence[Box], *, nested: bool) -> Bounded:
-    """``nested``: whether boxes may use what was found out about the boxes around them."""
+def bound(program: Program, rows: Rows, batch: Sequence[Box], inside: Inside | None = None, *, nested: bool) -> Bounded:
+    """Bounds boxes together.
+
+    Args:
+        program: the compiled network.
+        rows: the rows of all clauses.
+        batch: the boxes.
+        inside: what the inputs keep beside the boxes.
+        nested: whether boxes may use what was found out about the boxes around them.
+    """
     lower = torch.as_tensor(np.stack([box.lower for box in batch]))
     upper = torch.as_tensor(np.stack([box.upper for box in batch]))
     was_open = torch.as_tensor(np.stack([box.open for box in batch]))
     count, clauses = was_open.shape
     # A certificate's checker bounds each box afresh, and might miss a sign that only the box around it showed.
-    bounds = enclose(program, lower, upper, start=_inherited(program, batch) if nested else None)
+    bounds = enclose(program, lower, upper, start=_inherited(program, batch) if nested else None, inside=inside)
     box, row = torch.nonzero(was_open[:, rows.clause], as_tuple=True)
     clause = rows.clause[row]
     linear = specification_bounds(program, bounds, rows.C[row], box)
@@ -62,6 +74,8 @@ def bound(program: Program, rows: Rows, batch: Sequence[Box], *, nested: bool) -
     row_value = linear.value + rows.offsets[row]
     row_value = row_value - 2.0**-52 * (linear.value.abs() + rows.offsets[row].abs())
     row_value = torch.nan_to_num(row_value, nan=-torch.inf)
+    void = torch.zeros(count, dtype=torch.bool) if inside is None else inside.misses(lower, upper)
+    row_value = torch.where(void[box], torch.inf, row_value)
 
     # A clause is a conjunction: it is disproved on a box as soon as one of its rows is positive there.
     flat = box * clauses + clause
@@ -69,8 +83,10 @@ def bound(program: Program, rows: Rows, batch: Sequence[Box], *, nested: bool) -
     value = value.scatter_reduce(0, flat, row_value, "amax").reshape(count, clauses)
     is_open = was_open & ~(value > 0)
     plain, found = len(box), together(program, rows, bounds, is_open)
+    offset = rows.offsets[row]
     if found is not None:
         linear, row_value = LinearBound.join([linear, found.linear]), torch.cat([row_value, found.linear.value])
+        offset = torch.cat([offset, torch.zeros_like(found.linear.value)])
         box, clause = torch.cat([box, found.box]), torch.cat([clause, found.clause])
         row = torch.cat([row, torch.full_like(found.box, -1)])
         flat = box * clauses + clause
@@ -81,7 +97,7 @@ def bound(program: Program, rows: Rows, batch: Sequence[Box], *, nested: bool) -
     closed = torch.where(was_open & ~is_open, value, torch.inf).amin(1)
 
     keep = is_open.reshape(-1)[flat]
-    reach = Reach.of(lower, upper, linear, row_value, box)
+    reach = Reach.of(lower, upper, linear, row_value if inside is None else _over_box(bounds, linear, offset, box), box)
     low, high, empty = _clip(lower, upper, reach, flat, is_open, keep, nested=nested)
     is_open = is_open & ~empty
     # What was cut away has a positive margin, but how small it may be is not known.
@@ -90,6 +106,8 @@ def bound(program: Program, rows: Rows, batch: Sequence[Box], *, nested: bool) -
     leading = keep & (row_value >= value.reshape(-1)[flat])
     corner = (low + high) / 2
     minimiser = torch.where(linear.coefficients > 0, low[box], high[box])
+    if inside is not None:
+        minimiser = inside.minimiser(linear.coefficients, low[box], high[box])
     corner[box[leading]] = minimiser[leading]
     # Every row of an open clause counts: with the leading row alone, ACAS Xu's property 4 on network 1_1 takes more
     # than 60 times the boxes, for inputs that only the other rows depend on are never cut.
@@ -114,6 +132,14 @@ def bound(program: Program, rows: Rows, batch: Sequence[Box], *, nested: bool) -
             none if found is None else found.slopes,
         ),
     )
+
+
+def _over_box(bounds: BoxBounds, linear: LinearBound, offset: Tensor, box: Tensor) -> Tensor:
+    """What the rows' linear functions are at least on all of their boxes, shape ``(R,)``: `Reach` starts from there."""
+    A = linear.coefficients
+    value = linear.constant + torch.minimum(A * bounds.lower[box], A * bounds.upper[box]).sum(-1)
+    total = value + offset - 2.0**-52 * (value.abs() + offset.abs())
+    return torch.nan_to_num(total, nan=-torch.inf)
 
 
 def _inherited(program: Program, batch: Sequence[Box]) -> BoxBounds:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bounds import Enclosure
 from bounds.linear import BoxBounds
 from bounds.recomputed import Recomputed
+from certificates import NeuronSlopes
 from networks.errors import PropertyError, RegionError
 from networks.graph import Network
 from networks.property import Clause, Property, Query
@@ -32,6 +33,7 @@ class Case:
         corners: for each clause, where its linear bound is smallest, shape ``(clauses, inputs)``.
         default: the enclosure that default slopes give, once a better one has taken its place.
         recomputed: cells of the region, from slopes that were optimised for every neuron.
+        slopes: those by which a checker finds the enclosure; None where it is that of default slopes, or tightened.
         trusted: clauses that a MIP solver alone says to hold.
         evidence: for each clause that a certificate can prove, the record of the search that did.
     """
@@ -44,6 +46,7 @@ class Case:
     enclosure: Enclosure | None = None
     default: Enclosure | None = None
     recomputed: Recomputed | None = None
+    slopes: NeuronSlopes | None = None
     trusted: set[int] = field(default_factory=set)
     evidence: dict[int, Record] = field(default_factory=dict)
 

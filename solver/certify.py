@@ -10,17 +10,17 @@ file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import certificates
-from certificates import BoxSplit, Certificate, Claim, Node, PhaseSplit, Tree
+from certificates import BoxSplit, Certificate, Claim, NeuronSlopes, Node, PhaseSplit, Tree
 from networks.graph import Network
 from networks.property import Query
 
-__all__ = ["Branch", "Record", "certificate"]
+__all__ = ["Branch", "Record", "certificate", "grown"]
 
 #: Bytes that one search may record.
 LIMIT = 256 * 2**20
@@ -44,13 +44,17 @@ class Record:
     Attributes:
         root: the cell that is the whole region.
         full: whether the search outgrew the limit; then nothing more is kept, and there is no tree.
+        slopes: what neurons were bounded with on the region; None for default slopes.
     """
 
-    def __init__(self, clauses: Sequence[int]) -> None:
-        """``clauses``: for each clause of the search, its number in the query's case."""
+    def __init__(self, clauses: Sequence[int], slopes: NeuronSlopes | None = None) -> None:
+        """From the number that each clause of the search has in the query's case, and the slopes that neurons were
+        bounded with on the region, if not default ones.
+        """
         self.root = Branch()
         self.full = False
         self.columns = np.zeros((0, 2), np.int64)
+        self.slopes = slopes
         self._clauses = clauses
         self._slopes: dict[bytes, int] = {}  # lines that several claims share are kept once
         self._rows: list[NDArray[np.float64]] = []
@@ -126,6 +130,17 @@ class Record:
         return Tree(case, tuple(nodes), self.columns, slopes, rows)
 
 
-def certificate(network: Network, query: Query, trees: Sequence[Tree]) -> bytes:
-    """The certificate file."""
-    return certificates.write(Certificate(network.sha256, query, tuple(trees)))
+def certificate(network: Network, query: Query, trees: Sequence[Tree], slopes: Sequence[NeuronSlopes] = ()) -> bytes:
+    """The certificate file; ``slopes`` are what trees' ``bounds`` count."""
+    return certificates.write(Certificate(network.sha256, query, tuple(trees), tuple(slopes)))
+
+
+def grown(records: Sequence[tuple[int, Record]]) -> tuple[list[Tree], list[NeuronSlopes]]:
+    """The finished trees of records, each with the number of its case, and the slopes that they share."""
+    slopes = list(dict.fromkeys(record.slopes for _, record in records if record.slopes is not None))
+    trees = []
+    for case, record in records:
+        tree = record.tree(case)
+        if tree is not None:
+            trees.append(tree if record.slopes is None else replace(tree, bounds=slopes.index(record.slopes)))
+    return trees, slopes

@@ -106,10 +106,10 @@ class Climb:
 
     def record(self, case: Case, clauses: list[Clause]) -> Record | None:
         """What a search over some clauses of a case notes for a certificate; None where it need not."""
-        # The checker starts from bounds of its own, so cells of tightened ones would not convince it.
-        if not self.options.certificate or case.tightened:
+        # The checker starts from bounds of its own, so cells of ones that LPs tightened would not convince it.
+        if not self.options.certificate or (case.tightened and case.slopes is None):
             return None
-        return Record([case.prop.clauses.index(clause) for clause in clauses])
+        return Record([case.prop.clauses.index(clause) for clause in clauses], case.slopes)
 
     def take(self, upper: float, counterexample: Counterexample | None) -> None:
         """Takes in the smallest margin that a rung saw attained, and its counterexample."""

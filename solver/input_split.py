@@ -4,7 +4,8 @@ A box is closed when backward linear bounds, recomputed on it, prove every claus
 best combination of them with slopes of its own. An open box is first clipped by these bounds (a violation can only lie
 where every row of some open clause is at most 0; a linear form over a box gives the clipped end points in closed form),
 then halved along the input that promises most (`solver.pseudocosts`). The two halves share the cut exactly, so the
-leaves cover the region.
+leaves cover the region. In a norm ball, or with constraints, the boxes are parts of the bounding box, and those that
+hold no point of the region are closed.
 
 Soundness. Every bound is rigorous in float64 (`bounds.linear`) and clipping rounds outward, so "proven" here rests on
 no solver tolerance. Of a part that was clipped away only the sign of the margin is known, so the reported bound of the
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bounds.inside import Inside
 from bounds.program import Program
 from certificates import BoxSplit
 from networks.property import Clause
@@ -90,7 +92,7 @@ def decide_by_input_split(
         neurons = [(node, j) for node in program.relus for j in range(program.features[node])]
         record.columns = np.array(neurons, np.int64).reshape(-1, 2)
     with ThreadPoolExecutor(threads, thread_name_prefix="boxes") as executor:
-        bounder = Bounder(program, rows, executor, threads)
+        bounder = Bounder(program, rows, executor, threads, Inside.of(region))
         return _search(bounder, region, clauses, attack, stop, progress, record)
 
 

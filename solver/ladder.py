@@ -35,7 +35,7 @@ from solver.options import Budget, Engine, Options
 from solver.proof import certify
 from solver.verdict import Outcome, Progress, Reason, Trust, Verdict
 
-__all__ = ["verify"]
+__all__ = ["by_bounds", "decide", "verify"]
 
 
 def verify(
@@ -79,10 +79,18 @@ def verify(
         if options.certificate and checker is None:
             checker = stack.enter_context(Checker(network, threads=budget.threads))
             checker.start()  # it takes half a second to be ready, while others work here
-        return _climb(Climb(network, query, options, budget, progress, cancel), checker)
+        return decide(Climb(network, query, options, budget, progress, cancel), checker)
 
 
-def _climb(climb: Climb, checker: Checker | None) -> Verdict:
+def by_bounds(climb: Climb, checker: Checker | None) -> Verdict:
+    """What bounds over the whole regions prove, without looking for violations."""
+    root.bound(climb, prove=True)
+    climb.reason = climb.reason or Reason.INCOMPLETE
+    return _verdict(climb, certify(climb, checker))
+
+
+def decide(climb: Climb, checker: Checker | None) -> Verdict:
+    """The ladder, from its first rung; ``checker`` where a certificate is wanted."""
     engine = climb.options.engine
     with climb.stage("replay"):
         root.replay_centers(climb)

@@ -3,6 +3,10 @@
 On a cell every ReLU whose phase is chosen is linear, and the others are relaxed to their triangles
 (`bounds.relaxation`). Where the LP's optimum is positive its duals close the cell; where it is not, either the optimal
 point violates the clause in truth, or some ReLU's relaxation is loose there and splitting it excludes the point.
+
+A region's constraints are rows of the LP. An ℓ1 ball is a few more, with a column for each input. An ℓ2 ball is cut out
+by tangents, as many as the optimum needs. Of an ℓ0 ball the LP knows the convex hull: where no ReLU is loose and the
+optimum lies outside the ball, the cell stays undecided, and only a MILP can decide it.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.optimize import linprog
+from scipy.optimize import OptimizeResult, linprog
 
 from bounds.enclosure import Enclosure
 from bounds.phases import Cells
@@ -20,8 +24,14 @@ from bounds.relaxation import objectives, relax
 from networks.graph import Network
 from networks.property import Clause
 from networks.region import Region
+from solver.leaf_inputs import InputRows
 
 __all__ = ["CellProgram", "Leaf"]
+
+Array = NDArray[np.float64]
+
+# Tangents of an ℓ2 ball that one optimum may take; they are kept for later cells.
+_TANGENTS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +41,14 @@ class Leaf:
     Attributes:
         weights: nonnegative weights of the clause's rows, shape ``(rows,)``; all zero where the cell seems empty.
         multipliers: Λ at the K columns, shape ``(K,)``.
+        constraints: multipliers of the region's constraints, one for each.
         point: where the LP's margin is smallest, shape ``(inputs,)``; None where the cell seems empty.
         loose: the unchosen columns whose relaxation is not tight at that point, loosest first.
     """
 
     weights: NDArray[np.float64]
     multipliers: NDArray[np.float64]
+    constraints: NDArray[np.float64]
     point: NDArray[np.float64] | None
     loose: NDArray[np.int64]
 
@@ -70,6 +82,7 @@ class CellProgram:
             [sparse.csr_array(rows), sparse.csr_array((len(rows), k)), -np.ones((len(rows), 1))], format="csr"
         )
         self._offsets = clause.matrix @ constants + clause.offsets
+        self._inputs = InputRows(region, r)
 
     def solve(self, phases: NDArray[np.int8]) -> Leaf:
         """Minimises the clause's margin over the cell ``phases``, shape ``(K,)``."""
@@ -80,16 +93,7 @@ class CellProgram:
         chosen[self._position[known]] = phases[known]
         lower = np.concatenate([-np.ones(m), np.zeros(2 * k), [-np.inf]])
         upper = np.concatenate([np.ones(m), np.where(chosen < 0, 0.0, 1.0), np.where(chosen > 0, 0.0, 1.0), [np.inf]])
-        cost = np.zeros(m + 2 * k + 1)
-        cost[-1] = 1
-        found = linprog(
-            cost,
-            A_ub=sparse.vstack([self._rows, self._faces], format="csr"),
-            b_ub=np.concatenate([-self._offsets, np.ones(k)]),
-            A_eq=self._defining if k else None,
-            b_eq=r.rhs if k else None,
-            bounds=np.stack([lower, upper], axis=1),
-        )
+        found = self._minimum([self._rows, self._faces], np.concatenate([-self._offsets, np.ones(k)]), lower, upper)
         if found.status == 0:
             weights = np.maximum(-found.ineqlin.marginals[:count], 0)
             p, q = found.x[m : m + k], found.x[m + k : m + 2 * k]
@@ -97,7 +101,8 @@ class CellProgram:
             loose = np.argsort(-slack)[: int((slack > 1e-9).sum())]
             columns = np.flatnonzero(np.isin(self._position, loose))
             columns = columns[np.argsort(-slack[self._position[columns]])]
-            return Leaf(weights, self._multipliers(found), r.point(found.x[:m]), columns)
+            own = self._inputs.multipliers(found.ineqlin.marginals)
+            return Leaf(weights, self._multipliers(found), own, r.point(found.x[:m]), columns)
         lower[-1] = 0
         upper[m : m + 2 * k] = 1
         selected = np.flatnonzero(np.concatenate([chosen < 0, chosen > 0]))
@@ -109,18 +114,37 @@ class CellProgram:
             ],
             format="csr",
         )
-        found = linprog(
-            cost,
-            A_ub=sparse.vstack([self._faces, elastic], format="csr"),
-            b_ub=np.concatenate([np.ones(k), np.zeros(len(selected))]),
-            A_eq=self._defining if k else None,
-            b_eq=r.rhs if k else None,
-            bounds=np.stack([lower, upper], axis=1),
-        )
+        limits = np.concatenate([np.ones(k), np.zeros(len(selected))])
+        found = self._minimum([self._faces, elastic], limits, lower, upper)
         empty = np.zeros(0, dtype=np.int64)
         if found.status != 0:
-            return Leaf(np.zeros(count), np.zeros(len(phases)), None, empty)
-        return Leaf(np.zeros(count), self._multipliers(found), None, empty)
+            return Leaf(np.zeros(count), np.zeros(len(phases)), np.zeros(self._inputs.constraints), None, empty)
+        own = self._inputs.multipliers(found.ineqlin.marginals)
+        return Leaf(np.zeros(count), self._multipliers(found), own, None, empty)
+
+    def _minimum(self, rows: list[sparse.csr_array], limits: Array, lower: Array, upper: Array) -> OptimizeResult:
+        """Minimises the last of the variables (t, p, q, μ) over the region, subject to the defining rows and to
+        ``rows``, whose duals come first.
+        """
+        r, extra = self._relaxation, self._inputs.extra
+        count = len(lower)
+        cost = np.zeros(count + extra)
+        cost[count - 1] = 1
+        wide = [sparse.hstack([block, sparse.csr_array((block.shape[0], extra))]) for block in [*rows, self._defining]]
+        ends = np.stack([np.append(lower, np.zeros(extra)), np.append(upper, np.full(extra, np.inf))], axis=1)
+        for _ in range(_TANGENTS):
+            own, own_limits = self._inputs.matrix(count - r.m)
+            found = linprog(
+                cost,
+                A_ub=sparse.vstack([*wide[:-1], own], format="csr"),
+                b_ub=np.concatenate([limits, own_limits]),
+                A_eq=wide[-1].tocsr() if r.k else None,
+                b_eq=r.rhs if r.k else None,
+                bounds=ends,
+            )
+            if found.status != 0 or not self._inputs.cut(found.x[: r.m]):
+                break
+        return found
 
     def _multipliers(self, found: object) -> NDArray[np.float64]:
         """Λ at the K columns: duals of the defining rows, undoing their scale."""

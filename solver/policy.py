@@ -14,6 +14,7 @@ __all__ = [
     "BAB_CLIPS",
     "BAB_COEFFICIENTS",
     "BAB_FIRST_SHARE",
+    "BAB_LP_PAUSE",
     "BAB_MEMORY",
     "BAB_PRODUCTS",
     "BAB_ROOT_STEPS",
@@ -34,6 +35,13 @@ __all__ = [
     "BOX_TRY_ONE_IN",
     "BOX_WEIGHT_RATE",
     "CASES_PER_BATCH",
+    "CLOSING_ATTACKS",
+    "CLOSING_BOUNDS",
+    "CLOSING_FOUND",
+    "CLOSING_LATE",
+    "CLOSING_SECONDS",
+    "CLOSING_SHARE",
+    "CLOSING_TOLERANCE",
     "CUT_PATIENCE",
     "CUT_ROUNDS",
     "CUT_SHARE",
@@ -53,6 +61,21 @@ __all__ = [
     "MILP_RELUS",
     "MILP_UNSTABLE",
     "MIP_SECONDS",
+    "PHASES_PER_INPUT",
+    "POLISH_CELLS",
+    "POLISH_DROPS",
+    "POLISH_DUAL_STEPS",
+    "POLISH_FINEST",
+    "POLISH_FLIPS",
+    "POLISH_HALVINGS",
+    "POLISH_JUMPS",
+    "POLISH_JUMP_GAIN",
+    "POLISH_LP_SECONDS",
+    "POLISH_ROUNDS",
+    "POLISH_ROWS",
+    "POLISH_SLACK",
+    "POLISH_STARTS",
+    "POLISH_WAY",
     "POPULATION_BEST",
     "POPULATION_CHILDREN",
     "POPULATION_FIRST",
@@ -98,6 +121,10 @@ ALPHA_SHARE = 0.2
 #: Networks with at most this many inputs are decided by input splits, larger ones by ReLU splits and the MILP: each
 #: input split halves one input, so the boxes needed grow exponentially with the inputs that matter.
 SPLIT_INPUTS = 16
+
+#: Open ReLUs for each input up to which such a network has a first look by ReLU splits. A random 9-5-2 network on the
+#: whole unit box takes 4 cells, and more boxes than fit into 30 s.
+PHASES_PER_INPUT = 2
 
 #: A network with that few inputs and at most this many ReLUs is left to ReLU splits and the MILP once input splits have
 #: had their share of the time: sat_relu's formulas v9 and v14 take 5 and 41 cells there, and more boxes than anyone can
@@ -239,5 +266,56 @@ PROOF_SHARE = 0.5
 #: Seconds between two progress reports of one search.
 REPORT_SECONDS = 0.2
 
+#: A descent through activation patterns: jumps at most, which end with one that gains less than this share; and how far
+#: towards a jump's end the network is looked at.
+POLISH_JUMPS = 20
+POLISH_JUMP_GAIN = 0.01
+POLISH_WAY = tuple(i / 16 for i in range(1, 17))
+
+#: Cells at most after that; neurons that hold a cell's best point back and are crossed one by one; rounds of halfspaces
+#: for one program, and how many each adds.
+POLISH_CELLS = 40
+POLISH_FLIPS = 4
+POLISH_ROUNDS = 20
+POLISH_ROWS = 20
+
+#: Seconds for one program's LP; steps for the dual of a nearest point in the Euclidean norm, and halvings where a
+#: margin is minimised over such a ball.
+POLISH_LP_SECONDS = 2.0
+POLISH_DUAL_STEPS = 300
+POLISH_HALVINGS = 40
+
+#: What float32 rounding takes away is given back on the way to a point that violates by this share of the outputs, and
+#: on the way to the point that the descent came from; the first steps are these powers of two of the way.
+POLISH_SLACK = 1e-4
+POLISH_FINEST = -14
+
+#: Entries that a sparse violation is tried without, one by one, before it is left as it is.
+POLISH_DROPS = 8
+
+#: Where the least margin is looked for: so many clauses, those with the weakest bounds.
+POLISH_STARTS = 3
+
+#: How near the ends of an interval come, as a share of the upper one where that is above 1 in size.
+CLOSING_TOLERANCE = 1e-5
+
+#: Radii that are attacked, and thresholds that bounds alone are tried on, before the ladder is asked.
+CLOSING_ATTACKS = 8
+CLOSING_BOUNDS = 6
+
+#: Seconds for the first verdict about a threshold: at least so many, and this share of the time that is left. Where
+#: time ran out on more than so many thresholds, they are tried again with twice the seconds.
+CLOSING_SECONDS = 2.0
+CLOSING_SHARE = 0.1
+CLOSING_LATE = 1
+
+#: Inputs that thresholds just below the best one have found, before thresholds keep a growing distance from it.
+CLOSING_FOUND = 2
+
+#: ReLU splits hand some of the weakest cells to an LP; where it closes none, they go on for this many times as long as
+#: that took until the next.
+BAB_LP_PAUSE = 10.0
+#: Slopes of neurons' bounds that a certificate may hold: neurons times columns.
+STORED_SLOPES = 2**20
 #: Tangents of each square at the start of outer approximation, evenly over its column's range.
 FIRST_TANGENTS = 5

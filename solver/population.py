@@ -64,6 +64,8 @@ class Population:
             # Steps of each length, all of them shorter from one generation to the next.
             length = 0.3 * 0.85**age * np.exp2(-4 * self._rng.random((len(parents), 1)))
             new = np.clip(parents + self._rng.normal(size=parents.shape) * length * width, self._lower, self._upper)
+        if not self._attack.region.plain:
+            new = self._attack.region.project(new).astype(np.float64)
         self._owed -= len(new)
         every = np.concatenate([self._best, new])
         margins = self._margins(clause, every)

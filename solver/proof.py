@@ -18,7 +18,7 @@ import numpy as np
 from certificates import Report
 from solver import policy, rungs
 from solver.case import Case
-from solver.certify import certificate
+from solver.certify import certificate, grown
 from solver.checking import Checker
 from solver.climb import Climb
 from solver.options import Budget, Engine
@@ -47,11 +47,10 @@ def certify(climb: Climb, checker: Checker | None) -> tuple[bytes, Report] | str
                 f"no certificate: the stage {climb.decided_by!r} left no proof that can be checked, and proving "
                 f"{missing[0]!r} again did not end within its share of the time limit; give it more time"
             )
-        trees = []
-        for number, case in enumerate(climb.cases):
-            records = dict.fromkeys(case.evidence.values())
-            trees += [tree for record in records if (tree := record.tree(number)) is not None]
-        data = certificate(climb.network, climb.query, trees)
+        records = [
+            (i, record) for i, case in enumerate(climb.cases) for record in dict.fromkeys(case.evidence.values())
+        ]
+        data = certificate(climb.network, climb.query, *grown(records))
         detail["bytes"] = len(data)
         report = checker.check(data, stop=lambda: climb.stop() is not None)
         detail["checker"] = str(report)
@@ -96,7 +95,7 @@ def _afresh(case: Case) -> Case:
         case,
         lower=np.full(len(case.lower), -math.inf),
         proven=np.array([clause not in unproven for clause in case.prop.clauses]),
-        enclosure=case.default or case.enclosure,
+        enclosure=case.enclosure if case.slopes is not None else case.default or case.enclosure,
         default=None,
-        recomputed=None,
+        recomputed=case.recomputed if case.slopes is not None else None,
     )

@@ -7,7 +7,9 @@ pre-activation bounds that hold there (`bounds.clipping`) give a better one; a c
 ReLU to split is chosen by strong branching over a short list: the columns that loosen the bound most are
 tried, both children of each are bounded, and the column whose children gain most is taken (Bunel et al. 2020; De Palma
 et al. 2021). Where no relaxation loosens the bound, only multipliers of chosen phases can improve it: there an LP
-(`solver.leaf`) closes the cell or says what to split, so the search is complete.
+(`solver.leaf`) closes the cell or says what to split, so the search is complete. Some of the weakest cells go to the LP
+as well, more of them as long as it closes some: Adam's multipliers can be far from the best ones, and splits that
+follow from those gain nothing then.
 
 The rows of a conjunction may each be nonpositive where they cannot be so together. Their cells are contracted as well
 (`bounds.contraction`): what seems empty goes to the LP, whose duals weigh the rows; where no split helps the leading
@@ -21,6 +23,7 @@ above it is claimed.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -104,6 +107,25 @@ class SplitRegion:
         return Clipper(program(self.network), self._bounds, self.cells)
 
 
+@dataclass
+class Asks:
+    """How many of a batch's weakest cells go to the LP: four times as many after it closed some, else fewer, and none
+    until the search has taken much longer than those.
+    """
+
+    count: int = 2
+    until: float = 0.0
+
+    def next(self, cells: int) -> int:
+        """For the next batch, of so many cells."""
+        return min(self.count, cells) if time.monotonic() >= self.until else 0
+
+    def took(self, seconds: float, *, closed: bool) -> None:
+        """What those took, and whether the LP closed any of them."""
+        self.count = min(4 * self.count, policy.BAB_BATCH) if closed else max(1, self.count // 2)
+        self.until = time.monotonic() + (0.0 if closed else policy.BAB_LP_PAUSE * seconds)
+
+
 class ReluSplit:
     """Proves one clause on a region, or finds a counterexample; a search that was stopped goes on where it was."""
 
@@ -149,6 +171,8 @@ class ReluSplit:
         self._upper = math.inf
         self._nodes = 0
         self._turn = 0
+        self._asks = Asks()
+        self._closed = 0  # cells that the LP closed
         self._proven = math.inf  # the weakest bound among closed cells
         self._stuck = math.inf  # the weakest bound among leaves that nothing decides
 
@@ -209,7 +233,10 @@ class ReluSplit:
             return outcome.counterexample
         low, high, theta = low[::rows], high[::rows], theta.reshape(count, rows, -1)
         columns = self._choose(found, low, high, theta[torch.arange(count), leading], leading, contracted)
+        asked = self._asks.next(count)
+        columns[:asked] = -1
         leaves = torch.nonzero(columns < 0)[:, 0]
+        closed, begin = self._closed, time.monotonic()
         for done, i in enumerate(leaves.tolist()):
             if stop() is not None:
                 self._open.put(batch.select(leaves[done:]))
@@ -217,6 +244,8 @@ class ReluSplit:
             counterexample = self._leaf(batch.select(torch.tensor([i])))
             if counterexample is not None:
                 return counterexample
+        if asked:
+            self._asks.took(time.monotonic() - begin, closed=self._closed > closed)
         known = columns >= 0
         if known.any():
             self._divide(batch.select(known), theta[known], columns[known])
@@ -372,6 +401,7 @@ class ReluSplit:
         leaf = self._lp.solve((on.to(torch.int8) - (~on & (cell.high[0] <= 0)).to(torch.int8)).numpy())
         proven = self._prove(leaf, cell)
         if proven > 0:
+            self._closed += 1
             self._proven = min(self._proven, proven)
             if self._record is not None and not self._record.full:
                 branch = self._branches[int(cell.branch[0])]
@@ -394,7 +424,8 @@ class ReluSplit:
         """The rigorous bound that the LP's duals give; where the cell is empty, that of 0·y."""
         weights = torch.as_tensor(leaf.weights)
         chosen = torch.as_tensor(leaf.multipliers)[None]
-        bound = self._cells.bound((weights @ self._C)[None], cell.low, cell.high, multipliers=chosen)
+        given = torch.as_tensor(leaf.constraints)
+        bound = self._cells.bound((weights @ self._C)[None], cell.low, cell.high, multipliers=chosen, mu=given)
         value = float(bound.value[0])
         offset = float(weights @ self._offsets)
         # Sums of as many terms as the clause has rows, and one more, are rounded.

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import certificates
 from bounds import Enclosure
 from bounds.inside import Inside
 from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
-from bounds.optimised import SlopeSearch, optimised_bounds, optimised_rows
+from bounds.optimised import NeuronSlopes, SlopeSearch, optimised_bounds, optimised_rows
 from bounds.program import program
 from bounds.recomputed import Recomputed
 from solver import policy, sizes
@@ -102,16 +103,20 @@ def optimise_rows(climb: Climb, *, prove: bool) -> None:
             linear, alpha = optimised_rows(
                 climb.compiled, bounds, rows.C, search, box=rows.box, offsets=rows.offsets, target=rows.target
             )
-            columns = [bounds.relaxation(node).columns for node in bounds.pre_lower]
-            pairs = [[node, int(j)] for node, each in zip(bounds.pre_lower, columns, strict=True) for j in each]
-            for c, case, row in rows.take(bounds, linear, prove=prove):
-                record = climb.record(case, [case.prop.clauses[c]])
-                if record is not None and c not in case.evidence:
-                    record.columns = np.array(pairs, np.int64).reshape(-1, 2)
-                    slopes = torch.stack([alpha[row], torch.zeros_like(alpha[row])]).numpy()
-                    weights = np.eye(len(case.prop.clauses[c].rows))[rows.row[row]].tolist()
-                    record.claim(record.root, 0, weights, slopes=slopes)
-                    case.evidence[c] = record
+            _note(climb, bounds, alpha, rows, rows.take(bounds, linear, prove=prove))
+
+
+def _note(climb: Climb, bounds: BoxBounds, alpha: Tensor, rows: _Rows, proved: list[tuple[int, Case, int]]) -> None:
+    """Records what rows prove with slopes of their own, for certificates."""
+    pairs = np.array([[k, int(j)] for k in bounds.pre_lower for j in bounds.relaxation(k).columns], np.int64)
+    for c, case, row in proved:
+        record = climb.record(case, [case.prop.clauses[c]])
+        if record is not None and c not in case.evidence:
+            record.columns = pairs.reshape(-1, 2)
+            slopes = torch.stack([alpha[row], torch.zeros_like(alpha[row])]).numpy()
+            weights = np.eye(len(case.prop.clauses[c].rows))[rows.row[row]].tolist()
+            record.claim(record.root, 0, weights, slopes=slopes)
+            case.evidence[c] = record
 
 
 def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
@@ -127,15 +132,32 @@ def optimise_neurons(climb: Climb, case: Case, seconds: float) -> int:
     )
     rows = _Rows.open([case])
     search = slope_search(climb, policy.ALPHA_ROW_STEPS, seconds)
-    linear, _ = optimised_rows(climb.compiled, bounds, rows.C, search, offsets=rows.offsets, target=rows.target)
-    rows.take(bounds, linear, prove=True)
-    # The checker knows the bounds of default slopes only.
+    linear, alpha = optimised_rows(climb.compiled, bounds, rows.C, search, offsets=rows.offsets, target=rows.target)
+    if climb.options.certificate and keep and not case.tightened:
+        case.slopes = stored(bounds, slopes)
     case.default = case.default or case.enclosure
+    _note(climb, bounds, alpha, rows, rows.take(bounds, linear, prove=True))
     _keep([case], bounds)
     unstable = _unstable(bounds)
     if keep and not sizes.deep_splits(unstable):
         case.recomputed = Recomputed(climb.compiled, bounds, slopes)
     return unstable
+
+
+def stored(bounds: BoxBounds, slopes: dict[int, NeuronSlopes]) -> certificates.NeuronSlopes | None:
+    """The slopes of neurons' bounds as certificates hold them; None where they would be too many."""
+    columns = [(node, int(j)) for node in bounds.pre_lower for j in bounds.relaxation(node).columns]
+    neurons = [(node, int(j)) for node, found in slopes.items() for j in found.neuron]
+    if len(columns) * len(neurons) > policy.STORED_SLOPES:
+        return None
+    alpha = np.zeros((2, len(neurons), len(columns)), np.float32)
+    start = 0
+    for found in slopes.values():
+        count, width = found.alpha.shape[1:]
+        alpha[:, start : start + count, :width] = found.alpha.numpy(force=True)
+        start += count
+    lines, places = (np.array(each, np.int64).reshape(-1, 2) for each in (neurons, columns))
+    return certificates.NeuronSlopes(lines, places, alpha)
 
 
 def default_cells(climb: Climb, case: Case) -> Recomputed | None:

@@ -62,10 +62,14 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         case Engine.MILP:
             return by_milp
     if branch is split_inputs:
+        assert case.enclosure is not None
+        # A handful of phases closes at once what takes boxes in every direction.
+        few = case.enclosure.unstable_count <= policy.PHASES_PER_INPUT * climb.network.inputs
+        phases: list[tuple[Rung, float]] = [(split_relus, policy.BAB_FIRST_SHARE)] if few else []
         if climb.network.relus > policy.MILP_RELUS:
-            return [(branch, 1.0)]
+            return [*phases, (branch, 1.0)]
         # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
-        return [(branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE), *by_milp]
+        return [*phases, (branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE), *by_milp]
     small = climb.network.relus <= policy.MILP_FIRST_RELUS
     early: list[tuple[Rung, float]] = [(milp, policy.MILP_FIRST_SHARE)] if small else []
     if len(climb.network.relu_nodes) > 1:
@@ -178,13 +182,14 @@ def deep(climb: Climb, case: Case, seconds: float) -> None:
     from solver.deep_split import decide_by_deep_split
 
     with climb.stage("deep") as detail:
-        cells = case.recomputed if case.tightened else default_cells(climb, case)
+        cells = case.recomputed if case.tightened or case.slopes is not None else default_cells(climb, case)
         if cells is None:
             assert case.enclosure is not None
             climb.left_out(sizes.deep_splits(case.enclosure.unstable_count))
             return
         clauses = case.open
-        record = climb.record(case, clauses)
+        # Slopes that are found anew on cells decide more, but no certificate holds them.
+        record = None if case.tightened else climb.record(case, clauses)
         result = decide_by_deep_split(
             cells,
             clauses,
@@ -234,7 +239,7 @@ def tighten(climb: Climb, case: Case, seconds: float) -> None:
             detail["skipped"] = [reason for _, reason in report.skipped]
         climb.statistics["unstable"] = report.unstable_after
         if report.lp_solved:
-            case.default = case.default or before
+            case.default, case.slopes = case.default or before, None
             bound_cases(climb, [case], backward=False, prove=climb.options.engine is Engine.AUTO)
 
 

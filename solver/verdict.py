@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from certificates.checker import Report
 from networks.exact import exact, written
 
-__all__ = ["Counterexample", "Outcome", "Progress", "Reason", "Semantics", "Stage", "Trust", "Verdict"]
+__all__ = ["Counterexample", "Kind", "Outcome", "Progress", "Reason", "Semantics", "Stage", "Trust", "Verdict"]
+
+
+class Kind(enum.StrEnum):
+    """What is asked about a query."""
+
+    DECIDE = "decide"  #: whether a region holds a violation
+    MARGIN = "margin"  #: the least margin over the regions
+    DISTANCE = "distance"  #: how far the nearest violation is from the region's center
 
 
 class Outcome(enum.StrEnum):
@@ -149,6 +157,7 @@ class Progress:
         upper: smallest replayed margin so far (+inf when there is none).
         open: clauses not yet proven.
         nodes: branch-and-bound nodes (or boxes) so far.
+        measures: what ``lower`` and ``upper`` are about: "margin" or "distance".
     """
 
     stage: str
@@ -157,12 +166,13 @@ class Progress:
     upper: float = math.inf
     open: int = 0
     nodes: int = 0
+    measures: str = "margin"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "stage": self.stage,
             "seconds": round(self.seconds, 3),
-            "margin": [finite(self.lower), finite(self.upper)],
+            self.measures: [finite(self.lower), finite(self.upper)],
             "open": self.open,
             "nodes": self.nodes,
         }
@@ -181,8 +191,15 @@ class Verdict:
         hint: what would help, for ``unknown``; what is odd about a counterexample; why a certificate that was asked
             for is missing.
         statistics: facts about the query (ReLUs, unstable ReLUs, …).
-        certificate: the file that the independent checker accepted; only with trust ``certified``.
+        certificate: the file that the independent checker accepted; for the kind ``decide`` only with trust
+            ``certified``.
         checked: what the checker found in it.
+        kind: what was asked.
+        distance: for the kind ``distance`` a proven lower bound, and the distance of `witness` (see docs/questions.md).
+        witness: for the kinds ``margin`` and ``distance`` the replayed input that the upper end rests on; a margin's
+            may keep the property.
+        proves: for these kinds the threshold that the certificate is about: the margin that the property keeps above,
+            or the distance up to which it holds.
     """
 
     outcome: Outcome
@@ -198,11 +215,15 @@ class Verdict:
     statistics: dict[str, Any] = field(default_factory=dict)
     certificate: bytes | None = field(default=None, repr=False)
     checked: Report | None = None
+    kind: Kind = Kind.DECIDE
+    distance: tuple[float, float] | None = None
+    witness: Counterexample | None = None
+    proves: float | None = None
 
     @property
     def semantics(self) -> Semantics | None:
-        """Which arithmetic the verdict is about, for ``robust``."""
-        if self.outcome is not Outcome.ROBUST:
+        """Which arithmetic the verdict, or the certificate, is about; None where nothing was proven."""
+        if self.outcome is not Outcome.ROBUST and self.checked is None:
             return None
         return Semantics(self.checked.semantics) if self.checked is not None else Semantics.REAL
 
@@ -213,9 +234,11 @@ class Verdict:
             "trust": str(self.trust) if self.trust else None,
             "semantics": str(self.semantics) if self.semantics else None,
             "margin": [finite(self.margin[0]), finite(self.margin[1])],
-            "distance": [None, None],
+            "distance": [None, None] if self.distance is None else [finite(end) for end in self.distance],
             "counterexample": self.counterexample.to_json() if self.counterexample else None,
             "certificate": self._described() if self.certificate else None,
+            "kind": str(self.kind),
+            "witness": self.witness.to_json() if self.witness else None,
             "seconds": round(self.seconds, 6),
             "stages": [stage.to_json() for stage in self.stages],
             "reason": str(self.reason) if self.reason else None,
@@ -237,6 +260,7 @@ class Verdict:
             "exact": report.exact,
             "weakest": weakest,
             "seconds": round(report.seconds, 6),
+            "proves": self.proves,
         }
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netproof.commands.deciding import BACKENDS, ENGINES
 from netproof.commands.question import FILE, numbers
-from netproof.commands.verify import BACKENDS, ENGINES
 
 if TYPE_CHECKING:
     from netproof.auditing import Audit

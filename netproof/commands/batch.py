@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from netproof.commands.audit import selected_range
+from netproof.commands.deciding import BACKENDS, ENGINES
 from netproof.commands.question import FILE, numbers
 from netproof.commands.remote import connect, server_option
-from netproof.commands.verify import BACKENDS, ENGINES
 
 if TYPE_CHECKING:
     from netproof.client import Batch

@@ -10,7 +10,18 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["FILE", "NORMS", "members", "numbers", "question_options"]
+__all__ = [
+    "FILE",
+    "KINDS",
+    "NORMS",
+    "classes",
+    "kind_options",
+    "members",
+    "numbers",
+    "question_options",
+    "region",
+    "region_options",
+]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -22,6 +33,8 @@ ENTRIES = re.compile(r"\d{1,9}(:\d{1,9})?(,\d{1,9}(:\d{1,9})?)*")
 
 # The values of networks.norms.NORMS, spelt out because importing them would slow down --help.
 NORMS = ["linf", "l2", "l1", "l0"]
+# Those of solver.verdict.Kind.
+KINDS = ["decide", "margin", "distance"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -99,7 +112,8 @@ def _range(_ctx: click.Context, option: click.Parameter, value: tuple[str, str, 
     return {"output": int(output), **ends}
 
 
-def _classes(_ctx: click.Context, _option: click.Parameter, value: str | None) -> list[int] | None:
+def classes(_ctx: click.Context, _option: click.Parameter, value: str | None) -> list[int] | None:
+    """A callback that reads numbers separated by commas."""
     try:
         return None if value is None else [int(part) for part in value.split(",")]
     except ValueError as error:
@@ -107,8 +121,8 @@ def _classes(_ctx: click.Context, _option: click.Parameter, value: str | None) -
         raise click.BadParameter(msg) from error
 
 
-_OPTIONS = (
-    click.option("--data", type=FILE, help="Data set (.npz with images and labels), instead of SPEC."),
+_REGION = (
+    click.option("--data", type=FILE, help="Data set (.npz with images and labels), for a ball around an input of it."),
     click.option("--index", type=click.IntRange(min=0), help="Which input of the data set."),
     click.option(
         "--epsilon",
@@ -151,11 +165,13 @@ _OPTIONS = (
         callback=_json,
         help='Linear constraints on the input: a list of {"coefficients": {"0": 1, "3": -2}, "bound": 0.5}.',
     ),
+)
+_PROPERTY = (
     click.option("--label", type=int, help="Class that must win; default: the data set's label."),
     click.option(
         "--targets",
         metavar="CLASSES",
-        callback=_classes,
+        callback=classes,
         help="Classes that must not win, such as 3,5; default: all others.",
     ),
     click.option("--top-k", type=click.IntRange(min=1), metavar="K", help="The label need only be among the K best."),
@@ -177,48 +193,99 @@ _OPTIONS = (
         "y_0 - 2 <= 0; an output that meets all rows of a clause is a violation.",
     ),
 )
+_KIND = (
+    click.option(
+        "--kind",
+        type=click.Choice(KINDS),
+        help="Whether there is a violation (decide, the default), how small the margin becomes, or how far from the "
+        "input the nearest violation is, in --norm.",
+    ),
+    click.option(
+        "--tolerance", metavar="NUMBER", callback=numbers, help="How far the ends of a margin or distance may be apart."
+    ),
+)
+
+
+def region_options(command: Function) -> Function:
+    """Give ``command`` the options of a region; their values go to `region`."""
+    return _with(_REGION, command)
+
+
+def kind_options(command: Function) -> Function:
+    """Give ``command`` the options that say what is asked."""
+    return _with(_KIND, command)
 
 
 def question_options(command: Function) -> Function:
-    """Give ``command`` the options of a question; their values go to `members`."""
-    for option in reversed(_OPTIONS):
+    """Give ``command`` the options of a whole question; their values go to `members`."""
+    return _with((*_REGION, *_PROPERTY, *_KIND), command)
+
+
+def _with(options: tuple[Callable[[Function], Function], ...], command: Function) -> Function:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-def members(
-    spec: Path | None, *, data: Path | None, index: int | None, box: tuple[Any, Any] | None, **rest: Any
-) -> dict[str, Any]:
-    """The question as a mapping for `solver.pose`.
+def members(spec: Path | None, **stated: Any) -> dict[str, Any]:
+    """A whole question as a mapping for `solver.pose`.
 
     Args:
         spec: a VNNLIB file, or a ``.json`` file with the mapping, to which options add.
-        data, index: where the input and, by default, its label come from.
+        stated: the options' values.
+
+    Raises:
+        click.UsageError: the options do not go together.
+        InputError: the data set cannot be used.
+    """
+    if spec is None:
+        return region(labelled=True, **stated)
+    if spec.suffix == ".json":
+        return region(labelled=True, known=_query_file(spec), **stated)
+    given = {name: value for name, value in stated.items() if value is not None}
+    about = {"kind", "tolerance", *(("norm",) if given.get("kind") == "distance" else ())}
+    if given.keys() - about:
+        beside = [_flag(name) for name in given if name not in about]
+        msg = f"SPEC states region and property, so {', '.join(beside)} cannot be given with it"
+        raise click.UsageError(msg)
+    return given | {"vnnlib": spec}
+
+
+def region(
+    *,
+    data: Path | None,
+    index: int | None,
+    box: tuple[Any, Any] | None,
+    labelled: bool = False,
+    known: dict[str, Any] | None = None,
+    **rest: Any,
+) -> dict[str, Any]:
+    """The members of a question that the options state, around an input of a data set or for a box.
+
+    Args:
+        data, index: where the input and, if ``labelled``, its label come from.
         box: lower and upper bounds.
+        labelled: whether a property that is not stated is about the data set's label.
+        known: members that are known already.
         rest: members that the options give as they are.
 
     Raises:
         click.UsageError: the options do not go together.
         InputError: the data set cannot be used.
     """
-    stated = {name: value for name, value in rest.items() if value is not None}
+    options = {"data": data, "index": index, "box": box} | rest
+    given = [_flag(name) for name, value in options.items() if value is not None]
+    stated = (known or {}) | {name: value for name, value in rest.items() if value is not None}
     if box is not None:
         stated |= {"lower": box[0], "upper": box[1]}
-    options = ["--data"] * (data is not None) + ["--index"] * (index is not None) + list(map(_flag, stated))
-    if spec is not None and spec.suffix == ".json":
-        stated = _query_file(spec) | stated
-    elif spec is not None:
-        if options:
-            msg = f"SPEC states region and property, so {', '.join(dict.fromkeys(options))} cannot be given with it"
-            raise click.UsageError(msg)
-        return {"vnnlib": spec}
     if data is not None and index is not None:
-        return _around(data, index, stated) | stated
+        return _around(data, index, stated, labelled) | stated
     if "lower" not in stated and "input" not in stated:
         missing = [flag for flag, value in (("--data", data), ("--index", index)) if value is None]
-        missing += [] if stated.keys() & {"epsilon", "radii"} else ["--eps"]
-        have = f" ({', '.join(options)} given)" if options else ""
-        msg = f"give SPEC, or --data, --index and --eps, or --box{have}; missing: {', '.join(missing)}"
+        missing += [] if stated.keys() & {"epsilon", "radii"} or stated.get("kind") == "distance" else ["--eps"]
+        have = f" ({', '.join(given)} given)" if given else ""
+        either = "SPEC, or " if labelled else ""
+        msg = f"give {either}--data, --index and --eps, or --box{have}; missing: {', '.join(missing)}"
         raise click.UsageError(msg)
     if data is not None or index is not None:
         msg = "--data and --index name an input together; give both or none"
@@ -228,9 +295,7 @@ def members(
 
 def _flag(member: str) -> str:
     """The option that states a member."""
-    return {"epsilon": "--eps", "frozen": "--freeze", "lower": "--box", "upper": "--box"}.get(
-        member, "--" + member.replace("_", "-")
-    )
+    return {"epsilon": "--eps", "frozen": "--freeze"}.get(member, "--" + member.replace("_", "-"))
 
 
 def _query_file(path: Path) -> dict[str, Any]:
@@ -245,13 +310,13 @@ def _query_file(path: Path) -> dict[str, Any]:
     return query
 
 
-def _around(data: Path, index: int, stated: dict[str, Any]) -> dict[str, Any]:
+def _around(data: Path, index: int, stated: dict[str, Any], labelled: bool) -> dict[str, Any]:
     """What the data set says by itself about its input ``index``."""
     from networks import Dataset
 
     dataset = Dataset.read(data)
     found: dict[str, Any] = {"input": dataset.input(index)}
-    if not stated.keys() & {"output_range", "violations"}:
+    if labelled and not stated.keys() & {"output_range", "violations"}:
         found["label"] = dataset.label(index)
     if dataset.stored.dtype == "uint8" and "domain" not in stated:
         found["domain"] = ("0", "1")

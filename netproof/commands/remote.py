@@ -63,8 +63,6 @@ def submit(
     `netproof watch JOB` waits for the verdict.
     """
     stated = members(spec, **options)
-    if isinstance(stated.get("vnnlib"), Path):
-        stated["vnnlib"] = _text(stated["vnnlib"])
     with connect(server) as client:
         job = client.verify(
             network,
@@ -124,21 +122,15 @@ def _line(job: Job) -> str:
         known = f"; {_bounds(job.progress)}" if job.progress else ""
         return f"{job.id} {job.state}{known}"
     trust = f" ({job.trust})" if job.trust else f" ({job.reason})"
-    lower, upper = job.margin
-    return f"{job.id} {job.state}: {job.verdict}{trust}, margin {_number(lower)} to {_number(upper)}"
+    name, (lower, upper) = ("distance", job.distance) if job.kind == "distance" else ("margin", job.margin)
+    return f"{job.id} {job.state}: {job.verdict}{trust}, {name} {_number(lower)} to {_number(upper)}"
 
 
 def _bounds(progress: dict[str, Any]) -> str:
-    lower, upper = progress["margin"]
-    return f"{progress['stage']}: margin {_number(lower)} to {_number(upper)}, {progress['seconds']:.1f} s"
+    name = "distance" if progress.get("distance") else "margin"
+    lower, upper = progress[name]
+    return f"{progress['stage']}: {name} {_number(lower)} to {_number(upper)}, {progress['seconds']:.1f} s"
 
 
 def _number(value: float | None) -> str:
     return "?" if value is None else f"{value:.6g}"
-
-
-def _text(path: Path) -> str:
-    import gzip
-
-    data = path.read_bytes()
-    return (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode()

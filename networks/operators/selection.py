@@ -56,10 +56,15 @@ def _tile(trace: Trace, call: Call) -> Tensor:
 
 @operator("DepthToSpace", "blocksize", "mode")
 def _depth_to_space(trace: Trace, call: Call) -> Tensor:
-    """Entries are moved (pixel shuffle)."""
+    """Entries are moved (pixel shuffle).
+
+    Refused: blocks that do not fit.
+    """
     tensor = call.required(0)
     batch, channels, height, width = tensor.shape
     block = int(call.attributes["blocksize"])
+    if block < 1 or channels % (block * block):
+        call.refuse(f"blocks of {block} by {block} from {channels} channels")
     deep = channels // (block * block)
     if call.attributes.get("mode", "DCR") == "DCR":
         split, order = (batch, block, block, deep, height, width), (0, 3, 4, 1, 5, 2)
@@ -71,10 +76,15 @@ def _depth_to_space(trace: Trace, call: Call) -> Tensor:
 
 @operator("SpaceToDepth", "blocksize")
 def _space_to_depth(trace: Trace, call: Call) -> Tensor:
-    """Entries are moved."""
+    """Entries are moved.
+
+    Refused: blocks that do not fit.
+    """
     tensor = call.required(0)
     batch, channels, height, width = tensor.shape
     block = int(call.attributes["blocksize"])
+    if block < 1 or height % block or width % block:
+        call.refuse(f"blocks of {block} by {block} in an image of {height} by {width}")
     split = (batch, channels, height // block, block, width // block, block)
     out = (batch, channels * block * block, height // block, width // block)
     return moved(trace, tensor, lambda a: a.reshape(split).transpose(0, 3, 5, 1, 2, 4).reshape(out))

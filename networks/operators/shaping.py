@@ -149,6 +149,8 @@ def _split(trace: Trace, call: Call) -> list[Tensor]:
     sizes = call.integers(1, "split")
     if sizes is None:
         pieces = int(call.attributes.get("num_outputs", call.outputs))
+        if not 1 <= pieces <= max(size, call.outputs):
+            call.refuse(f"{pieces} parts of the {size} entries of axis {axis}")
         part = -(-size // pieces)
         sizes = [part] * (pieces - 1) + [size - part * (pieces - 1)]
     if sum(sizes) != size or min(sizes) < 0:

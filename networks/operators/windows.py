@@ -163,7 +163,7 @@ def _conv_transpose(trace: Trace, call: Call) -> Tensor:
     if min(output) < 1 or min(min(p) for p in padding) < 0:
         call.refuse(f"its pads {padding} do not leave an output ({output})")
     out = (weight.shape[1] * groups, *output)
-    check_size(out)
+    check_size([out[0], *(n + sum(cropped) for n, cropped in zip(output, padding, strict=True))])
     linear = ConvTranspose(weight, value.shape[1:], out, stride, tuple(padding), extra, dilation, groups)
     return trace.affine([(trace.plain(value), linear)], (1, *out), _channel_bias(call, rank))
 

@@ -16,11 +16,11 @@ from service.api.dependencies import Job, PartsOfApp, Wait, job_headers, job_res
 from service.closing import Closing
 from service.errors import StateChangeError
 from service.evidence import REPRESENTATIONS, Representation, choose, render
-from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_CERTIFICATE, NO_COUNTEREXAMPLE, ProblemError
+from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_CERTIFICATE, NO_COUNTEREXAMPLE, NO_PRODUCT, ProblemError
 from service.schemas import CounterexampleDocument, JobDocument, JobPage, Sha256
 from service.states import JobState
 from service.streams import follow, wait_for_end
-from service.views import certificate_of, counterexample_of, job_document
+from service.views import certificate_of, counterexample_of, job_document, product_of
 
 __all__ = ["get_job", "router"]
 
@@ -193,9 +193,33 @@ async def get_certificate(job: Job, parts: PartsOfApp) -> FileResponse:
         raise ProblemError(JOB_NOT_ENDED, detail, headers={"Retry-After": "1"})
     if found is None:
         detail = (
-            f"job {job.id} has no certificate: only a robust verdict of a request with certificate: true has one, and "
-            "none where a MIP solver decided"
+            f"job {job.id} has no certificate: only what a request with certificate: true proves has one, and none "
+            "where a MIP solver decided"
         )
         raise ProblemError(NO_CERTIFICATE, detail)
     path = parts.artifacts.get(found["sha256"]).path
     return FileResponse(path, media_type="application/zip", filename=f"certificate-{job.id}.zip")
+
+
+@router.get(
+    "/jobs/{job_id}/product",
+    operation_id="getProduct",
+    summary="Download the network of a comparison",
+    response_class=FileResponse,
+    response_description="The ONNX file that counterexample and certificate are about",
+    responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def get_product(job: Job, parts: PartsOfApp) -> FileResponse:
+    """Download the network that the evidence of a question with `equivalent_to` or `monotone` is about.
+
+    It depends on the networks that were given alone: `netproof product` builds the same bytes.
+    """
+    found = product_of(job)
+    if found is None and not job.terminal:
+        detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on /v1/jobs/{job.id}"
+        raise ProblemError(JOB_NOT_ENDED, detail, headers={"Retry-After": "1"})
+    if found is None:
+        detail = f"the evidence of job {job.id} is about the network that was given, /v1/networks/{job.network}"
+        raise ProblemError(NO_PRODUCT, detail)
+    path = parts.artifacts.get(found["sha256"]).path
+    return FileResponse(path, media_type="application/octet-stream", filename=f"product-{job.id}.onnx")

@@ -66,7 +66,7 @@ async def verify(
     can be checked without solving is checked before the job is made; a refusal says what to change, by JSON pointer.
     """
     posed, network = await read_question(request, parts)
-    admitted = await run_in_threadpool(admit, posed, network, parts.settings)
+    admitted = await run_in_threadpool(admit, posed, network, parts.settings, parts.ledger.network)
     job = await run_in_threadpool(_submit, admitted, idempotency_key, parts)
     job = await wait_for_end(job, wait, parts)
     document = job_document(job)

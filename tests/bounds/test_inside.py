@@ -60,7 +60,7 @@ def check(enclosure, values):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(network=st.sampled_from(sorted(NETWORKS)), seed=SEEDS)
 def test_no_point_beats_a_bound_and_none_is_worse_than_the_boxs(kind, network, seed):
     rng = np.random.default_rng(seed)
@@ -81,7 +81,7 @@ def test_no_point_beats_a_bound_and_none_is_worse_than_the_boxs(kind, network, s
 
 
 @pytest.mark.parametrize("kind", ["l2", "l1", "l0", "linf constrained"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(network=st.sampled_from(sorted(NETWORKS)), seed=SEEDS)
 def test_no_point_beats_optimised_bounds(kind, network, seed):
     rng = np.random.default_rng(seed)
@@ -103,7 +103,7 @@ def test_no_point_beats_optimised_bounds(kind, network, seed):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=SEEDS)
 def test_the_last_term_is_as_good_as_the_regions_own(kind, seed):
     rng = np.random.default_rng(seed)
@@ -124,7 +124,7 @@ def test_the_last_term_is_as_good_as_the_regions_own(kind, seed):
 
 
 @pytest.mark.parametrize("kind", ["l2", "l1", "l0", "l2 constrained"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=SEEDS)
 def test_sub_boxes(kind, seed):
     """Bounds hold on parts of the bounding box too, center inside or not, and what is called empty holds no point."""

@@ -21,7 +21,19 @@ import numpy as np
 import pytest
 
 import networks
-from certificates import BoxSplit, Certificate, CertificateError, Claim, Node, PhaseSplit, Tree, check, read, write
+from certificates import (
+    BoxSplit,
+    Certificate,
+    CertificateError,
+    Claim,
+    NeuronSlopes,
+    Node,
+    PhaseSplit,
+    Tree,
+    check,
+    read,
+    write,
+)
 from networks import Clause, Network, Property, Query, Region, Row
 from networks.constraints import Constraint
 from tests.constructed import CASES, distance, gemms
@@ -134,6 +146,18 @@ def one_box() -> tuple[Network, bytes]:
     return network, write(Certificate(network.sha256, Query(((small, prop), (large, prop))), trees))
 
 
+def too_steep() -> tuple[Network, bytes]:
+    """1 − relu(5x − relu(x)), which is −3 at x = 1; relu(x) ≥ 5x would give 1."""
+    network = networks.load_bytes(
+        gemms([([[1.0], [1.0]], [0.0, 9.0]), ([[-1.0, 5.0]], [-45.0]), ([[-1.0], [0.0]], [1.0, 0.0])])
+    )
+    clause = Clause((Row(((0, Fraction(1)),)),), 2, "y0")
+    slopes = NeuronSlopes(np.array([[4, 0]]), np.array([[2, 0]]), np.full((2, 1, 1), 5.0))
+    query = Query.single(Region.box([-1], [1]), Property((clause,)))
+    tree = Tree(0, (ROOT_CLAIM,), bounds=0)
+    return network, write(Certificate(network.sha256, query, (tree,), (slopes,)))
+
+
 ROOT_CLAIM = Node((FIRST,))
 MINIMUM = "np.minimum(A.values * low, A.values * high)"
 HEIGHT = "np.maximum(-low * above, high * (1 - above))"
@@ -244,6 +268,7 @@ MUTANTS: dict[str, tuple[str, str, str, str, Callable[[], tuple[Network, bytes]]
         "--exact",
         lambda: constructed("no width, bad"),
     ),
+    "neurons' slopes may be any": ("document.py", "(alpha >= 0) & (alpha <= 1)", "alpha >= 0", "", too_steep),
     "a ball has no radius": ("balls.py", ".sum(-1) - spent", ".sum(-1)", "", lambda: beyond("l2", "0.6")),
     "a ball has no radius, exactly": (
         "exact_balls.py",

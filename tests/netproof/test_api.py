@@ -9,12 +9,13 @@ import pytest
 
 import netproof
 import netproof.api
+import netproof.ranging
 from networks.errors import InputError, PropertyError, RegionError
 from solver import Engine, Outcome, Reason, pose
 from tests.netproof.conftest import EXAMPLES
 
 
-@pytest.mark.parametrize("module", [netproof, netproof.api], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [netproof, netproof.api, netproof.ranging], ids=lambda m: m.__name__)
 def test_examples_in_docstrings(module, monkeypatch):
     monkeypatch.chdir(EXAMPLES.parent)
     finished = doctest.testmod(module, optionflags=doctest.ELLIPSIS)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from netproof.cli import cli
-from netproof.commands.verify import BACKENDS, ENGINES, EXIT_CODES
+from netproof.commands.deciding import BACKENDS, ENGINES, EXIT_CODES
+from netproof.commands.question import KINDS, NORMS
 from netproof.commands.worker import QUEUES
+from networks import norms
 from networks.errors import NetproofError, UnsupportedOperatorError
 from service.queue import QUEUES as SERVED
-from solver import Backend, Engine, Outcome
+from solver import Backend, Engine, Kind, Outcome
 from solver.errors import LicenceLimitError
 from tests.netproof.conftest import BALL, EXAMPLES
 
@@ -46,6 +48,8 @@ def test_help_is_quick():
 def test_choices_are_those_of_the_solver():
     assert [str(engine) for engine in Engine] == ENGINES
     assert [str(backend) for backend in Backend] == BACKENDS
+    assert [str(kind) for kind in Kind] == KINDS
+    assert list(norms.NORMS) == NORMS
     assert list(SERVED) == QUEUES
     assert {str(outcome) for outcome in Outcome} == set(EXIT_CODES)
 

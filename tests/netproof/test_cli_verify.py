@@ -161,7 +161,7 @@ def endless(started: threading.Event, kept: Verdict):
 def test_interrupt_keeps_the_bounds(run, monkeypatch, plain):
     kept = Verdict(Outcome.UNKNOWN, None, (-1.5, 0.25), 0.1, reason=Reason.CANCELLED)
     started = threading.Event()
-    monkeypatch.setattr("solver.verify", endless(started, kept), raising=False)
+    monkeypatch.setattr("solver.kinds.verify", endless(started, kept), raising=False)
     threading.Thread(target=lambda: started.wait() and os.kill(os.getpid(), signal.SIGINT), daemon=True).start()
     answer = run("verify", plain, *BALL, "--eps", "0.1", "--json")
     assert answer.code == 3

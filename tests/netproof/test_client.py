@@ -8,6 +8,7 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,57 @@ def test_verify_returns_the_verdict_and_its_evidence(
     assert found.output.argmax() != label
     assert job.margin[1] == found.margin
     np.testing.assert_array_equal(client.counterexample(job.id).input, found.input)
+
+
+def test_a_distance_and_a_margin_have_evidence_on_both_sides(
+    client: Client, plain: Path, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    image, label = digits[0][10], int(digits[1][10])
+    ball = {"input": image, "label": label, "domain": (0, 1)}
+    job = client.verify(plain, **ball, kind="distance", certificate=True)
+    assert (job.kind, job.verdict, job.trust) == ("distance", "counterexample", "replayed")
+    lower, upper = job.distance
+    assert lower is not None
+    assert upper is not None
+    assert upper - lower <= 2e-6
+    assert job.witness is not None
+    moved = np.abs(job.witness.input.reshape(8, 8).astype(float) - image).max()
+    assert lower < moved <= upper
+    assert job.witness.output.argmax() != label or job.witness.margin == 0
+    np.testing.assert_array_equal(client.counterexample(job.id).input, job.witness.input)
+    proven = job.result["certificate"]["proves"]
+    assert proven == pytest.approx(lower)
+    assert certificates.check(client.certificate(job.id), networks.load(plain)).proven
+
+    job = client.verify(plain, **ball, epsilon=Fraction(1, 20), kind="margin", tolerance=0.125)
+    assert (job.verdict, job.margin[1] - job.margin[0] <= 0.125 * job.margin[1]) == ("robust", True)
+    assert job.witness is not None
+    assert job.witness.margin == job.margin[1] > 0
+    with pytest.raises(NotFoundError, match="counterexample"):
+        client.counterexample(job.id)
+
+
+def test_two_networks_are_compared_and_the_product_can_be_fetched(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "second.onnx"
+    path.write_bytes(dense_model(8))
+    space = {"lower": 0, "upper": 1}
+    job = client.verify(NETWORK, **space, equivalent_to=path)
+    assert job.verdict in {"robust", "counterexample"}
+    job = client.verify(NETWORK, **space, equivalent_to={"network": SHA256, "within": "0.001"}, certificate=True)
+    assert (job.verdict, job.trust) == ("robust", "certified")
+    product = client.product(job.id)
+    assert job.result["product"] == {"bytes": len(product), "sha256": hashlib.sha256(product).hexdigest()}
+    assert product == networks.equivalence_model(NETWORK, NETWORK)
+    assert certificates.check(client.certificate(job.id), networks.load_bytes(product)).proven
+    raised = client.verify(NETWORK, **space, monotone={"input": 0, "within": 1000})
+    assert raised.verdict == "robust"
+    assert raised.document["links"]["product"] == f"/v1/jobs/{raised.id}/product"
+    with pytest.raises(NotFoundError, match="about the network that was given"):
+        client.product(client.verify(NETWORK, vnnlib=NEVER_LARGE).id)
+    with pytest.raises(RefusedError, match="upload it by POST"):
+        client.verify(NETWORK, **space, equivalent_to="0" * 64)
+    with pytest.raises(RefusedError, match="these have 3 and 12"):
+        client.verify(NETWORK, **space, equivalent_to=obstinate_model())
 
 
 def test_verify_takes_a_sha256_and_a_vnnlib_text(client: Client) -> None:

@@ -6,9 +6,10 @@ from fractions import Fraction
 
 import click
 import numpy as np
+import pytest
 
 from netproof.report import report
-from solver import Counterexample, Outcome, Reason, Stage, Trust, Verdict
+from solver import Counterexample, Kind, Outcome, Reason, Stage, Trust, Verdict
 
 
 def text(verdict: Verdict, **options) -> str:
@@ -93,3 +94,57 @@ def test_unknown_says_why_and_what_would_help():
     assert "class 9, … (12 in all)" in said
     assert "try      give it more time" in said
     assert "trust" not in said
+
+
+def closed(kind: Kind, **fields) -> Verdict:
+    found = Counterexample(np.array([0.5, -1], np.float32), np.array([1, 3], np.float32), "class 1", -2.0)
+    return Verdict(Outcome.COUNTEREXAMPLE, Trust.REPLAYED, (-2.5, -2.0), 0.1, kind=kind, witness=found, **fields)
+
+
+def test_a_margin_says_what_each_end_rests_on():
+    said = text(closed(Kind.MARGIN)).splitlines()
+    assert said[0] == "margin between -2.5 and -2  in 0.10 s"
+    assert said[1] == "  lower    ≥ -2.5 proven: netproof's prover says so"
+    assert said[2] == "  upper    ≤ -2 replayed: ONNX Runtime's float32 output at the input below"
+    assert said[3] == "  verdict  counterexample"
+
+
+def test_a_distance_that_is_closed_is_one_number():
+    verdict = closed(Kind.DISTANCE, distance=(0.25, 0.25)).to_json()
+    verdict["certificate"] = {"proves": 0.25}
+    verdict["query"] = {"region": {"norm": "l2"}}
+    said = click.unstyle(report(verdict)).splitlines()
+    assert said[0] == "distance (l2) 0.25  in 0.10 s"
+    assert said[1] == "  lower    no violation within 0.25, proven; the independent checker accepted the proof for 0.25"
+    assert said[2] == "  upper    a violation at 0.25, replayed: ONNX Runtime's float32 output"
+
+
+def test_a_distance_beyond_the_region():
+    verdict = Verdict(Outcome.ROBUST, Trust.SOLVER, (0.1, 0.5), 0.1, kind=Kind.DISTANCE, distance=(0.5, np.inf))
+    said = text(verdict).splitlines()
+    assert said[0] == "no violation in the region  in 0.10 s"
+    assert said[2] == "  upper    no violation is known"
+
+
+@pytest.mark.parametrize(
+    ("end", "first", "second"),
+    [
+        ("least", "lower    ≥ -1.25 proven", "upper    ≤ -1 replayed"),
+        ("greatest", "lower    ≥ 1 replayed", "upper    ≤ 1.25 proven"),
+    ],
+)
+def test_the_end_of_a_range_is_told_as_a_value(end, first, second):
+    asked = {"kind": "output_range", "coefficients": {"4": "2"}, "end": end, "multiple": "2"}
+    said = click.unstyle(report(closed(Kind.MARGIN).to_json() | {"query": {"property": asked}}))
+    assert said.startswith(f"{end} value of the form between ")
+    assert f"  {first}" in said
+    assert f"  {second}" in said
+    assert "verdict" not in said
+    assert "violates" not in said
+
+
+def test_many_stages_are_abridged():
+    stages = tuple(Stage(f"stage{i}", 0.1) for i in range(40))
+    said = text(Verdict(Outcome.UNKNOWN, None, (-1.0, 1.0), 0.1, stages=stages)).splitlines()
+    assert [line for line in said if "…" in line] == ["  … 28 more (--json has all)"]
+    assert said[-1].split() == ["stage39", "0.100"]

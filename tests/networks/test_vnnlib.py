@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import itertools
+import re
 import time
 from fractions import Fraction
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 import networks
 from networks import VnnlibError, parse_vnnlib, read_vnnlib
+from networks.constraints import Constraint
 
 
 def declared(inputs, outputs, body):
@@ -118,18 +120,21 @@ def test_equality_and_repeated_bounds_of_inputs():
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        ("(assert (<= X_0 1))\n(assert (<= Y_0 0))", r"line 1: X_0 has no lower bound"),
-        ("(assert (>= X_0 1))\n(assert (<= Y_0 0))", r"line 1: X_0 has no upper bound"),
-        ("(assert (<= X_0 0))\n(assert (>= X_0 1))\n(assert (<= Y_0 0))", r"line [45]: X_0 is bounded to nothing"),
+        ("(assert (<= X_0 1))\n(assert (<= Y_0 0))", r"line 1, column 1: X_0 has no lower bound"),
+        ("(assert (>= X_0 1))\n(assert (<= Y_0 0))", r"line 1, column 1: X_0 has no upper bound"),
+        (
+            "(assert (<= X_0 0))\n(assert (>= X_0 1))\n(assert (<= Y_0 0))",
+            r"line [45], column 9: X_0 is bounded to nothing",
+        ),
         (
             UNIT + "(assert (or (and (<= X_0 -1) (<= Y_0 0))\n (and (>= X_0 2) (<= Y_0 0))))",
             "bounds some input to nothing",
         ),
-        (UNIT + "(assert (<= Y_0 Z_1))", r"line 5: 'Z_1' is neither"),
-        (UNIT + "(assert (<= Y_0 Y_2))", r"line 5: Y_2 is not declared"),
-        (UNIT + "(assert (<= X_0 Y_0))", "relates X_0 and Y_0"),
+        (UNIT + "(assert (<= Y_0 Z_1))", r"line 5, column 17: 'Z_1' is neither"),
+        (UNIT + "(assert (<= Y_0 Y_2))", r"line 5, column 17: 'Y_2' is neither"),
+        (UNIT + "(assert (<= X_0 Y_0))", "relates inputs and outputs"),
         (UNIT + "(assert (<= (+ X_0 Y_0) 1))", "not supported"),
-        (UNIT + "(assert (< Y_0 1))", r"line 5: strict comparison"),
+        (UNIT + "(assert (< Y_0 1))", r"line 5, column 10: strict comparison"),
         (UNIT + "(assert (not (<= Y_0 1)))", "unknown connective not"),
         (UNIT + "(assert (<= (* Y_0 Y_1) 1))", "multiplies variables"),
         (UNIT + "(assert (<= (sin Y_0) 1))", "unknown term"),
@@ -142,8 +147,8 @@ def test_equality_and_repeated_bounds_of_inputs():
         (UNIT + "(assert Y_0)", "expected a condition"),
         (UNIT + "(assert)", "takes one condition"),
         (UNIT + "(assert (or))", "empty disjunction"),
-        (UNIT + "(assert (<= Y_0 1)", r"line 5: the parenthesis that opens here is never closed"),
-        (UNIT + "(assert (<= Y_0 1)))", r"line 5: a closing parenthesis"),
+        (UNIT + "(assert (<= Y_0 1)", r"line 5, column 1: the parenthesis that opens here is never closed"),
+        (UNIT + "(assert (<= Y_0 1)))", r"line 5, column 20: a closing parenthesis"),
         (UNIT + "stray (assert (<= Y_0 1))", "outside of parentheses"),
         (UNIT + "(minimize Y_0)", "unknown command"),
         (UNIT, "says nothing about the outputs"),
@@ -224,6 +229,107 @@ def test_normal_form_means_the_same(formula):
         assert prop.violated(np.float32(y)) == holds(formula, y)
 
 
+@pytest.mark.parametrize("term", ["(+ X_0 (* -1 X_1))", "(- X_0 X_1)", "(* (- X_0 X_1) 1 1)", "(+ (- X_0 X_1 1) 1)"])
+def test_comparisons_of_inputs_constrain_the_region(term):
+    box = "".join(f"(assert (>= X_{i} 0)) (assert (<= X_{i} 1))" for i in range(2))
+    region, _ = single(f"{box} (assert (<= {term} 0.25)) (assert (<= Y_0 0))", inputs=2)
+    assert region.constraints == (Constraint.of([1, -1], "0.25"),)
+    assert region.contains_exactly([Fraction(1, 2), Fraction(1, 4)])
+    assert not region.contains_exactly([Fraction(51, 100), Fraction(1, 4)])
+
+
+def test_constraints_bound_inputs_that_nothing_else_bounds():
+    region, _ = single(
+        """(assert (>= X_0 0)) (assert (<= X_1 X_0)) (assert (<= X_0 X_2)) (assert (<= (+ X_2 (* 2 X_0)) 3))
+        (assert (>= X_1 (- X_0 0.5))) (assert (<= Y_0 0))""",
+        inputs=3,
+    )
+    # x_2 ≥ x_0 ≥ 0, so 2 x_0 ≤ 3 − x_2 ≤ 3 and x_1 ≤ x_0 ≤ 3/2
+    assert region.exact_lower == (0, Fraction(-1, 2), 0)
+    assert region.exact_upper == (Fraction(3, 2), Fraction(3, 2), 3)
+    with pytest.raises(VnnlibError, match="X_1 has no lower bound"):
+        parse("(assert (>= X_0 0)) (assert (<= X_0 1)) (assert (<= X_1 X_0)) (assert (<= Y_0 0))", inputs=2)
+
+
+def test_constraints_inside_disjuncts_make_cases():
+    box = "".join(f"(assert (>= X_{i} 0)) (assert (<= X_{i} 1))" for i in range(2))
+    query = parse(
+        box
+        + """(assert (<= (+ X_0 X_1) 1.5))
+        (assert (or
+            (and (<= X_0 X_1) (<= Y_0 0))
+            (and (<= X_0 X_1) (<= Y_1 0))
+            (and (>= X_0 X_1) (<= Y_0 1))
+            (and (>= (+ X_0 X_1) 5) (<= Y_0 2))
+            (<= Y_0 -1)))""",
+        inputs=2,
+    )
+    shared = Constraint.of([1, 1], "1.5")
+    assert [region.constraints for region, _ in query.cases] == [
+        (shared, Constraint.of([1, -1], 0)),
+        (shared, Constraint.of([-1, 1], 0)),
+        (shared,),
+    ]
+    assert [len(prop.clauses) for _, prop in query.cases] == [2, 1, 1]
+
+
+def test_a_place_is_that_of_the_word_also_behind_comments_and_in_nested_forms():
+    text = declared(1, 2, UNIT + "(assert ; why\n  (or (<= Y_0 1)\n      (and (<= Y_1\t(+ 2 Q_1)))))")
+    with pytest.raises(VnnlibError, match=r"line 7, column 26: 'Q_1'"):
+        parse_vnnlib(text.expandtabs(2), 1, 2)
+
+
+def broken(text, rng):
+    """The text with a few characters or pieces lost, doubled, swapped or replaced."""
+    pieces = list(text)
+    for _ in range(rng.integers(1, 3)):
+        at, other = rng.integers(0, len(pieces), 2)
+        kind = rng.integers(0, 5)
+        if kind == 0:
+            del pieces[at : at + int(rng.integers(1, 12))]
+        elif kind == 1:
+            pieces[at] = '()[];"<=>-.,eXYr 019\n\0é'[rng.integers(0, 23)]
+        elif kind == 2:
+            pieces[at:at] = pieces[other : other + 15]
+        elif kind == 3:
+            pieces[at], pieces[other] = pieces[other], pieces[at]
+        else:
+            pieces = pieces[: max(at, 1)]
+        if not pieces:
+            return ""
+    return "".join(pieces)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_broken_files_are_refused_with_a_place_or_read(version):
+    """Nothing but a VnnlibError, which names a place inside the text; what still reads is a query."""
+    old = declared(2, 2, "(assert (or (and (<= X_0 1) (>= X_0 -0.5) (<= Y_0 Y_1)) (and (>= X_0 2) (<= X_0 3e0))))")
+    old += "(assert (<= X_1 X_0))(assert (>= X_1 0)) ; end\n(assert (<= (+ Y_0 (* 2 Y_1)) 3))"
+    new = """(vnnlib-version <2.0>)
+(declare-network f (declare-input X real [1,2] "in") (declare-output Y real [2]))
+(assert (and (<= X[0,0] 1.0) (>= X[0,0] -0.5) (<= X[0,1] X[0,0]) (>= X[0,1] 0.0)))
+(assert (or (<= Y[0] Y[1]) (and (== (* 2.0 Y[1]) 0.5) (<= Y[0] 1.0))))"""
+    text = {1: old, 2: new}[version]
+    rng = np.random.default_rng(version)
+    read = refused = 0
+    for _ in range(1500):
+        changed = broken(text, rng)
+        message = ""
+        try:
+            assert parse_vnnlib(changed, 2, 2).clauses >= 1
+            read += 1
+            continue
+        except VnnlibError as error:
+            message = str(error)
+        refused += 1
+        place = re.search(r"line (\d+), column (\d+): ", message)
+        assert place is not None, (changed, message)
+        lines = changed.split("\n")
+        assert 1 <= int(place[1]) <= len(lines)
+        assert 1 <= int(place[2]) <= len(lines[int(place[1]) - 1]) + 1
+    assert min(read, refused) > 20
+
+
 def test_megabytes_take_seconds():
     disjuncts = "\n".join(
         f"(and (>= X_0 0.{i:05d}1) (<= X_0 0.{i:05d}2) ({op} Y_0 0.{i:05d}))"
@@ -238,7 +344,21 @@ def test_megabytes_take_seconds():
 
 
 @pytest.mark.data
-def test_real_specifications_are_read(data_folder):
+def test_every_real_specification_is_read_in_two_seconds(data_folder):
+    files = sorted(data_folder.rglob("*.vnnlib*"))
+    assert len(files) > 400
+    for path in files:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+        sizes = [len(set(re.findall(rf"declare-const\s+{kind}_\d+", text))) for kind in "XY"]
+        start = time.process_time()
+        query = read_vnnlib(path, *sizes)
+        assert time.process_time() - start < 2, path
+        assert query.clauses >= 1
+
+
+@pytest.mark.data
+def test_real_specifications_fit_their_networks(data_folder):
     seen = set()
     with (data_folder / "ground_truth.csv").open() as file:
         for row in csv.DictReader(file):

@@ -9,12 +9,14 @@ import itertools
 import math
 from collections.abc import Iterator
 
+import gurobipy
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog, nnls
 
 from networks.evaluation import apply
 from networks.graph import InputNode, Network, ReluNode
+from networks.norms import Ball
 from networks.property import Clause
 from networks.region import Region
 
@@ -24,27 +26,56 @@ Array = NDArray[np.float64]
 
 
 def minimum_margin(network: Network, region: Region, clause: Clause) -> float:
-    """The minimum of ``max_r (c_r·y + d_r)`` over the region's box, up to the LP solver's tolerance of about 1e-9.
+    """The minimum of ``max_r (c_r·y + d_r)`` over the region, up to the solvers' tolerance of about 1e-9.
 
     The network is affine on each cell of a fixed activation pattern, so its minimum is the least optimum of one LP for
     each pattern. Patterns are enumerated node by node; a neuron whose affine form has one sign on the whole box is
-    not enumerated.
+    not enumerated. An ℓ1 ball is one row for each choice of signs, an ℓ0 ball a box for each choice of entries, and
+    with an ℓ2 ball the LP is a convex program for Gurobi's barrier.
     """
-    box = np.stack([region.lower, region.upper])
+    box, ball = np.stack([region.lower, region.upper]), region.ball
+    boxes, limits = [box], (np.zeros((0, network.inputs)), np.zeros(0))
+    if region.halfspaces is not None:
+        limits = region.halfspaces.G, region.halfspaces.h
+    if ball is not None and ball.norm == "l0":
+        boxes = []
+        for free in itertools.combinations(range(network.inputs), min(int(ball.radius), network.inputs)):
+            boxes.append(np.stack([ball.center, ball.center]).astype(np.float64))
+            boxes[-1][:, list(free)] = box[:, list(free)]
+    if ball is not None and ball.norm == "l1":
+        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=network.inputs)))
+        reach = float(ball.radius) + signs @ ball.center.astype(np.float64)
+        limits = np.concatenate([limits[0], signs]), np.concatenate([limits[1], reach])
     best = math.inf
-    for rows, offsets, A, b in cells(network, region, clause):
-        # min t subject to rows·x − t ≤ −offsets, A x ≤ b, x in the box
+    for rows, offsets, G, h in cells(network, region, clause):
+        # min t subject to rows·x − t ≤ −offsets, G x ≤ h, x in the region
         ones = np.ones((len(rows), 1))
-        result = linprog(
-            np.append(np.zeros(network.inputs), 1.0),
-            A_ub=np.block([[rows, -ones], [A, np.zeros((len(A), 1))]]),
-            b_ub=np.append(-offsets, b),
-            bounds=[*zip(*box, strict=True), (None, None)],
-            method="highs",
-        )
-        assert result.status in {0, 2}, result.message
-        best = min(best, float(result.fun)) if result.status == 0 else best
-    return best
+        more = np.concatenate([G, limits[0]])
+        A = np.block([[rows, -ones], [more, np.zeros((len(more), 1))]])
+        b = np.concatenate([-offsets, h, limits[1]])
+        for low, high in boxes:
+            cost, ends = np.append(np.zeros(network.inputs), 1.0), [*zip(low, high, strict=True), (None, None)]
+            result = linprog(cost, A_ub=A, b_ub=b, bounds=ends, method="highs")
+            assert result.status in {0, 2}, result.message
+            if result.status == 2 or result.fun >= best:
+                continue
+            best = result.fun if ball is None or ball.norm != "l2" else min(best, _in_ball(A, b, low, high, ball))
+    return float(best)
+
+
+def _in_ball(A: Array, b: Array, low: Array, high: Array, ball: Ball) -> float:
+    """The least t with ``A (x, t) ≤ b`` and x in box and ball; inf without one."""
+    with gurobipy.Env(params={"OutputFlag": 0}) as env, gurobipy.Model(env=env) as model:
+        v = model.addMVar(len(low) + 1, lb=np.append(low, -math.inf), ub=np.append(high, math.inf))
+        model.addConstr(A @ v <= b)
+        d = v[: len(low)] - ball.center.astype(np.float64)
+        model.addConstr(d @ d <= float(ball.budget))
+        model.setObjective(v[len(low)])
+        model.Params.BarQCPConvTol = 1e-10
+        model.Params.FeasibilityTol = 1e-9
+        model.optimize()
+        found = model.Status in {gurobipy.GRB.OPTIMAL, gurobipy.GRB.SUBOPTIMAL}
+        return float(model.ObjVal) if found else math.inf
 
 
 def nearest_violation(network: Network, region: Region, clause: Clause, norm: str) -> float:

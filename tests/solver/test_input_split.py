@@ -87,9 +87,9 @@ def test_inherited_phases_hold_on_the_halves(kind: str, monkeypatch: pytest.Monk
     seen = []
     bound = box_bounds.bound
 
-    def watched(program, rows, batch, *, nested):
+    def watched(program, rows, batch, inside, *, nested):
         seen.extend(batch)
-        return bound(program, rows, batch, nested=nested)
+        return bound(program, rows, batch, inside, nested=nested)
 
     monkeypatch.setattr(box_bounds, "bound", watched)
     # The center ties, so the boxes around it can never be closed, and without an attack the search goes on.

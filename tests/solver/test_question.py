@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 
 import netproof
-from netproof.commands.verify import verify as command
-from networks import InputError, PropertyError, RegionError, VnnlibError, evaluate
+from netproof.commands.compare import compare
+from netproof.commands.monotone import monotone
+from netproof.commands.verify import verify
+from networks import InputError, PropertyError, RegionError, VnnlibError, evaluate, load_bytes
 from service.queries import QueryDocument
 from solver.question import MEMBERS, faults, pose
-from tests.random_networks import random_dense
+from solver.verdict import Kind
+from tests.random_networks import dense_model, random_dense
 
 NETWORK = random_dense(0, (3, 4, 2))
 BALL: dict[str, Any] = {"input": [0.5, 0.25, 1], "epsilon": 0.1, "label": 1}
 BOX: dict[str, Any] = {"lower": 0, "upper": ["1/3", 1, 2], "label": 0}
+SPACE: dict[str, Any] = {"lower": 0, "upper": 1}
 VNNLIB = "\n".join(
     [f"(declare-const {name} Real)" for name in ("X_0", "X_1", "X_2", "Y_0", "Y_1")]
     + [f"(assert (>= X_{i} 0))(assert (<= X_{i} 1))" for i in range(3)]
@@ -105,6 +109,20 @@ WRONG: list[tuple[dict[str, Any], str, type[InputError], str]] = [
     ({**BALL, "label": None, "output_range": [0]}, "output_range", PropertyError, "is a mapping of output"),
     ({**BALL, "label": None, "output_range": {"lower": 0}}, "output_range", PropertyError, "either output or coeff"),
     ({**BALL, "label": None, "output_range": {"output": 0}}, "output_range", PropertyError, "lower or an upper"),
+    ({**BALL, "kind": "guess"}, "kind", InputError, "kind 'guess' is not known; use decide, margin, distance"),
+    ({**BALL, "tolerance": 1}, "tolerance", InputError, "ask with kind 'margin' or 'distance'"),
+    ({**BALL, "tolerance": 0, "kind": "margin"}, "tolerance", InputError, "above 0, got 0"),
+    ({**BALL, "label": None, "output_range": {"output": 0, "end": "least"}}, "kind", PropertyError, "kind 'margin'"),
+    ({**BALL, "equivalent_to": {"network": NETWORK}}, "equivalent_to", PropertyError, "equivalent_to, label are 2"),
+    ({**SPACE, "equivalent_to": {"within": 1}}, "equivalent_to", PropertyError, "is a mapping of network, within"),
+    ({**SPACE, "equivalent_to": {"network": NETWORK, "within": 0}}, "equivalent_to", InputError, "above 0, got 0"),
+    ({**SPACE, "equivalent_to": random_dense(0, (3, 4, 5))}, "equivalent_to", PropertyError, "these have 2 and 5"),
+    ({**SPACE, "monotone": {"input": 0}}, "monotone", PropertyError, r"input, output \(optional\)"),
+    ({**SPACE, "monotone": {"input": 3, "within": 1}}, "monotone", PropertyError, "has 3 inputs, counted from 0"),
+    ({**SPACE, "monotone": {"input": 0, "within": "x"}}, "monotone", InputError, "got 'x'"),
+    ({**SPACE, "monotone": {"input": 0, "within": 1, "direction": "up"}}, "monotone", PropertyError, "got 'up'"),
+    ({"vnnlib": VNNLIB, "norm": "l1"}, "vnnlib", InputError, "not both"),
+    ({"input": [0, 0, 0], "label": 0, "kind": "distance"}, "epsilon", InputError, "^epsilon missing"),
     ({"vnnlib": VNNLIB, "label": 1}, "vnnlib", InputError, "give either vnnlib or label, not both"),
     ({"vnnlib": "(assert"}, "vnnlib", VnnlibError, "line 1"),
 ]
@@ -155,11 +173,61 @@ def test_properties(stated: dict[str, Any], kind: str, rows: list[list[float]]) 
     assert [[*clause.matrix[0], clause.offsets[0]] for clause in prop.clauses] == rows
 
 
+def test_kinds() -> None:
+    assert pose(NETWORK, **BALL).kind is Kind.DECIDE
+    question = pose(NETWORK, **BALL, kind="margin", tolerance="1/8")
+    assert (question.kind, question.tolerance, question.norm) == (Kind.MARGIN, 0.125, None)
+    assert question.query.statement["kind"] == "margin"
+    assert pose(NETWORK, **BALL, kind="distance").norm == "linf"
+    assert pose(NETWORK, vnnlib=VNNLIB, kind="distance", norm="l1").norm == "l1"
+    assert pose(NETWORK, **BOX, kind="distance", norm="l2").norm == "l2"
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l0"])
+def test_a_distance_may_look_at_the_whole_domain(norm: str) -> None:
+    question = pose(NETWORK, input=[0.5, 0.25, 1], label=0, domain=(-1, 2), norm=norm, kind="distance", frozen=[1])
+    ((region, _),) = question.query.cases
+    assert region.exact_lower == (-1, Fraction(1, 4), -1)
+    assert region.exact_upper == (2, Fraction(1, 4), 2)
+    assert region.center is not None
+    assert region.center.tolist() == [0.5, 0.25, 1]
+    assert question.norm == norm
+    assert region.statement == {"kind": "ball", "norm": norm, "domain": ["-1", "2"], "frozen": [1]}
+    with pytest.raises(RegionError, match="outside the domain"):
+        pose(NETWORK, input=[3, 0, 0], label=0, domain=(0, 1), kind="distance")
+
+
+@pytest.mark.parametrize(("end", "sign"), [("least", 1), ("greatest", -1)])
+def test_the_end_of_a_range(end: str, sign: int) -> None:
+    asked = {"coefficients": {"0": "1/3", "1": 1}, "end": end}
+    ((_, prop),) = pose(NETWORK, lower=0, upper=1, output_range=asked, kind="margin").query.cases
+    assert [clause.matrix.tolist() for clause in prop.clauses] == [[[sign, 3 * sign]]]
+    assert prop.statement["multiple"] == "3"
+
+
+def test_two_networks_and_two_inputs_become_one_network(tmp_path: Path) -> None:
+    first, second = load_bytes(dense_model(7)), load_bytes(dense_model(8))
+    question = pose(first, **SPACE, equivalent_to={"network": second, "within": "0.1"})
+    assert question.query.statement["property"]["kind"] == "equivalence"
+    assert question.network.inputs == 3
+    assert question.network.sha256 not in {first.sha256, second.sha256}
+    path = tmp_path / "second.onnx"
+    path.write_bytes(dense_model(8))
+    same = pose(first, input=[0, 0, 0], epsilon=1, equivalent_to=path)
+    assert same.query.statement["property"]["same_decision"] is True
+    assert same.center is not None
+    raised = pose(first, **SPACE, monotone={"input": 1, "output": 0, "within": "0.1"})
+    assert raised.network.inputs == 4
+    assert raised.query.statement["property"]["direction"] == "increasing"
+    assert faults(SPACE | {"equivalent_to": {"network": Outline(3, 2, (3,))}}, Outline(3, 2, (3,))) == []
+
+
 def test_command_line_python_and_http_use_the_same_names() -> None:
-    options = {option.name for option in command.params}
+    options = {option.name for each in (verify, compare, monotone) for option in each.params}
+    elsewhere = {"input", "lower", "upper", "vnnlib", "equivalent_to", "monotone"}
     assert set(inspect.signature(netproof.verify).parameters) >= set(MEMBERS)
     assert set(QueryDocument.model_fields) == set(MEMBERS)
-    assert {"data", "index", "box", "spec"} | set(MEMBERS) - {"input", "lower", "upper", "vnnlib"} <= options
+    assert {"data", "index", "box", "spec", "second", "within", "raised"} | set(MEMBERS) - elsewhere <= options
 
 
 def test_all_that_is_wrong_is_found_at_once() -> None:

@@ -1,0 +1,170 @@
+"""What every command that decides a question shares: how to decide it, and what to print and write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from solver import Question, Verdict
+
+__all__ = [
+    "BACKENDS",
+    "ENGINES",
+    "EXIT_CODES",
+    "decide",
+    "decision_options",
+    "keep_product",
+    "product_option",
+    "search_options",
+    "split",
+]
+
+EXIT_CODES = {"robust": 0, "counterexample": 1, "unknown": 3}
+
+# The values of solver.Engine and solver.Backend, spelt out because importing them would slow down --help.
+ENGINES = ["auto", "bounds", "milp", "bab"]
+BACKENDS = ["auto", "highs", "gurobi"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_SEARCH = (
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=300.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Time for the decision, loading not included.",
+    ),
+    click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What may decide."),
+    click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="MIP solver."),
+    click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: one for each core."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the attacks' randomness."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+)
+_EVIDENCE = (
+    click.option(
+        "--counterexample",
+        "witness",
+        type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        help="Write a counterexample to this file, in VNN-COMP's format.",
+    ),
+    click.option(
+        "--certificate",
+        "proof",
+        type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        help="Prove what is claimed to the independent checker, and write the certificate to this file.",
+    ),
+)
+_NAMES = ("timeout", "engine", "backend", "threads", "seed", "as_json", "witness", "proof")
+
+
+def decision_options(command: Function) -> Function:
+    """Give ``command`` the options of a decision; their values go to `decide`."""
+    for option in reversed((*_SEARCH, *_EVIDENCE)):
+        command = option(command)
+    return command
+
+
+def search_options(command: Function) -> Function:
+    """Give ``command`` the options that say how to search, and how to print."""
+    for option in reversed(_SEARCH):
+        command = option(command)
+    return command
+
+
+def product_option(command: Function) -> Function:
+    """Give ``command`` the option whose value goes to `keep_product`."""
+    option = click.option(
+        "--product",
+        type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        help="Write the network that counterexample and certificate are about to this file.",
+    )
+    return option(command)
+
+
+def keep_product(question: Question, path: Path | None) -> None:
+    """Write the network that a question is about."""
+    if path is not None:
+        path.write_bytes(question.network.model)
+        click.echo(f"product network written to {path}", err=True)
+
+
+def split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A command's options, parted into those of its question and those of the decision, for `decide`."""
+    how = {name: options[name] for name in _NAMES}
+    return {name: value for name, value in options.items() if name not in how}, how
+
+
+def decide(
+    question: Question,
+    *,
+    timeout: float,
+    engine: str,
+    backend: str,
+    threads: int | None,
+    seed: int,
+    as_json: bool,
+    witness: Path | None,
+    proof: Path | None,
+) -> int:
+    """Answer a question in front of the terminal, print the verdict and write its evidence; the exit code."""
+    import solver
+    from netproof import foreground
+    from netproof.report import report
+    from solver import Backend, Budget, Engine, Options
+
+    budget = Budget(timeout) if threads is None else Budget(timeout, threads)
+    options = Options(Engine(engine), Backend(backend), seed, certificate=proof is not None)
+    verdict = foreground.run(
+        lambda progress, cancel: solver.answer(
+            question, options=options, budget=budget, progress=progress, cancel=cancel
+        ),
+        timeout,
+    )
+    if witness is not None:
+        _write_witness(verdict, witness)
+    if proof is not None:
+        _write_certificate(verdict, proof, question)
+    document = verdict.to_json() | {"query": question.query.statement}
+    if as_json:
+        about = question.network
+        click.echo(json.dumps(document | {"network": {"name": about.name, "sha256": about.sha256}}))
+    else:
+        center = question.center
+        click.echo(report(document, center=None if center is None else center.astype(float).tolist()))
+    return EXIT_CODES[str(verdict.outcome)]
+
+
+def _write_certificate(verdict: Verdict, path: Path, question: Question) -> None:
+    if verdict.certificate is None:
+        claims = question.kind != "decide" or str(verdict.outcome) == "robust"
+        why = "no proof passed the checker" if claims else "the verdict is not robust"
+        click.echo(f"{why}, so {path} is not written", err=True)
+        return
+    try:
+        path.write_bytes(verdict.certificate)
+    except OSError as error:
+        click.echo(f"the certificate could not be written: {error}", err=True)  # the verdict is still worth printing
+    else:
+        click.echo(f"certificate written to {path}; check it with: netproof check {path} NETWORK", err=True)
+
+
+def _write_witness(verdict: Verdict, path: Path) -> None:
+    found = verdict.counterexample or verdict.witness
+    if found is None:
+        click.echo(f"no counterexample, so {path} is not written", err=True)
+        return
+    from solver.witness import vnncomp_text
+
+    try:
+        path.write_text(vnncomp_text(found))
+    except OSError as error:
+        click.echo(f"the counterexample could not be written: {error}", err=True)  # the verdict is still worth printing
+    else:
+        click.echo(f"counterexample written to {path}", err=True)
