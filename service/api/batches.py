@@ -167,7 +167,7 @@ def _submit(
     asked: BatchRequest, network: NetworkRecord, dataset: DatasetRecord, idempotency_key: str | None, parts: Parts
 ) -> BatchRecord:
     labels = stored_labels(parts.artifacts.get(dataset.artifact).path)
-    request, items = admit_batch(asked, network, dataset, labels, parts.settings)
+    request, items = admit_batch(asked, network, dataset, labels, parts.settings, parts.ledger.network)
     batch, new = parts.ledger.batches.submit(
         request,
         items,

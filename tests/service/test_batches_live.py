@@ -182,6 +182,20 @@ def test_robust_items_bring_certificates_that_check(live: Service) -> None:
         assert netproof.check(proof, EXAMPLES / "digits_robust.onnx").proven
 
 
+def test_other_kinds_of_questions_are_asked_about_many_inputs(live: Service) -> None:
+    nearest = {"kind": "distance", "epsilon": None, "norm": "linf", "tolerance": "0.02"}
+    done = ended(live, submit(live, query=nearest, selection={"indices": [10, 3]}))
+    for item in items(live, done):
+        low, high = live.http.get(item["links"]["self"]).json()["result"]["distance"]
+        assert 0 <= low <= high <= 1
+        assert high - low <= 0.02 + 1e-9
+    rows = list(csv.DictReader(io.StringIO(live.http.get(done["links"]["csv"]).text)))
+    assert all(float(row["distance_lower"]) <= float(row["distance_upper"]) for row in rows)
+    same = {"equivalent_to": {"network": live.upload(NETWORK), "within": "0.001"}, "epsilon": "0.01"}
+    done = ended(live, submit(live, query=same, selection={"end": 2}))
+    assert done["counts"]["robust"] == 2, "a network is equivalent to itself"
+
+
 def test_a_follower_sees_progress_and_the_end(live: Service) -> None:
     batch = submit(live, selection={"end": 40}, query={"epsilon": "0.04"}, reuse=False)
     with live.http.stream("GET", f"/v1/batches/{batch['id']}/events") as answer:
