@@ -101,7 +101,7 @@ def verify(
         kind: ``decide`` whether there is a violation; or how small the ``margin`` becomes; or the ``distance`` of the
             nearest violation from ``input``, in ``norm``, where ``epsilon`` may be left out if there is a ``domain``.
         tolerance: how far the ends of a margin or distance may be apart, relative to the upper one where that is above
-            1; by default 1e-5 and 1e-6.
+            1; by default 1e-5.
         time_limit: seconds for the decision; then the verdict is ``unknown``, with the bounds proven so far.
         engine: ``auto``, or ``bounds``, ``milp`` or ``bab`` to force one.
         backend: MIP solver of the ``milp`` engine: ``auto``, ``highs`` or ``gurobi``.

@@ -25,7 +25,8 @@ from solver.case import check_fit
 from solver.checking import Checker
 from solver.closing import Closing
 from solver.ladder import verify
-from solver.options import Budget, Options
+from solver.optimising import Optimising
+from solver.options import Budget, Engine, Options
 from solver.verdict import Kind, Progress, Verdict
 
 __all__ = ["ask", "distance", "largest_epsilon", "margin"]
@@ -204,4 +205,5 @@ def _close(
         if options.certificate and checker is None:
             checker = stack.enter_context(Checker(network, threads=budget.threads))
             checker.start()
-        return Closing(network, aim, options, budget, progress, cancel, checker).run(attack=attack)
+        closing = Optimising if options.engine is Engine.MILP else Closing
+        return closing(network, aim, options, budget, progress, cancel, checker).run(attack=attack)

