@@ -18,13 +18,14 @@ from service.closing import Closing, Failure, plain
 from service.events import Events
 from service.lease import Lease, Stop
 from service.ledger import Ledger
-from service.limits import is_memory_error, lift_memory_limit, limit_memory
+from service.limits import lift_memory_limit, limit_memory
 from service.models import JobRecord
 from service.queue import Dispatcher
 from service.request import build_query
 from service.reuse import Asked, asked
 from service.settings import Settings
 from service.sweep import run_sweep
+from solver.sizes import is_memory_error
 
 if TYPE_CHECKING:
     from networks.graph import Network

@@ -21,7 +21,7 @@ from networks.dataset import Dataset
 from networks.errors import InputError
 from networks.exact import exact
 from service.batch_models import ItemRecord
-from service.batch_work import SWEEP_SECONDS, Found
+from service.batch_work import SWEEP_SECONDS, Found, labelled
 from service.closing import plain
 from service.lease import Lease
 from service.ledger import Ledger
@@ -102,8 +102,8 @@ class _Sweep:
     def request(self, item: ItemRecord) -> dict[str, Any]:
         """What `service.request` builds the item's query from."""
         request = self.job.request
-        query = {**request["query"], "epsilon": item.epsilon, "label": item.label}
-        return {**request, "query": {**query, "input": self.dataset.input(item.input)}}
+        query = {**request["query"], "epsilon": item.epsilon, "input": self.dataset.input(item.input)}
+        return {**request, "query": query | labelled(query, item.label)}
 
     def known(
         self, chunk: Sequence[ItemRecord], ledger: Ledger
