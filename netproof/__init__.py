@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netproof.api import check, verify
+    from netproof.api import check, universal, verify
     from netproof.auditing import Audit, audit
     from netproof.client import Client
     from netproof.ranging import Range, ranges
@@ -44,6 +44,7 @@ __all__ = [
     "load",
     "ranges",
     "read_vnnlib",
+    "universal",
     "verify",
 ]
 
@@ -67,6 +68,7 @@ _HOMES = {
     "load": "networks",
     "ranges": "netproof.ranging",
     "read_vnnlib": "networks",
+    "universal": "netproof.api",
     "verify": "netproof.api",
 }
 
