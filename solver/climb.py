@@ -39,6 +39,8 @@ class Climb:
         reason: why the last search ended undecided.
         statistics: sizes, for reports.
         too_large: engines that were left out because they would not fit, each with its figures.
+        near: whether the query's margin is known to be near zero: bounds and short searches then settle little, and
+            the multipliers of many chosen phases decide.
         cases: the query's regions, and what is known about each.
     """
 
@@ -55,6 +57,7 @@ class Climb:
     decided_by: str = ""
     reason: Reason | None = None
     statistics: dict[str, Any] = field(default_factory=dict)
+    near: bool = False
     too_large: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

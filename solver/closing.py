@@ -297,7 +297,8 @@ class Closing:
             return time.monotonic() >= end or (self._cancel is not None and self._cancel())
 
         budget = Budget(max(0.0, self._deadline - time.monotonic()), self._budget.threads)
-        return Climb(self._network, query, self._options, budget, progress, cancel)
+        near = self.upper < math.inf
+        return Climb(self._network, query, self._options, budget, progress, cancel, near=near)
 
     def _ask(self, threshold: float, seconds: float = math.inf, *, bounds: bool = False) -> Verdict:
         """The verdict of the ladder, or of bounds alone, about a threshold; what it says is taken in."""

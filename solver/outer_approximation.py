@@ -116,7 +116,8 @@ class _Search:
         self._place = {pair: i for i, pair in enumerate(zip(*pairs.tolist(), strict=True))}
         low, high = self.model.lower[self.columns], self.model.upper[self.columns]
         self.most = np.maximum((low - self.centers) ** 2, (high - self.centers) ** 2)
-        for share in np.linspace(0, 1, policy.FIRST_TANGENTS):
+        count = min(policy.FIRST_TANGENTS, max(3, policy.FIRST_TANGENT_ROWS // max(1, len(self.columns))))
+        for share in np.linspace(0, 1, count):
             self._add(low + share * (high - low))
 
     @property

@@ -75,7 +75,7 @@ def _prove_again(climb: Climb, detail: dict[str, Any]) -> None:
     options = dataclasses.replace(climb.options, engine=Engine.BAB)
     second = Climb(climb.network, climb.query, options, Budget(seconds, climb.budget.threads), progress, climb.cancel)
     second.cases = [_afresh(case) for case in cases]
-    if len(climb.network.relu_nodes) > 1 and climb.network.inputs > policy.SPLIT_INPUTS:
+    if len(climb.network.relu_nodes) > 1 and climb.network.inputs > policy.SPLIT_INPUTS and not climb.near:
         for case in second.cases:
             if second.undecided:
                 rungs.deep(second, case, policy.DEEP_SHARE * seconds / len(cases))

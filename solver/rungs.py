@@ -77,6 +77,8 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         # Most queries that bounds leave open end soon; what does not, profits from new bounds for the deeper layers,
         # where there are some.
         first_share = policy.BAB_SHARE if len(climb.network.relu_nodes) == 2 else policy.BAB_FIRST_SHARE
+        if climb.near:
+            first_share = policy.BAB_NEAR_SHARE
         anew: list[tuple[Rung, float]] = [(deep, policy.DEEP_SHARE), (branch, policy.BAB_SHARE), *by_milp]
         if _hopeless(climb, case):
             return [(deep, 1.0), (branch, 1.0)]

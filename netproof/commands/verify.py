@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,13 @@ Examples:
 @click.argument("network", type=FILE)
 @click.argument("spec", type=FILE, required=False)
 @question_options
+@click.option(
+    "--save-query",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Only write the question to this .json file, as POST /v1/verify takes it.",
+)
 @decision_options
-def verify(*, network: Path, spec: Path | None, **options: Any) -> int:
+def verify(*, network: Path, spec: Path | None, save_query: Path | None, **options: Any) -> int:
     """Decide whether any input of a region makes NETWORK (ONNX) break a property.
 
     SPEC is a VNNLIB file, or a .json file with the query of POST /v1/verify. Without it, --data, --index and --eps
@@ -42,4 +48,11 @@ def verify(*, network: Path, spec: Path | None, **options: Any) -> int:
     from networks import load
     from solver import pose
 
-    return decide(pose(load(network), **asked), **how)
+    question = pose(load(network), **asked)
+    if save_query is not None:
+        from netproof.stating import as_json
+
+        save_query.write_text(json.dumps(as_json(asked)))
+        click.echo(f"query written to {save_query}", err=True)
+        return 0
+    return decide(question, **how)

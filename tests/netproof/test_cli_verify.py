@@ -200,3 +200,23 @@ def test_wong_kolter_image_8_is_refuted(run, data_folder):
     )
     assert answer.code == 1
     assert json.loads(answer.out)["trust"] == "replayed"
+
+
+def test_a_question_is_saved_and_asked_again(run, plain, tmp_path):
+    path = tmp_path / "query.json"
+    options = ("--eps", "8/100", "--freeze", "0:32", "--save-query", path)
+    assert run("verify", plain, *BALL, *options).code == 0
+    assert json.loads(path.read_text())["epsilon"] == "8/100"
+    again = run("verify", plain, path, "--threads", "1", "--json")
+    assert json.loads(again.out)["query"]["region"]["frozen"] == list(range(32))
+    other = run("verify", plain, path, "--top-k", "2", "--targets", "3,5", "--threads", "1", "--json")
+    assert json.loads(other.out)["query"]["property"]["top_k"] == 2
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"epsilon": 1}', '{"input": [1], "epsilon": 1, "size": 3}'])
+def test_a_query_file_that_cannot_be_used(run, plain, tmp_path, content):
+    path = tmp_path / "query.json"
+    path.write_text(content)
+    answer = run("verify", plain, path)
+    assert answer.code == 2
+    assert "Traceback" not in answer.err

@@ -13,7 +13,7 @@ import certificates
 import networks
 import solver
 from networks import Network, Property, PropertyError, Query, Region, RegionError
-from solver import Budget, Engine, Kind, Options, Outcome, Progress, Reason, Trust
+from solver import Backend, Budget, Engine, Kind, Options, Outcome, Progress, Reason, Trust
 from solver.replay import Replayer
 from tests.random_networks import dense_model, random_conv, random_dense, random_residual
 from tests.solver.oracle import minimum_margin
@@ -237,6 +237,24 @@ def test_time_and_cancellation_leave_a_valid_interval() -> None:
             if kind is Kind.DISTANCE:
                 assert lower <= whole.distance[1] + SLACK
                 assert upper >= whole.distance[0] - SLACK
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_milp_engine_closes_the_same_interval(norm: str) -> None:
+    network = random_dense(0, (3, 4, 3, 2))
+    query = posed(network, 0, 2)
+    exact = nearest_violation(network, *in_box(query), norm)
+    options = Options(Engine.MILP, Backend.HIGHS)
+    verdict = solver.distance(network, query, norm=norm, tolerance=1e-4, options=options, budget=Budget(60, 1))
+    assert verdict.distance[0] - 1e-6 <= exact <= verdict.distance[1] + SLACK
+    assert verdict.distance[1] - verdict.distance[0] <= 1.001e-4 * max(1, exact)
+    assert verdict.decided_by == "milp"
+    assert verdict.certificate is None
+    region, prop = query.cases[0]
+    least = min(minimum_margin(network, region, clause) for clause in prop.clauses)
+    worst = solver.margin(network, query, tolerance=1e-4, options=options, budget=Budget(60, 1))
+    assert worst.margin[0] - 1e-5 <= least <= worst.margin[1] + 1e-5
+    assert worst.reason is None
 
 
 def test_largest_epsilon_is_below_the_distance_and_grows_with_the_engine() -> None:
