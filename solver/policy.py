@@ -53,7 +53,6 @@ __all__ = [
     "DEEP_SHARE",
     "DEEP_STEPS",
     "DEEP_TURN",
-    "FEW_UNSTABLE",
     "FIRST_SOLVER_SHARE",
     "FIRST_TANGENTS",
     "FIRST_TANGENT_ROWS",
@@ -128,9 +127,6 @@ ALPHA_SHARE = 0.2
 #: input split halves one input, so the boxes needed grow exponentially with the inputs that matter.
 SPLIT_INPUTS = 16
 
-#: Where no more ReLUs than this for each input are open, a few splits of them decide what takes thousands of boxes, so
-#: they come first, with `BAB_FIRST_SHARE` of the time.
-FEW_UNSTABLE = 2
 #: Open ReLUs for each input up to which such a network has a first look by ReLU splits. A random 9-5-2 network on the
 #: whole unit box takes 4 cells, and more boxes than fit into 30 s.
 PHASES_PER_INPUT = 2
