@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from netproof.api import check, universal, verify
     from netproof.auditing import Audit, audit
+    from netproof.certified_radii import CertifiedRadius, largest_epsilons
     from netproof.client import Client
     from netproof.ranging import Range, ranges
     from netproof.torch_modules import from_torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Audit",
     "Budget",
+    "CertifiedRadius",
     "Client",
     "InputError",
     "NetproofError",
@@ -41,6 +43,7 @@ __all__ = [
     "audit",
     "check",
     "from_torch",
+    "largest_epsilons",
     "load",
     "ranges",
     "read_vnnlib",
@@ -51,6 +54,7 @@ __all__ = [
 _HOMES = {
     "Audit": "netproof.auditing",
     "Budget": "solver",
+    "CertifiedRadius": "netproof.certified_radii",
     "Client": "netproof.client",
     "InputError": "networks.errors",
     "NetproofError": "networks.errors",
@@ -65,6 +69,7 @@ _HOMES = {
     "audit": "netproof.auditing",
     "check": "netproof.api",
     "from_torch": "netproof.torch_modules",
+    "largest_epsilons": "netproof.certified_radii",
     "load": "networks",
     "ranges": "netproof.ranging",
     "read_vnnlib": "networks",

@@ -19,6 +19,7 @@ from netproof.commands.audit import audit
 from netproof.commands.batch import batch
 from netproof.commands.check import check
 from netproof.commands.compare import compare
+from netproof.commands.epsilons import epsilons
 from netproof.commands.info import info
 from netproof.commands.monotone import monotone
 from netproof.commands.product import product
@@ -90,7 +91,7 @@ def cli() -> None:
     """Exact verification of trained neural networks: counterexamples that replay, bounds that hold."""
 
 
-_LOCAL = (verify, ranges, compare, monotone, universal, audit, check, product, info)
+_LOCAL = (verify, ranges, compare, monotone, universal, audit, epsilons, check, product, info)
 _SERVICE = (serve, worker, submit, status, watch, batch)
 
 for command in (*_LOCAL, *_SERVICE):

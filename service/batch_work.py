@@ -19,7 +19,7 @@ from service.answers import Answers
 from service.batch_models import BatchRecord, batches, items
 from service.identifiers import new_id
 from service.models import JobRecord, jobs, queued_job
-from service.reuse import Asked, served
+from service.reuse import Asked, passes_on, served
 from service.states import BATCH_TRANSITIONS, TERMINAL, BatchState, ItemState, JobState, item_sources
 from solver.options import Engine
 from solver.verdict import Outcome, Reason
@@ -211,7 +211,7 @@ def _merged(row: Any, verdict: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _infer(connection: Connection, row: Any, verdict: dict[str, Any], moment: datetime) -> None:
     """What the verdict of one item says of the same input at other epsilons, see `service.reuse`."""
-    if verdict["verdict"] == Outcome.UNKNOWN:
+    if not passes_on(verdict):
         return
     found = exact(row["epsilon"])
     waiting = items.c.state.in_([ItemState.PENDING, ItemState.OPEN])

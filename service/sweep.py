@@ -27,7 +27,7 @@ from service.lease import Lease
 from service.ledger import Ledger
 from service.models import JobRecord
 from service.request import build_query
-from service.reuse import Asked, asked, served
+from service.reuse import Asked, asked, passes_on, served
 from solver.options import Engine
 from solver.verdict import Outcome
 
@@ -170,7 +170,7 @@ def _implied(
     item: ItemRecord, verdict: dict[str, Any] | None, waiting: Sequence[ItemRecord]
 ) -> list[tuple[ItemRecord, dict[str, Any]]]:
     """What a verdict at one epsilon says of others of the same input."""
-    if verdict is None or verdict["verdict"] == Outcome.UNKNOWN:
+    if verdict is None or not passes_on(verdict):
         return []
     source = verdict.get("cached_from") or {"batch": item.batch, "item": item.number}
     at = exact(item.epsilon)
