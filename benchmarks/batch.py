@@ -40,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1, help="repetitions, one after the other in turn")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for each input")
+    parser.add_argument(
+        "--most", type=float, help="fail if a batch takes more than this many times the audit's seconds"
+    )
     parser.add_argument("--kill", action="store_true", help="kill a worker, cancel and resume in the middle as well")
     options = parser.parse_args(arguments)
     subject = material()
@@ -55,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             audit = _audit(subject, data, inputs, options.workers, options.timeout, Path(folder) / f"{number}.jsonl")
             batch = _batch(client, subject, data, inputs, options.timeout)
             agreed &= _compared(audit, batch, Path(folder), client)
+            agreed &= options.most is None or batch[1] <= options.most * audit[1]
         if options.kill:
             agreed &= _disturbed(client, subject, data, inputs, options.timeout, audit[0])
     return 0 if agreed else 1
@@ -110,7 +114,7 @@ def _compared(
     verdicts, *audited = audit
     found, *took = batch
     same = _verdicts(client, found) == verdicts
-    rows = list(csv.DictReader(client.batches.export(found.id, folder / "export.csv").open()))
+    rows = list(csv.DictReader(client.batches.export(found.id, folder / "export.csv").read_text().splitlines()))
     whole = {int(row["index"]): row["verdict"] for row in rows} == verdicts
     low, high = found.robust_accuracy or (0.0, 1.0)
     print(f"  netproof audit {audited[0]:6.2f} s wall, {audited[1]:6.2f} s CPU")

@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netproof.api import check, verify
+    from netproof.api import check, universal, verify
     from netproof.auditing import Audit, audit
+    from netproof.certified_radii import CertifiedRadius, largest_epsilons
     from netproof.client import Client
     from netproof.ranging import Range, ranges
     from netproof.torch_modules import from_torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Audit",
     "Budget",
+    "CertifiedRadius",
     "Client",
     "InputError",
     "NetproofError",
@@ -41,15 +43,18 @@ __all__ = [
     "audit",
     "check",
     "from_torch",
+    "largest_epsilons",
     "load",
     "ranges",
     "read_vnnlib",
+    "universal",
     "verify",
 ]
 
 _HOMES = {
     "Audit": "netproof.auditing",
     "Budget": "solver",
+    "CertifiedRadius": "netproof.certified_radii",
     "Client": "netproof.client",
     "InputError": "networks.errors",
     "NetproofError": "networks.errors",
@@ -64,9 +69,11 @@ _HOMES = {
     "audit": "netproof.auditing",
     "check": "netproof.api",
     "from_torch": "netproof.torch_modules",
+    "largest_epsilons": "netproof.certified_radii",
     "load": "networks",
     "ranges": "netproof.ranging",
     "read_vnnlib": "networks",
+    "universal": "netproof.api",
     "verify": "netproof.api",
 }
 

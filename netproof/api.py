@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,8 +17,12 @@ from netproof.stating import specification
 from networks import Constraint, Network
 from networks.exact import Number
 from solver import Backend, Budget, Engine, Kind, Options, Progress, Verdict
+from solver.universal_question import search_universal
 
-__all__ = ["check", "verify"]
+if TYPE_CHECKING:
+    from solver.universal import UniversalPerturbation
+
+__all__ = ["check", "universal", "verify"]
 
 
 def verify(
@@ -161,3 +165,45 @@ def check(
     data = certificate if isinstance(certificate, bytes) else Path(certificate).read_bytes()
     loaded = network if isinstance(network, Network) else networks.load(network, compare=False)
     return certificates.check(data, loaded, semantics="float32" if float32 else "real", exact=exact)
+
+
+def universal(
+    network: str | Path | Network,
+    *,
+    inputs: ArrayLike,
+    labels: Sequence[int],
+    epsilon: Number,
+    domain: tuple[Number, Number] | None = None,
+    time_limit: float = 300.0,
+    backend: Backend | str = Backend.AUTO,
+    threads: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> UniversalPerturbation:
+    """One perturbation that makes a network misclassify as many of some inputs as possible.
+
+    Args:
+        network: an ONNX file, or a network that `netproof.load` returned; a small one, as every input brings a copy of
+            it into one MILP.
+        inputs: shape ``(N, …)``, as many numbers for each as the network has inputs.
+        labels: the class of each.
+        epsilon: largest change of an entry.
+        domain: lowest and highest value that sums are clipped to.
+        time_limit, backend, threads, progress, cancel: see `verify`.
+
+    Raises:
+        InputError: the network, the inputs or their combination cannot be used.
+        BackendError: the back end cannot serve the request, or the model would be too large.
+    """
+    loaded = network if isinstance(network, Network) else networks.load(network)
+    return search_universal(
+        loaded,
+        inputs=inputs,
+        labels=labels,
+        epsilon=epsilon,
+        domain=domain,
+        options=Options(backend=Backend(backend)),
+        budget=Budget(time_limit) if threads is None else Budget(time_limit, threads),
+        progress=progress,
+        cancel=cancel,
+    )

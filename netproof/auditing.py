@@ -92,7 +92,7 @@ def audit(
         network: an ONNX file, or a network that `netproof.load` returned.
         data: an ``.npz`` file with ``images`` and ``labels`` (or ``x`` and ``y``), or a `networks.Dataset`.
         epsilon: radius of the ball around each input, in input units; a decimal is taken as written.
-        norm: of the ball; ``"linf"``.
+        norm: of the ball; ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``, where epsilon counts the entries that may change.
         domain: least and greatest value of every input entry; by default (0, 1) for uint8 images, else unlimited.
         indices: which inputs; by default all.
         out: a file of JSON lines that gets each record as it comes.

@@ -19,12 +19,14 @@ from netproof.commands.audit import audit
 from netproof.commands.batch import batch
 from netproof.commands.check import check
 from netproof.commands.compare import compare
+from netproof.commands.epsilons import epsilons
 from netproof.commands.info import info
 from netproof.commands.monotone import monotone
 from netproof.commands.product import product
 from netproof.commands.ranges import ranges
 from netproof.commands.remote import status, submit, watch
 from netproof.commands.serve import serve
+from netproof.commands.universal import universal
 from netproof.commands.verify import verify
 from netproof.commands.worker import worker
 
@@ -89,7 +91,7 @@ def cli() -> None:
     """Exact verification of trained neural networks: counterexamples that replay, bounds that hold."""
 
 
-_LOCAL = (verify, ranges, compare, monotone, audit, check, product, info)
+_LOCAL = (verify, ranges, compare, monotone, universal, audit, epsilons, check, product, info)
 _SERVICE = (serve, worker, submit, status, watch, batch)
 
 for command in (*_LOCAL, *_SERVICE):

@@ -26,6 +26,7 @@ MAX_DISJUNCTS = 200_000
 """Limit on the disjuncts that nested ``and`` and ``or`` multiply out to."""
 
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_PLAIN = re.compile(r"(-?[0-9]{1,30})\.([0-9]{1,60})")
 _ONE, _ZERO = Fraction(1), Fraction(0)
 _COMPARISONS = frozenset({"<=", ">=", "<", ">", "=", "==", "!="})
 
@@ -182,11 +183,24 @@ class Conditions:
         value = self._numbers.get(token)
         if value is None:
             try:
-                value = exact(token if _NUMBER.fullmatch(token) else "")
+                value = _decimal(token)
             except ValueError:
                 self._source.fail(form, f"{token[:40]!r} is neither a declared variable nor a finite number", item)
             self._numbers[token] = value
         return value
+
+
+def _decimal(token: str) -> Fraction:
+    """The number that a word writes.
+
+    Raises:
+        ValueError: it writes none, or one with an exponent of more than a few thousand.
+    """
+    plain = _PLAIN.fullmatch(token)
+    if plain:
+        # Most numbers of a large file; reading them so takes half the time.
+        return Fraction(int(plain[1] + plain[2]), 10 ** len(plain[2]))
+    return exact(token if _NUMBER.fullmatch(token) else "")
 
 
 def _combined(parts: Iterable[tuple[Fraction, _Linear]]) -> _Linear:

@@ -28,6 +28,9 @@ __all__ = ["DECISION_OPS", "load", "load_bytes", "needed_nodes"]
 DECISION_OPS = ("Softmax", "LogSoftmax")
 """Operators that are left out where they are the last: they keep the order of the outputs."""
 
+_LAYOUT_OPS = {"Cast", "Constant", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+"""What may follow them: it computes nothing."""
+
 
 def load(path: str | Path, *, max_bytes: int = MAX_BYTES, compare: bool = True) -> Network:
     """Read an ``.onnx`` or ``.onnx.gz`` file; see `load_bytes`."""
@@ -90,8 +93,8 @@ def _read(model: Any, data: bytes, name: str) -> Network:
                 raise NetworkFormatError(msg)
             arguments.append(tensors[source] if source else None)
         call = Call(node.op_type, _name(node), version, tuple(arguments), attributes(node), len(node.output))
-        if node.op_type in DECISION_OPS and node.output[0] == output and i == max(needed):
-            tensors[output] = _strip(trace, call)
+        if node.op_type in DECISION_OPS and all(graph.node[k].op_type in _LAYOUT_OPS for k in needed if k > i):
+            tensors[node.output[0]] = _strip(trace, call)
             stripped = node.op_type
             continue
         results = _rewrite(trace, call, node.domain)

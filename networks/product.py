@@ -54,11 +54,17 @@ class Product:
 
 
 def equivalence(
-    first: Network, second: Network, *, tolerance: Number | None = None, same_decision: bool = False
+    first: Network,
+    second: Network,
+    *,
+    tolerance: Number | None = None,
+    same_decision: bool = False,
+    paired: bool | None = None,
 ) -> Product:
     """Do two networks agree: all outputs less than ``tolerance`` apart, or the same class scored strictly highest?
 
-    The product's outputs are those of the first network, then those of the second; see `equivalence_model`.
+    The product's outputs are those of the first network, then those of the second; see `equivalence_model`, also for
+    ``paired``. Decisions are compared without pairs.
 
     Raises:
         PropertyError: not exactly one of the two questions, or one that the outputs do not allow.
@@ -80,7 +86,7 @@ def equivalence(
                 raise PropertyError(msg)
     check_sizes(first, second)
     # Decisions mostly hold because each network decides clearly, for which pairs are only in the way.
-    model = equivalence_model(first.model, second.model, paired=tolerance is not None)
+    model = equivalence_model(first.model, second.model, paired=False if same_decision else paired)
     built = load_bytes(model, f"{first.name} = {second.name}")
     if tolerance is not None:
         allowed = _positive(tolerance)
@@ -102,11 +108,13 @@ def monotone(
     *,
     tolerance: Number,
     direction: str = "increasing",
+    paired: bool | None = None,
 ) -> Product:
     """Does output ``output_index`` never fall by ``tolerance`` or more when entry ``input_index`` alone is raised?
 
     With ``direction="decreasing"``: does it never rise by as much? Both inputs lie in the region that is asked about.
-    A tolerance is needed because equal inputs have equal outputs, and a tie is a violation.
+    A tolerance is needed because equal inputs have equal outputs, and a tie is a violation. See `monotone_model` for
+    the product and for ``paired``.
 
     Raises:
         PropertyError: the input, the output, the direction or the tolerance is not one of the network's.
@@ -136,7 +144,9 @@ def monotone(
         "direction": direction,
         "tolerance": str(tolerance),
     }
-    built = load_bytes(monotone_model(network.model, input_index), f"{network.name} raised at input {input_index}")
+    built = load_bytes(
+        monotone_model(network.model, input_index, paired=paired), f"{network.name} raised at input {input_index}"
+    )
     sign, verb = (1, "falls") if direction == "increasing" else (-1, "rises")
     label = f"Y_{output_index} {verb} as X_{input_index} is raised"
     clause = _further(built, network.outputs, output_index, sign, allowed, label)

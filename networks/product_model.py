@@ -13,7 +13,9 @@ once more, from the differences: with z, z' the inputs of two corresponding ReLU
 where p and n, so also every bound of the difference, shrink with e. The outer ReLU of a minimum, which changes nothing,
 is what tells bounds that it is not negative: without it they lose a factor for each layer. Over the reals the
 third part is the second; a violation has to show on both, so what is replayed is the network as it was given, and
-what is proved may use either.
+what is proved may use either. A pair has eight ReLUs, of which those whose inputs hardly vary are unstable only by
+rounding; so networks of more than `PAIRED_RELUS` ReLUs, which are asked about small regions, have pairs only if asked
+for.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ from networks.graph import Network
 from networks.onnx_model import element_type, opset, parse
 from networks.onnx_reader import load_bytes, needed_nodes
 
-__all__ = ["check_sizes", "equivalence_model", "monotone_model"]
+__all__ = ["PAIRED_RELUS", "check_sizes", "equivalence_model", "monotone_model"]
+
+PAIRED_RELUS = 2048
+"""Networks of at most this many ReLUs are paired unless told otherwise."""
 
 _OLDEST_IR = 4
 """The first ONNX IR version in which weights need not be inputs of the graph as well."""
@@ -38,16 +43,17 @@ _ONNX_TYPES = {"float32": 1, "float64": 11}
 """Codes of ``onnx.TensorProto.DataType``."""
 
 
-def equivalence_model(first: bytes, second: bytes, *, paired: bool = True) -> bytes:
+def equivalence_model(first: bytes, second: bytes, *, paired: bool | None = None) -> bytes:
     """The ONNX model ``x ↦ (f(x), g(x))``: input "x" of shape ``(1, n)``, output "y" of shape ``(1, 2·m)``.
 
     Where the networks have the same layers, the output is ``(f(x), g(x), g(x))`` of shape ``(1, 3·m)``, the last
-    computed from pairs, unless ``paired`` is false.
+    computed from pairs.
 
     A final Softmax or LogSoftmax of a part is left out.
 
     Args:
-        first, second: two ONNX models with the same number of inputs, decompressed.
+        first, second: two ONNX models with the same numbers of inputs and of outputs, decompressed.
+        paired: whether there are pairs; None leaves it to the number of ReLUs.
 
     Raises:
         NetworkError: a model is not supported, they differ in the number of inputs, or they use versions of the ONNX
@@ -62,21 +68,22 @@ def equivalence_model(first: bytes, second: bytes, *, paired: bool = True) -> by
     builder = _Builder("float32" if "float32" in {one.element, other.element} else "float64")
     relus = builder.part(one, "part0/", "weights0/", None, {})
     builder.part(other, "part1/", "weights1/", None, {})
-    if paired and relus and one.element == other.element and one.layers == other.layers:
+    if relus and _wanted(paired, networks[0]) and one.element == other.element and one.layers == other.layers:
         builder.part(other, "pairs/", "weights1/", None, relus)
     return builder.model(networks[0].inputs, version, max(_OLDEST_IR, *(model.ir_version for model in models)))
 
 
-def monotone_model(model: bytes, input_index: int) -> bytes:
+def monotone_model(model: bytes, input_index: int, *, paired: bool | None = None) -> bytes:
     """The ONNX model ``(x, t) ↦ (f(x), f(x'))`` where x' is x with ``max(x_i, t)`` as its entry i, ``input_index``.
 
     As x and t range over a box, (x, x') ranges over all pairs in it of which the second is raised in that entry alone.
-    The input "x" has shape ``(1, n + 1)``. The output "y" of shape ``(1, 3·m)`` is ``(f(x), f(x'), f(x'))``, the last
-    computed from pairs; networks without a Relu have no pairs.
+    The input "x" has shape ``(1, n + 1)``. The output "y" has shape ``(1, 2·m)``; where there are pairs, the output is
+    ``(f(x), f(x'), f(x'))`` of shape ``(1, 3·m)``, the last computed from them.
 
     Args:
         model: an ONNX model, decompressed.
         input_index: which entry is raised, in C order.
+        paired: see `equivalence_model`.
 
     Raises:
         NetworkError: the model is not supported.
@@ -95,9 +102,13 @@ def monotone_model(model: bytes, input_index: int) -> bytes:
     others = [*same[:input_index], inputs + 1, *same[input_index + 1 :]]
     relus = builder.part(part, "part0/", "weights/", ("x", same), {})
     builder.part(part, "part1/", "weights/", ("all", others), {})
-    if relus:
+    if relus and _wanted(paired, network):
         builder.part(part, "pairs/", "weights/", ("all", others), relus)
     return builder.model(inputs + 1, opset(part.model), max(_OLDEST_IR, part.model.ir_version))
+
+
+def _wanted(paired: bool | None, network: Network) -> bool:
+    return network.relus <= PAIRED_RELUS if paired is None else paired
 
 
 def check_sizes(first: Network, second: Network) -> None:

@@ -94,7 +94,9 @@ class Specification:
             own, constraints, more = _conjunction(base, itertools.chain.from_iterable(choice))
             if any(map(_empty, own.values())):
                 continue
-            key = (tuple(sorted(own.items())), tuple(constraints))
+            # Integers hash faster than fractions.
+            ends = [(i, *(end if end is None else end.as_integer_ratio() for end in own[i])) for i in sorted(own)]
+            key = (tuple(ends), tuple(constraints))
             if key not in found:
                 found[key] = (base | own, [*shared, *constraints], [])
             found[key][2].append(self.clause([*rows, *more], number))

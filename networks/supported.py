@@ -46,7 +46,7 @@ read is compared with ONNX Runtime on sampled inputs before anything is verified
 * No NaN or infinity among the weights, stored or computed.
 * At most {MAX_ENTRIES:,} entries of all values together.
 * A final {" or ".join(f"`{op}`" for op in DECISION_OPS)} over all outputs is left out, which changes no
-  comparison of classes; a note says so.
+  comparison of classes; a note says so. Only changes of shape may follow it.
 
 An attribute that is not listed below is refused. A refusal names the node, its operator, opset and shapes, and says
 what to do.

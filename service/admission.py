@@ -25,6 +25,7 @@ from service.queries import QueryDocument, is_exact
 from service.schemas import UNION_TAGS, VerifyRequest
 from service.settings import Settings
 from solver import question, sizes
+from solver.universal_question import universal_faults
 
 __all__ = ["admit", "fingerprint", "parse_request"]
 
@@ -127,6 +128,8 @@ def _query(
     found: list[_Found] = []
     members = query.model_dump(exclude_unset=True, exclude_none=True, warnings=False)
     signature = _Signature.of(summary)
+    if members.get("kind") == "universal":
+        return _universal(members, signature)
     misread = set()
     for name, texts in _ARRAYS.items():
         if isinstance(members.get(name), list):
@@ -143,6 +146,21 @@ def _query(
     if found:
         raise _refusal(found)
     return {"norm": "linf"} | members if "epsilon" in members else members
+
+
+def _universal(members: dict[str, Any], signature: _Signature) -> dict[str, Any]:
+    """A question about one perturbation of many inputs, each of them flat."""
+    found: list[_Found] = []
+    if "inputs" in members:
+        members["inputs"] = [
+            list(_numbers(each, f"/query/inputs/{i}", found, texts=False)) for i, each in enumerate(members["inputs"])
+        ]
+    if not found:
+        wrong = universal_faults(members, signature)
+        found += [(kind_of(fault.error), Fault(f"/query/{fault.member}", str(fault.error))) for fault in wrong]
+    if found:
+        raise _refusal(found)
+    return members
 
 
 def _other(stated: dict[str, Any], find: Callable[[str], NetworkRecord] | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from networks.exact import exact
 from service.batch_models import answers, items
 from service.database import insert_new
 from service.models import jobs
-from service.reuse import Asked, served
+from service.reuse import Asked, passes_on, served
 from solver.options import Engine as Choice
 from solver.verdict import Outcome, Trust
 
@@ -48,7 +48,9 @@ class Answers:
             out = {}
             for asked, best in chosen.items():
                 verdict = None if best is None else _verdict(connection, best)
-                if best is not None and verdict is not None:
+                if best is None or verdict is None:
+                    continue
+                if passes_on(verdict) or _epsilon(best) == asked.epsilon:
                     out[asked] = served(verdict, _epsilon(best), asked.epsilon, _source(best))
             return out
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ from networks.exact import exact
 from service.admission import admit, parse_request
 from service.batch_models import DatasetRecord
 from service.batch_schemas import BATCH_TAGS, BatchRequest, SelectionRequest
+from service.batch_work import labelled
 from service.models import NetworkRecord
 from service.problems import INVALID_REQUEST, MALFORMED_JSON, Fault, ProblemError, faults, kind_of
 from service.schemas import UNION_TAGS
@@ -50,7 +52,12 @@ def parse_batch(body: bytes) -> BatchRequest:
 
 
 def admit_batch(
-    asked: BatchRequest, network: NetworkRecord, dataset: DatasetRecord, labels: list[int], settings: Settings
+    asked: BatchRequest,
+    network: NetworkRecord,
+    dataset: DatasetRecord,
+    labels: list[int],
+    settings: Settings,
+    find: Callable[[str], NetworkRecord],
 ) -> tuple[dict[str, Any], list[Item]]:
     """The request as the ledger keeps it, completed by defaults, and its items, those of one input together.
 
@@ -60,6 +67,7 @@ def admit_batch(
         dataset: that its inputs come from; ``labels`` are all of its labels.
         labels: of the data set.
         settings: of the service.
+        find: gives another network that the query names.
 
     Raises:
         ProblemError: the parts do not fit, or ask for more than the settings allow.
@@ -74,7 +82,7 @@ def admit_batch(
         _refuse("/selection", detail)
     _check_fit(network, dataset, indices, labels)
     chosen = [labels[index] for index in indices]
-    admitted = [_admitted(asked, epsilon, chosen[0], network, settings) for epsilon in epsilons]
+    admitted = [_admitted(asked, epsilon, chosen[0], network, settings, find) for epsilon in epsilons]
     query = {key: value for key, value in admitted[0]["query"].items() if key not in {"input", "label", "epsilon"}}
     request = {key: value for key, value in admitted[0].items() if key != "query"} | {
         "dataset": dataset.sha256,
@@ -92,6 +100,8 @@ def admit_batch(
 def _epsilons(template: dict[str, Any]) -> list[str]:
     """The epsilons as they were written, each once, in ascending order."""
     given = template.get("epsilon")
+    if given is None and template.get("kind") == "distance":
+        return [""]  # the domain bounds the search
     if given is None:
         _refuse("/query/epsilon", "it is missing; give the radius of the balls, or a list of them")
     several = given if isinstance(given, list) else [given]
@@ -144,20 +154,25 @@ def _check_fit(network: NetworkRecord, dataset: DatasetRecord, indices: list[int
 
 
 def _admitted(
-    asked: BatchRequest, epsilon: str, label: int, network: NetworkRecord, settings: Settings
+    asked: BatchRequest,
+    epsilon: str,
+    label: int,
+    network: NetworkRecord,
+    settings: Settings,
+    find: Callable[[str], NetworkRecord],
 ) -> dict[str, Any]:
     """A single question of the batch, admitted; its input is a stand-in that lies in the domain."""
     standing = [_inside(asked.query.get("domain"))] * int(network.summary["inputs"])
     single = {
         "network": network.sha256,
-        "query": {**asked.query, "epsilon": epsilon, "input": standing, "label": label},
+        "query": {**asked.query, "epsilon": epsilon or None, "input": standing, **labelled(asked.query, label)},
         **{key: str(getattr(asked, key)) for key in ("engine", "backend", "priority")},
         **{key: getattr(asked, key) for key in ("time_limit", "seed", "certificate")},
     }
     for key in ("input", "label"):
         if key in asked.query:
             _refuse(f"/query/{key}", f"{key} comes from the data set; leave it out of a batch's query")
-    return admit(parse_request(json.dumps(single).encode()), network, settings)
+    return admit(parse_request(json.dumps(single).encode()), network, settings, find)
 
 
 def _inside(domain: Any) -> float:

@@ -74,7 +74,8 @@ class _Request(BaseModel):
 _TEMPLATE = {
     "type": "object",
     "description": (
-        "A ball query without `input` and `label`, which the data set gives: `epsilon`, one or a list of up to 32, and "
+        "A question without `input` and `label`, which the data set gives: `epsilon`, one or a list of up to 32 (null "
+        "only for the kind `distance`), and "
         "whatever else such a query may hold, see QueryDocument."
     ),
     "properties": {
@@ -86,7 +87,6 @@ _TEMPLATE = {
             ]
         }
     },
-    "required": ["epsilon"],
     "additionalProperties": True,
     "examples": [{"epsilon": ["2/255", "8/255"], "domain": [0, 1]}],
 }

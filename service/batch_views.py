@@ -115,8 +115,19 @@ def item_document(record: ItemRecord, *, whole: bool = False) -> ItemDocument:
         job=record.job,
         finished_at=record.finished_at,
         result=VerdictDocument.model_validate(record.verdict) if whole and record.verdict is not None else None,
-        links={"self": here} | ({"job": f"/v1/jobs/{record.job}"} if record.job else {}),
+        links=_item_links(record, here),
     )
+
+
+def _item_links(record: ItemRecord, here: str) -> dict[str, str]:
+    links = {"self": here}
+    if record.job is not None:
+        links["job"] = f"/v1/jobs/{record.job}"
+    if record.state is ItemState.DONE and record.outcome == Outcome.COUNTEREXAMPLE:
+        links["counterexample"] = f"{here}/counterexample"
+    if record.trust == Trust.CERTIFIED:
+        links["certificate"] = f"{here}/certificate"
+    return links
 
 
 def item_record(record: ItemRecord, batch: BatchRecord) -> dict[str, Any]:

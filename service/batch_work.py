@@ -19,12 +19,12 @@ from service.answers import Answers
 from service.batch_models import BatchRecord, batches, items
 from service.identifiers import new_id
 from service.models import JobRecord, jobs, queued_job
-from service.reuse import Asked, served
+from service.reuse import Asked, passes_on, served
 from service.states import BATCH_TRANSITIONS, TERMINAL, BatchState, ItemState, JobState, item_sources
 from solver.options import Engine
 from solver.verdict import Outcome, Reason
 
-__all__ = ["LIVE", "SWEEP_SECONDS", "Found", "advance", "record", "settle", "sweeps"]
+__all__ = ["LIVE", "SWEEP_SECONDS", "Found", "advance", "labelled", "record", "settle", "sweeps"]
 
 #: States of jobs that are still to end.
 LIVE = tuple(state for state in JobState if state not in TERMINAL)
@@ -41,6 +41,12 @@ _LARGEST_CHUNK = 256
 _CHUNK_SECONDS = 4.0
 #: Members of a batch's request that its jobs have, too.
 _SHARED = ("network", "dataset", "query", "engine", "backend", "seed", "certificate", "reuse", "priority")
+
+
+#: Members of a query for which a network is built around the one that is asked about.
+_PRODUCTS = frozenset({"equivalent_to", "monotone"})
+#: Members that state a property, beside which a label would state a second one.
+_PROPERTIES = _PRODUCTS | {"output_range", "violations"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +69,22 @@ class Found:
 
 
 def sweeps(request: dict[str, Any]) -> bool:
-    """Whether a batch begins with a sweep: other kinds, and engines that prove everything themselves, do without."""
-    return request["engine"] in {Engine.AUTO, Engine.BOUNDS} and request["query"].get("kind", "decide") == "decide"
+    """Whether a batch begins with a sweep.
+
+    Engines that prove everything themselves do without, and so do intervals and networks that are built for a question.
+    """
+    query = request["query"]
+    return request["engine"] in {Engine.AUTO, Engine.BOUNDS} and _decides(query) and not _PRODUCTS & query.keys()
+
+
+def labelled(query: dict[str, Any], label: int) -> dict[str, int]:
+    """The label as a member of a query, where that asks for a class and states no other property."""
+    return {} if _PROPERTIES & query.keys() else {"label": label}
+
+
+def _decides(query: dict[str, Any]) -> bool:
+    """Whether the question is one whose answers serve other epsilons; an interval is as wide as its ball asks."""
+    return bool(query.get("kind", "decide") == "decide")
 
 
 def advance(connection: Connection, batch_id: str, moment: datetime) -> list[JobRecord]:
@@ -141,7 +161,7 @@ def settle(connection: Connection, job: JobRecord, moment: datetime) -> None:
         if not verdict.get("cached_from"):
             values["search_seconds"] = row["search_seconds"] + float((job.verdict or {}).get("seconds", 0.0))
     connection.execute(update(items).where(mine, items.c.state == ItemState.SEARCHING).values(values))
-    if verdict is not None and values["state"] is ItemState.DONE:
+    if verdict is not None and values["state"] is ItemState.DONE and _decides(job.request["query"]):
         _infer(connection, row, verdict, moment)
 
 
@@ -191,7 +211,7 @@ def _merged(row: Any, verdict: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _infer(connection: Connection, row: Any, verdict: dict[str, Any], moment: datetime) -> None:
     """What the verdict of one item says of the same input at other epsilons, see `service.reuse`."""
-    if verdict["verdict"] == Outcome.UNKNOWN:
+    if not passes_on(verdict):
         return
     found = exact(row["epsilon"])
     waiting = items.c.state.in_([ItemState.PENDING, ItemState.OPEN])
@@ -274,9 +294,10 @@ def _exact_jobs(
     made: list[JobRecord] = []
     for number, index, epsilon, label in connection.execute(waiting.order_by(*order).limit(room)).all():
         limit = min(batch.time_limit, left)
-        query = {**batch.request["query"], "dataset": batch.dataset, "index": index, "label": label}
+        query = {**batch.request["query"], "dataset": batch.dataset, "index": index}
+        query |= labelled(query, label)
         request = {key: batch.request[key] for key in _SHARED if key != "query"}
-        request |= {"query": {**query, "epsilon": epsilon}, "item": number, "time_limit": limit}
+        request |= {"query": query | ({"epsilon": epsilon} if epsilon else {}), "item": number, "time_limit": limit}
         made.append(_add_job(connection, batch, request, limit, moment))
         mine = (items.c.batch == batch.id) & (items.c.number == number) & (items.c.state == ItemState.OPEN)
         connection.execute(update(items).where(mine).values(state=ItemState.SEARCHING, job=made[-1].id))

@@ -15,8 +15,9 @@ from typing import Any
 from certificates.errors import CertificateError
 from networks.errors import InputError
 from service.child import ChildError, ask
-from service.limits import die_with_parent, is_memory_error, limit_memory
+from service.limits import die_with_parent, limit_memory
 from service.problems import CHECK_UNFINISHED, ProblemError
+from solver.sizes import is_memory_error
 
 __all__ = ["check", "main"]
 

@@ -19,7 +19,8 @@ from networks.dataset import Dataset
 from networks.dataset_files import read_dataset
 from networks.errors import DatasetError
 from service.child import ChildError, ask
-from service.limits import die_with_parent, is_memory_error, limit_memory
+from service.limits import die_with_parent, limit_memory
+from solver.sizes import is_memory_error
 
 __all__ = ["convert", "main", "read_upload", "stored_labels", "summary_of"]
 

@@ -30,6 +30,8 @@ COLUMNS: dict[str, str] = {
     "semantics": "string",
     "margin_lower": "float64",
     "margin_upper": "float64",
+    "distance_lower": "float64",
+    "distance_upper": "float64",
     "seconds": "float64",
     "decided_by": "string",
     "reason": "string",
@@ -79,6 +81,7 @@ def _pages(batch: BatchRecord, ledger: Ledger) -> Iterator[list[ItemRecord]]:
 
 def _row(item: ItemRecord) -> dict[str, Any]:
     verdict = (item.verdict or {}) if item.state is ItemState.DONE else {}
+    distance = verdict.get("distance") or (None, None)
     return {
         "index": item.input,
         "label": item.label,
@@ -89,6 +92,8 @@ def _row(item: ItemRecord) -> dict[str, Any]:
         "semantics": verdict.get("semantics"),
         "margin_lower": item.lower,
         "margin_upper": item.upper,
+        "distance_lower": distance[0],
+        "distance_upper": distance[1],
         "seconds": round(item.seconds, 6),
         "decided_by": item.decided_by,
         "reason": verdict.get("reason"),

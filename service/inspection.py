@@ -16,7 +16,8 @@ from typing import Any
 from networks import errors
 from networks.errors import NetproofError, NetworkError, NetworkFormatError
 from service.child import ChildError, ask
-from service.limits import die_with_parent, is_memory_error, limit_memory
+from service.limits import die_with_parent, limit_memory
+from solver.sizes import is_memory_error
 
 __all__ = ["inspect", "inspect_network", "main"]
 

@@ -18,13 +18,14 @@ from service.closing import Closing, Failure, plain
 from service.events import Events
 from service.lease import Lease, Stop
 from service.ledger import Ledger
-from service.limits import is_memory_error, lift_memory_limit, limit_memory
+from service.limits import lift_memory_limit, limit_memory
 from service.models import JobRecord
 from service.queue import Dispatcher
 from service.request import build_query
 from service.reuse import Asked, asked
 from service.settings import Settings
 from service.sweep import run_sweep
+from solver.sizes import is_memory_error
 
 if TYPE_CHECKING:
     from networks.graph import Network
@@ -131,6 +132,8 @@ def _solve(
     from solver import answer
 
     request = _with_input(request, ledger, artifacts)
+    if request["query"].get("kind") == "universal":
+        return _Answer(_universal(request, network, lease, settings), None)
     key = asked(request)
     request = _with_other(request, ledger, artifacts)
     question, options, budget = build_query(request, network, threads=settings.job_threads)
@@ -146,6 +149,23 @@ def _solve(
         artifacts.put([question.network.model])
         document["product"] = {"bytes": len(question.network.model), "sha256": question.network.sha256}
     return _Answer(document, key)
+
+
+def _universal(request: dict[str, Any], network: Network, lease: Lease, settings: Settings) -> dict[str, Any]:
+    """The document about one perturbation of many inputs."""
+    from solver import Backend, Budget, Options
+    from solver.universal_question import as_document, search_universal
+
+    members = {name: value for name, value in request["query"].items() if name != "kind"}
+    found = search_universal(
+        network,
+        **members,
+        options=Options(backend=Backend(request["backend"])),
+        budget=Budget(float(request["time_limit"]), settings.job_threads),
+        progress=lease.report,
+        cancel=lease.stop,
+    )
+    return as_document(found)
 
 
 def _with_other(request: dict[str, Any], ledger: Ledger, artifacts: Artifacts) -> dict[str, Any]:

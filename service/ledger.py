@@ -29,6 +29,8 @@ from service.states import JobState, NetworkState, sources
 
 __all__ = ["Ledger"]
 
+#: A job as the database completes what `queued_job` leaves out.
+_BLANK: dict[str, Any] = {column.name: None for column in jobs.c} | {"attempt": 0, "losses": 0}
 _ACTIVE = (JobState.RUNNING, JobState.CANCELLING)
 
 
@@ -122,7 +124,6 @@ class Ledger:
             NotFoundError: the network is unknown.
             IdempotencyError: the key came before with another fingerprint.
         """
-        self.network(network)
         moment = self._now()
         identifier = new_id(int(moment.timestamp() * 1000))
         values = queued_job(identifier, network, request, queue, time_limit, max_attempts, moment)
@@ -133,10 +134,11 @@ class Ledger:
             with self._engine.begin() as connection:
                 connection.execute(insert(jobs).values(values))
         except IntegrityError:
+            self.network(network)
             if idempotency_key is None:
                 raise
             return self._earlier(idempotency_key, fingerprint), False
-        return self.job(identifier), True
+        return JobRecord.of(_BLANK | values), True
 
     def _earlier(self, key: str, fingerprint: str | None) -> JobRecord:
         with self._engine.connect() as connection:

@@ -10,16 +10,13 @@ import signal
 import sys
 from pathlib import Path
 
-__all__ = ["die_with_parent", "is_memory_error", "keep_memory", "lift_memory_limit", "limit_memory"]
+__all__ = ["die_with_parent", "keep_memory", "lift_memory_limit", "limit_memory"]
 
 _PR_SET_PDEATHSIG = 1
 
 #: glibc's parameters of `mallopt`, and from which sizes on memory goes back to the kernel.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _TRIM_BYTES, _MMAP_BYTES = 2**28, 2**26
-
-#: What libraries say, in errors of other types, when an allocation fails.
-_MEMORY_WORDS = ("can't allocate memory", "failed to allocate memory", "bad_alloc", "out of memory", "bad allocation")
 
 
 def limit_memory(megabytes: int) -> None:
@@ -53,15 +50,6 @@ def keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
-
-
-def is_memory_error(error: BaseException | None) -> bool:
-    """Whether an allocation failed: Python's own error, or a native library's in the words that it uses."""
-    while error is not None:
-        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
-            return True
-        error = error.__cause__
-    return False
 
 
 def die_with_parent(parent: int, sent: signal.Signals = signal.SIGKILL) -> None:

@@ -6,6 +6,7 @@ JSON columns hold finite numbers only, which every database accepts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -191,7 +192,7 @@ class JobRecord:
         return self.state in TERMINAL
 
     @classmethod
-    def of(cls, row: RowMapping, tries: tuple[AttemptRecord, ...] = ()) -> Self:
+    def of(cls, row: Mapping[str, Any] | RowMapping, tries: tuple[AttemptRecord, ...] = ()) -> Self:
         return cls(**{**row, "state": JobState(row["state"]), "attempts": tries})
 
 

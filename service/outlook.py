@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from networks.exact import exact
 from service.batch_models import BatchRecord
 from service.batch_schemas import CountsDocument, LeftDocument, PointDocument
 from service.batches import Group
@@ -36,7 +35,7 @@ def counts_of(groups: Sequence[Group]) -> CountsDocument:
 
 def curve_of(batch: BatchRecord, groups: Sequence[Group]) -> list[PointDocument]:
     """The interval of the robust accuracy at each epsilon."""
-    return [_point(text, batch, groups) for text in sorted(batch.request["epsilon"], key=exact)]
+    return [_point(text, batch, groups) for text in batch.request["epsilon"]]
 
 
 def _point(epsilon: str, batch: BatchRecord, groups: Iterable[Group]) -> PointDocument:

@@ -186,12 +186,16 @@ class QueryDocument(RequestModel):
     vnnlib: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="text of a VNNLIB file, which states region and property; neither is given beside it"
     )
-    kind: Kind | None = Field(
+    inputs: Annotated[list[list[Any]], Field(min_length=1), WithJsonSchema(_ARRAY)] | None = Field(
+        default=None, description="for kind `universal`: one list of numbers for each input"
+    )
+    labels: list[_Output] | None = Field(default=None, description="for kind `universal`: the class of each input")
+    kind: Kind | Literal["universal"] | None = Field(
         default=None,
         description=(
             "`decide` (null): is there a violation; `margin`: how small does the margin become; `distance`: how far "
             "from `input` is the nearest violation in the region, in `norm`, where `epsilon` may be left out if there "
-            "is a `domain`"
+            "is a `domain`; `universal`: how many of `inputs` does one perturbation within `epsilon` flip"
         ),
     )
     tolerance: Exact | None = Field(

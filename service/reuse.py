@@ -9,6 +9,9 @@ back end) is no part of it. Balls that differ in ε alone are nested, so their q
 *Soundness.* This holds for every norm, domain, frozen entry and linear constraint, which are the same on both sides
 because they are hashed. A bound of the margin passes in one direction only: the least margin over a ball bounds that of
 a smaller ball from below, and a value that is attained in it is attained in every larger one; nothing else is kept.
+An exact witness (trust ``exact``) stays where it was found: a larger ball may hold float32 inputs, among which a
+counterexample then belongs.
+
 Who names an engine wants that engine's word, and is served by its answers alone.
 """
 
@@ -25,8 +28,9 @@ from numpy.typing import NDArray
 
 from networks.exact import exact, written
 from solver.options import Engine
+from solver.verdict import Outcome, Trust
 
-__all__ = ["Asked", "asked", "canonical", "served"]
+__all__ = ["Asked", "asked", "canonical", "passes_on", "served"]
 
 #: Members of a query that say where its input comes from and not what it is, or that `asked` treats by itself.
 _APART = frozenset({"input", "dataset", "index", "epsilon", "kind"})
@@ -93,6 +97,11 @@ def canonical(value: Any) -> Any:
         return f"={written(exact(value))}"
     except ValueError:
         return value
+
+
+def passes_on(verdict: dict[str, Any]) -> bool:
+    """Whether a verdict can say anything about another epsilon than its own."""
+    return verdict["verdict"] != Outcome.UNKNOWN and verdict.get("trust") != Trust.EXACT
 
 
 def served(verdict: dict[str, Any], found: Fraction | None, epsilon: Fraction | None, source: dict[str, Any]) -> Any:

@@ -36,6 +36,7 @@ __all__ = [
     "Sha256",
     "SolverDocument",
     "Solvers",
+    "UniversalDocument",
     "VerdictDocument",
     "VerifyRequest",
     "Version",
@@ -140,6 +141,9 @@ class ProgressDocument(_Answer):
     distance: tuple[float | None, float | None] | None = Field(
         default=None, description="for kind `distance`: no violation is nearer, and where one is; null: nothing known"
     )
+    flips: tuple[int, int] | None = Field(
+        default=None, description="for kind `universal`: inputs flipped so far, and how many can be at most"
+    )
     open: int = Field(description="clauses not yet proven")
     nodes: int = Field(description="branch-and-bound nodes so far")
 
@@ -195,6 +199,17 @@ class ProductDocument(_Answer):
     sha256: Sha256
 
 
+class UniversalDocument(_Answer):
+    """One perturbation of many inputs."""
+
+    flips: tuple[int, int] = Field(
+        description="how many inputs it flips, as replayed, and how many any can flip at most, by the solver's word"
+    )
+    flipped: list[int] = Field(description="which it flips")
+    robust: list[int] = Field(description="which no perturbation flips, as bounds prove")
+    delta: list[float] = Field(description="the perturbation, in C order")
+
+
 class VerdictDocument(_Answer):
     """The answer to a query, with its evidence: what `netproof verify --json` prints."""
 
@@ -215,7 +230,8 @@ class VerdictDocument(_Answer):
             "nothing proven, no violation known"
         ),
     )
-    kind: Kind = Field(default=Kind.DECIDE, description="what was asked")
+    kind: Kind | Literal["universal"] = Field(default=Kind.DECIDE, description="what was asked")
+    universal: UniversalDocument | None = Field(default=None, description="for kind `universal`")
     counterexample: CounterexampleDocument | None = Field(default=None, description="left out in lists")
     witness: CounterexampleDocument | None = Field(
         default=None,

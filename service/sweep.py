@@ -21,13 +21,13 @@ from networks.dataset import Dataset
 from networks.errors import InputError
 from networks.exact import exact
 from service.batch_models import ItemRecord
-from service.batch_work import SWEEP_SECONDS, Found
+from service.batch_work import SWEEP_SECONDS, Found, labelled
 from service.closing import plain
 from service.lease import Lease
 from service.ledger import Ledger
 from service.models import JobRecord
 from service.request import build_query
-from service.reuse import Asked, asked, served
+from service.reuse import Asked, asked, passes_on, served
 from solver.options import Engine
 from solver.verdict import Outcome
 
@@ -102,8 +102,8 @@ class _Sweep:
     def request(self, item: ItemRecord) -> dict[str, Any]:
         """What `service.request` builds the item's query from."""
         request = self.job.request
-        query = {**request["query"], "epsilon": item.epsilon, "label": item.label}
-        return {**request, "query": {**query, "input": self.dataset.input(item.input)}}
+        query = {**request["query"], "epsilon": item.epsilon, "input": self.dataset.input(item.input)}
+        return {**request, "query": query | labelled(query, item.label)}
 
     def known(
         self, chunk: Sequence[ItemRecord], ledger: Ledger
@@ -170,7 +170,7 @@ def _implied(
     item: ItemRecord, verdict: dict[str, Any] | None, waiting: Sequence[ItemRecord]
 ) -> list[tuple[ItemRecord, dict[str, Any]]]:
     """What a verdict at one epsilon says of others of the same input."""
-    if verdict is None or verdict["verdict"] == Outcome.UNKNOWN:
+    if verdict is None or not passes_on(verdict):
         return []
     source = verdict.get("cached_from") or {"batch": item.batch, "item": item.number}
     at = exact(item.epsilon)

@@ -20,7 +20,7 @@ from service.schemas import (
 __all__ = ["certificate_of", "counterexample_of", "failure_document", "job_document", "network_document", "product_of"]
 
 #: Members of a query that may hold megabytes; a client that sent them knows them.
-_LONG = ("input", "vnnlib")
+_LONG = ("input", "inputs", "vnnlib")
 _FAILURES: dict[str, str] = {
     Failure.OUT_OF_MEMORY: "The job ran out of memory",
     Failure.WORKER_LOST: "The job lost its workers",

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bounds.child import Child, serve_parent
-from networks.errors import InputError, NetproofError, RegionError
+from networks.errors import InputError, NetproofError
 from networks.exact import Number
 from networks.graph import Network
 from networks.property import Property, Query
@@ -43,6 +43,7 @@ class Ball:
 
     Attributes:
         epsilon: radius in input units; a decimal is taken as written.
+        norm: ``linf``, ``l2``, ``l1``, or ``l0``, where epsilon counts the entries that may change.
         domain: least and greatest value of every input entry; None for unlimited.
     """
 
@@ -52,10 +53,7 @@ class Ball:
 
     def query(self, center: NDArray[np.float32], label: int, outputs: int) -> Query:
         """The query about one input. Raises RegionError or PropertyError where the parts do not fit."""
-        if self.norm != "linf":
-            msg = f"norm {self.norm!r} is not supported; use linf"
-            raise RegionError(msg)
-        region = Region.linf_ball(center, self.epsilon, self.domain)
+        region = Region.norm_ball(center, self.epsilon, self.norm, self.domain)
         return Query.single(region, Property.classification(label, outputs))
 
 

@@ -12,19 +12,21 @@ upper one is what a float32 input of the region attains *in ONNX Runtime*.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 
 from networks.graph import Network
 from networks.property import Query
-from solver import policy
+from solver import policy, sizes
 from solver.aims import Aim, Distance, Margin
 from solver.case import check_fit
 from solver.checking import Checker
 from solver.closing import Closing
-from solver.ladder import verify
+from solver.ladder import refused, verify
 from solver.optimising import Optimising
 from solver.options import Budget, Engine, Options
 from solver.verdict import Kind, Progress, Verdict
@@ -200,6 +202,11 @@ def _close(
     attack: bool = True,
 ) -> Verdict:
     options, budget = options or Options(), budget or Budget()
+    why = sizes.too_large(network, aim.query)
+    if why:
+        unknown = (0.0, math.inf) if isinstance(aim, Distance) else None
+        kind = Kind.MARGIN if unknown is None else Kind.DISTANCE
+        return replace(refused(aim.query, why), kind=kind, distance=unknown)
     torch.set_num_threads(min(budget.threads, policy.TORCH_THREADS))
     with ExitStack() as stack:
         if options.certificate and checker is None:

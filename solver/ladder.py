@@ -33,9 +33,10 @@ from solver.facts import examined
 from solver.hints import float32_hint, unknown_hint
 from solver.options import Budget, Engine, Options
 from solver.proof import certify
+from solver.sizes import is_memory_error
 from solver.verdict import Outcome, Progress, Reason, Trust, Verdict
 
-__all__ = ["by_bounds", "decide", "verify"]
+__all__ = ["by_bounds", "decide", "refused", "verify"]
 
 
 def verify(
@@ -73,7 +74,7 @@ def verify(
     check_fit(network, query)
     why = sizes.too_large(network, query)
     if why:
-        return _refused(query, why)
+        return refused(query, why)
     torch.set_num_threads(min(budget.threads, policy.TORCH_THREADS))
     with ExitStack() as stack:
         if options.certificate and checker is None:
@@ -91,6 +92,22 @@ def by_bounds(climb: Climb, checker: Checker | None) -> Verdict:
 
 def decide(climb: Climb, checker: Checker | None) -> Verdict:
     """The ladder, from its first rung; ``checker`` where a certificate is wanted."""
+    try:
+        _search(climb)
+    except (MemoryError, RuntimeError) as error:
+        if not is_memory_error(error):
+            raise
+        # Whatever was proven and found before stays; the estimates did not foresee this.
+        stage = climb.stages[-1].name if climb.stages else "replay"
+        climb.left_out(f"memory ran out in the stage {stage}")
+    proof = certify(climb, checker)
+    if climb.counterexample is not None:
+        climb.counterexample = examined(climb.counterexample, climb.network, climb.cases)
+    return _verdict(climb, proof)
+
+
+def _search(climb: Climb) -> None:
+    """The rungs, until something decides."""
     engine = climb.options.engine
     with climb.stage("replay"):
         root.replay_centers(climb)
@@ -104,14 +121,10 @@ def decide(climb: Climb, checker: Checker | None) -> Verdict:
         climb.reason = climb.reason or Reason.INCOMPLETE
     elif climb.undecided:
         rungs.search(climb)
-    proof = certify(climb, checker)
-    if climb.counterexample is not None:
-        climb.counterexample = examined(climb.counterexample, climb.network, climb.cases)
-    return _verdict(climb, proof)
 
 
-def _refused(query: Query, why: str) -> Verdict:
-    """The answer to what does not fit into memory."""
+def refused(query: Query, why: str) -> Verdict:
+    """The answer to what does not fit into memory, for the reason that `solver.sizes` gives."""
     labels = tuple(dict.fromkeys(clause.label for _, prop in query.cases for clause in prop.clauses))
     hint = unknown_hint(Reason.MEMORY, [], too_large=[why])
     return Verdict(Outcome.UNKNOWN, None, (-math.inf, math.inf), 0.0, reason=Reason.MEMORY, open=labels, hint=hint)

@@ -20,6 +20,7 @@ __all__ = [
     "deep_splits",
     "explained",
     "footprint",
+    "is_memory_error",
     "mib",
     "milp",
     "needed",
@@ -27,6 +28,8 @@ __all__ = [
     "too_large",
 ]
 
+# What libraries say, in errors of other types, when an allocation fails.
+_MEMORY_WORDS = ("can't allocate memory", "failed to allocate memory", "bad_alloc", "out of memory", "bad allocation")
 # Bytes that batched bounds take for each entry of all values, and each region of a batch: lower and upper bounds,
 # magnitudes and relaxations in float64, and what is made on the way. Measured on convolutional networks with 0.1 to 11
 # million entries: 55 to 90 for a region.
@@ -135,6 +138,15 @@ def deep_splits(unstable: int) -> str:
 def milp(unstable: int, limit: int) -> str:
     """The words for a MILP model of more than ``limit`` coefficients."""
     return f"the MILP model for {unstable:,} unstable ReLUs would have over {limit:,} coefficients, too many to solve"
+
+
+def is_memory_error(error: BaseException | None) -> bool:
+    """Whether an allocation failed: Python's own error, or a native library's in the words that it uses."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in _MEMORY_WORDS):
+            return True
+        error = error.__cause__
+    return False
 
 
 def mib(count: int) -> str:

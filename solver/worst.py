@@ -66,6 +66,9 @@ class _Worst(Minimisation):
     replay: Callable[[NDArray[np.float64]], tuple[NDArray[np.float32], float] | None]
 
     def start(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
+        # A margin that is attained cuts every model off, so that none can be infeasible but for that.
+        if self.region.center is not None:
+            self._take(self.region.center.astype(np.float64))
         return margins
 
     def objective(self, value: float) -> float:
@@ -80,6 +83,9 @@ class _Worst(Minimisation):
 
     def consider(self, k: int, v: NDArray[np.float64]) -> None:  # noqa: ARG002 - every clause's margin counts
         x = np.clip(self.formulation.point(v), self.region.lower, self.region.upper)
+        self._take(x)
+
+    def _take(self, x: NDArray[np.float64]) -> None:
         found = self.replay(x)
         if found is not None and found[1] < self.upper:
             self.point, self.upper = found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from netproof.commands.deciding import BACKENDS, ENGINES
-from netproof.commands.question import FILE, numbers
+from netproof.commands.question import FILE, NORMS, numbers
 
 if TYPE_CHECKING:
     from netproof.auditing import Audit
@@ -53,7 +53,7 @@ Examples:
     callback=numbers,
     help="Radius of the ball around each input, such as 0.1 or 8/255.",
 )
-@click.option("--norm", type=click.Choice(["linf"]), default="linf", show_default=True, help="Norm of the ball.")
+@click.option("--norm", type=click.Choice(NORMS), default="linf", show_default=True, help="Norm of the ball.")
 @click.option(
     "--domain",
     nargs=2,

@@ -34,7 +34,7 @@ def equivalence(*, first: Path, second: Path, decision: bool, out: Path) -> int:
     from networks import equivalence_model, load
 
     models = [load(path, compare=False).model for path in (first, second)]
-    return _write(equivalence_model(*models, paired=not decision), out)
+    return _write(equivalence_model(*models, paired=False if decision else None), out)
 
 
 @product.command(short_help="Of one network whose input is raised.")

@@ -127,7 +127,7 @@ def _line(job: Job) -> str:
 
 
 def _bounds(progress: dict[str, Any]) -> str:
-    name = "distance" if progress.get("distance") else "margin"
+    name = next(name for name in ("margin", "distance", "flips") if progress.get(name))
     lower, upper = progress[name]
     return f"{progress['stage']}: {name} {_number(lower)} to {_number(upper)}, {progress['seconds']:.1f} s"
 

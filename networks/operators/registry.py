@@ -32,7 +32,7 @@ ADVICE: dict[tuple[str, ...], str] = {
         "Swish",
         "Tanh",
     ): "only piecewise linear activations are exact: train with Relu, LeakyRelu, PRelu, HardSigmoid or Clip",
-    ("Softmax", "LogSoftmax"): "it is only supported as the last node, where the logits decide",
+    ("Softmax", "LogSoftmax"): "it is only supported at the end, where the logits decide",
     ("ArgMax", "ArgMin", "TopK", "Hardmax"): "end the network with its scores; properties compare those",
     ("InstanceNormalization", "GroupNormalization", "LayerNormalization", "LRN", "LpNormalization"): (
         "it divides by statistics of the input, which is not piecewise linear; BatchNormalization is affine"

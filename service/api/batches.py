@@ -17,14 +17,14 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
+from starlette.responses import FileResponse, StreamingResponse
 
 from service.admission import fingerprint
 from service.api.datasets import known_dataset
 from service.api.dependencies import PartsOfApp, Wait, media_type, read_body
 from service.api.question import decoded
 from service.batch_admission import admit_batch, parse_batch
-from service.batch_models import BatchRecord, DatasetRecord
+from service.batch_models import BatchRecord, DatasetRecord, ItemRecord
 from service.batch_schemas import (
     BatchDocument,
     BatchPage,
@@ -40,12 +40,22 @@ from service.batches import ItemFilter
 from service.closing import Closing
 from service.dataset_reading import stored_labels
 from service.errors import NotFoundError, StateChangeError
+from service.evidence import REPRESENTATIONS, Representation, choose, render
 from service.exports import MEDIA_TYPES, Export, export
 from service.models import NetworkRecord
 from service.parts import Parts
-from service.problems import INVALID_REQUEST, JOB_ENDED, UNSUPPORTED_MEDIA_TYPE, Fault, ProblemError, faults
+from service.problems import (
+    INVALID_REQUEST,
+    JOB_ENDED,
+    NO_CERTIFICATE,
+    NO_COUNTEREXAMPLE,
+    UNSUPPORTED_MEDIA_TYPE,
+    Fault,
+    ProblemError,
+    faults,
+)
 from service.queue import queue_name
-from service.schemas import InlineNetwork, Sha256
+from service.schemas import CounterexampleDocument, InlineNetwork, Sha256
 from service.states import BatchState, ItemState
 from solver.verdict import Outcome
 
@@ -84,6 +94,17 @@ async def _batch(
 
 
 Batch: TypeAlias = Annotated[BatchRecord, Depends(_batch)]
+
+
+async def _item(
+    batch: Batch,
+    number: Annotated[int, Path(ge=0, lt=2**31, description="of the item in its batch")],
+    parts: PartsOfApp,
+) -> ItemRecord:
+    return await run_in_threadpool(parts.ledger.batches.item, batch.id, number)
+
+
+Item: TypeAlias = Annotated[ItemRecord, Depends(_item)]
 
 
 @router.post(
@@ -146,7 +167,7 @@ def _submit(
     asked: BatchRequest, network: NetworkRecord, dataset: DatasetRecord, idempotency_key: str | None, parts: Parts
 ) -> BatchRecord:
     labels = stored_labels(parts.artifacts.get(dataset.artifact).path)
-    request, items = admit_batch(asked, network, dataset, labels, parts.settings)
+    request, items = admit_batch(asked, network, dataset, labels, parts.settings, parts.ledger.network)
     batch, new = parts.ledger.batches.submit(
         request,
         items,
@@ -274,13 +295,54 @@ async def list_items(
     summary="Show an item",
     response_description="The item with its whole verdict",
 )
-async def get_item(
-    batch: Batch,
-    number: Annotated[int, Path(ge=0, lt=2**31, description="of the item in its batch")],
-    parts: PartsOfApp,
-) -> ItemDocument:
+async def get_item(item: Item) -> ItemDocument:
     """Show one item of a batch, with its counterexample or certificate."""
-    return item_document(await run_in_threadpool(parts.ledger.batches.item, batch.id, number), whole=True)
+    return item_document(item, whole=True)
+
+
+@router.get(
+    "/batches/{batch_id}/items/{number}/counterexample",
+    operation_id="getItemCounterexample",
+    summary="Download an item's counterexample",
+    response_model=CounterexampleDocument,
+    response_description="The input that breaks the property, and the network's output",
+    responses={200: {"content": {name: {"schema": {"type": "string"}} for name in REPRESENTATIONS.values()}}},
+)
+async def get_item_counterexample(
+    item: Item,
+    request: Request,
+    format: Annotated[  # noqa: A002 - the name that the API uses
+        Representation | None, Query(description="otherwise the Accept header decides; `json` by default")
+    ] = None,
+) -> Response:
+    """Download a counterexample, in the forms that jobs offer theirs in."""
+    found = (item.verdict or {}).get("counterexample")
+    if found is None:
+        detail = f"item {item.number} is {item.state} with {item.outcome or 'no verdict'}, so it has no counterexample"
+        raise ProblemError(NO_COUNTEREXAMPLE, detail)
+    chosen = format or choose(request.headers.get("Accept"))
+    return render(found, chosen, name=f"counterexample-{item.batch}-{item.number}")
+
+
+@router.get(
+    "/batches/{batch_id}/items/{number}/certificate",
+    operation_id="getItemCertificate",
+    summary="Download an item's certificate",
+    response_class=FileResponse,
+    response_description="The file that `netproof check` proves the verdict from",
+    responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def get_item_certificate(item: Item, parts: PartsOfApp) -> FileResponse:
+    """Download the certificate of a robust item of a batch with `certificate: true`; it may be of a larger ball."""
+    found = (item.verdict or {}).get("certificate")
+    if found is None:
+        detail = (
+            f"item {item.number} has no certificate: only robust items of a batch with certificate: true have one, and "
+            "none where a MIP solver decided"
+        )
+        raise ProblemError(NO_CERTIFICATE, detail)
+    path = parts.artifacts.get(found["sha256"]).path
+    return FileResponse(path, media_type="application/zip", filename=f"certificate-{item.batch}-{item.number}.zip")
 
 
 @router.get(

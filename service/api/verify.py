@@ -79,7 +79,7 @@ async def verify(
 def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts) -> JobRecord:
     """Record the job, then hand it to the queue; without the queue, the reaper hands it over later.
 
-    A question whose answer is known already gets a job that has ended.
+    A question whose answer is known already gets a job that has ended, of which nobody has to be told.
     """
     question = asked(request) if request["reuse"] else None
     known = parts.ledger.answers.find([question]).get(question) if question is not None else None
@@ -93,9 +93,7 @@ def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts) 
         fingerprint=fingerprint(request) if idempotency_key else None,
         verdict=known,
     )
-    if new and known is not None:
-        parts.publisher.publish(job.id, "state", {"state": JobState.SUCCEEDED, "attempt": 0})
-    elif new:
+    if new and known is None:
         parts.publisher.publish(job.id, "state", {"state": JobState.QUEUED, "attempt": 0})
         try:
             parts.dispatcher.enqueue(job)

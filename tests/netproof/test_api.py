@@ -10,12 +10,15 @@ import pytest
 import netproof
 import netproof.api
 import netproof.ranging
+import netproof.torch_modules
 from networks.errors import InputError, PropertyError, RegionError
 from solver import Engine, Outcome, Reason, pose
 from tests.netproof.conftest import EXAMPLES
 
+DOCUMENTED = [netproof, netproof.api, netproof.ranging, netproof.torch_modules]
 
-@pytest.mark.parametrize("module", [netproof, netproof.api, netproof.ranging], ids=lambda m: m.__name__)
+
+@pytest.mark.parametrize("module", DOCUMENTED, ids=lambda m: m.__name__)
 def test_examples_in_docstrings(module, monkeypatch):
     monkeypatch.chdir(EXAMPLES.parent)
     finished = doctest.testmod(module, optionflags=doctest.ELLIPSIS)

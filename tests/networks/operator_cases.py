@@ -254,6 +254,19 @@ CASES = [
     one("reduce mean of channels last", "ReduceMean", (1, 4, 4, 2), axes=[1, 2]),
     one("reduce mean of nothing", "ReduceMean", (1, 3), axes=[0]),
     Case(
+        "channels last",
+        [
+            node("Transpose", "x", outputs=["t"], perm=[0, 3, 1, 2]),
+            node("Conv", "t", "K", outputs=["z"], auto_pad="SAME_UPPER"),
+            node("MaxPool", "z", outputs=["m"], kernel_shape=[2, 2], strides=[2, 2]),
+            node("Transpose", "m", outputs=["u"], perm=[0, 2, 3, 1]),
+            node("Add", "u", "b", outputs=["v"]),
+            node("ReduceMean", "v", axes=[1, 2], keepdims=0),
+        ],
+        (1, 4, 4, 2),
+        {"K": weights(3, 2, 3, 3), "b": weights(3)},
+    ),
+    Case(
         "relu of a transpose",
         [node("Transpose", "x", outputs=["t"], perm=[0, 2, 1]), node("Relu", "t", outputs=["h"]), node("Flatten", "h")],
         (1, 2, 3),

@@ -201,9 +201,30 @@ def test_final_softmax_is_stripped_and_noted(op, opset):
     np.testing.assert_allclose(networks.evaluate(network, x), x @ W, rtol=1e-6)
 
 
+def test_shape_may_change_after_the_softmax():
+    nodes = [
+        node("MatMul", "x", "W", outputs=["z"]),
+        node("Softmax", "z", outputs=["p"]),
+        node("Identity", "p", outputs=["i"]),
+        node("Reshape", "i", "s"),
+    ]
+    W = weights(3, 4)
+    network = load(nodes, [1, 3], {"W": W, "s": ints(2, 2)})
+    assert network.stripped == "Softmax"
+    x = np.ones((1, 3))
+    np.testing.assert_allclose(networks.evaluate(network, x), x @ W, rtol=1e-6)
+
+
 REFUSED = [
     ("unknown op", [node("Sigmoid", "x")], [1, 2], {}, "Sigmoid"),
     ("softmax inside", [node("Softmax", "x", outputs=["p"]), node("Relu", "p")], [1, 2], {}, "Softmax"),
+    (
+        "softmax of half of a sum",
+        [node("Softmax", "x", outputs=["p"]), node("Identity", "p", outputs=["i"]), node("Add", "i", "x")],
+        [1, 2],
+        {},
+        "at the end",
+    ),
     ("softmax over a part", [node("Softmax", "x", axis=2)], [1, 2, 3], {}, "normalise"),
     ("product of paths", [node("Mul", "x", "x")], [1, 2], {}, "both factors"),
     ("matmul of paths", [node("MatMul", "x", "x")], [1, 1], {}, "both factors"),

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import networks
-from networks import NetworkError, PropertyError, Region, RegionError, equivalence, evaluate, monotone
+from networks import NetworkError, PropertyError, Region, RegionError, equivalence, evaluate, monotone, product_model
 from networks.constraints import Constraint
 from networks.product_model import equivalence_model, monotone_model
 from tests.random_networks import conv_model, dense_model, model, random_conv, random_dense, residual_model
@@ -65,6 +65,15 @@ def test_a_raised_copy_reads_the_larger_of_two_inputs(index):
     assert np.allclose(evaluate(product, x), expected, rtol=1e-12, atol=1e-12)
     stored = {tensor.name for tensor in onnx.load_from_string(product.model).graph.initializer}
     assert {name.split("/")[0] for name in stored if "W" in name} == {"weights"}
+
+
+def test_large_networks_have_pairs_only_if_asked(monkeypatch):
+    monkeypatch.setattr(product_model, "PAIRED_RELUS", 9)
+    data = dense_model(1)
+    assert networks.load_bytes(equivalence_model(data, data)).outputs == 4
+    assert networks.load_bytes(equivalence_model(data, data, paired=True)).outputs == 6
+    assert networks.load_bytes(monotone_model(data, 0)).outputs == 4
+    assert networks.load_bytes(monotone_model(data, 0, paired=True)).outputs == 6
 
 
 def test_networks_with_other_layers_have_no_pairs():

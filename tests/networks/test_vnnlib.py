@@ -84,6 +84,18 @@ def test_output_conditions(condition, y, violated):
     assert prop.violated(np.float32(y)) == violated
 
 
+@pytest.mark.parametrize("number", ["-0.5", "0.5", ".5", "5.", "+1", "1e-3", "00.10", "-1.25E+2", "7", "0." + "1" * 90])
+def test_numbers_are_exact(number):
+    region, _ = single(f"(assert (= X_0 {number})) (assert (<= Y_0 0))")
+    assert region.exact_lower == region.exact_upper == (Fraction(number),)
+
+
+@pytest.mark.parametrize("word", ["1_000", "1/2", "0x10", "inf", "-", "1.2.3", "1e", "--1"])
+def test_other_words_are_no_numbers(word):
+    with pytest.raises(VnnlibError, match="finite number"):
+        single(f"(assert (= X_0 {word})) (assert (<= Y_0 0))")
+
+
 def test_assertions_are_a_conjunction():
     _, prop = single(
         UNIT + "(assert (<= Y_0 0)) (assert (or (<= Y_1 0) (>= Y_1 2))) (assert (or (<= Y_0 -1) (>= Y_0 -2)))"

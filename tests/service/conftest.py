@@ -19,7 +19,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'ledger.db'}"
     else:
-        url = request.getfixturevalue("postgres").migrated()
+        url = request.getfixturevalue("postgres").emptied()
     empty = Ledger(url)
     empty.create()
     yield empty

@@ -300,7 +300,7 @@ def test_an_idempotency_key_gives_the_same_batch(ledger: Ledger) -> None:
         ledger.batches.submit(request, wanted, queue="q", max_attempts=1, idempotency_key="k", fingerprint="g")
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_whatever_happens_every_item_ends_once(ledger: Ledger, seed: int) -> None:
     """Workers that come, die, come back late, fail and are cancelled in random order: no item is lost or changed."""
     chance = random.Random(seed)

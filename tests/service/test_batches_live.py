@@ -76,10 +76,14 @@ def items(service: Service, batch: dict[str, Any], **parameters: Any) -> list[di
 def test_a_batch_gives_the_verdicts_of_an_audit_in_every_form(live: Service) -> None:
     batch = submit(live, selection={"end": 20}, reuse=False, name="first twenty")
     done = ended(live, batch)
-    audit = netproof.audit(EXAMPLES / "digits_plain.onnx", DATA, "0.05", domain=(0, 1), indices=range(20), workers=1)
-    expected = {record["index"]: record["verdict"] for record in audit.records}
+    dataset = Dataset.read(DATA)
+    plain = netproof.load(EXAMPLES / "digits_plain.onnx")
+    asked = {"epsilon": "0.05", "domain": (0, 1), "threads": 1}
+    verdicts = {i: netproof.verify(plain, input=dataset.input(i), label=dataset.label(i), **asked) for i in range(20)}
+    expected = {i: str(verdict.outcome) for i, verdict in verdicts.items()}
     assert (done["state"], done["name"], done["left"], done["counts"]["done"]) == ("finished", "first twenty", None, 20)
-    assert done["robust_accuracy"] == pytest.approx(audit.tally.robust_accuracy)
+    share = list(expected.values()).count("robust") / 20
+    assert done["robust_accuracy"] == pytest.approx([share, share])
     assert done["curve"][0]["undecided"] == 0
     assert {item["index"]: item["verdict"] for item in items(live, batch)} == expected
 
@@ -87,7 +91,9 @@ def test_a_batch_gives_the_verdicts_of_an_audit_in_every_form(live: Service) -> 
     assert {int(row["index"]): row["verdict"] for row in rows} == expected
     lines = [json.loads(line) for line in live.http.get(done["links"]["jsonl"]).text.splitlines()]
     assert {line["index"]: line["verdict"] for line in lines} == expected
-    assert audit.records[0].keys() <= lines[0].keys(), "a line is a record of an audit, and more"
+    assert verdicts[0].to_json().keys() | {"index", "label", "limit"} <= lines[0].keys(), (
+        "a record of an audit, and more"
+    )
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     table = parquet.read_table(io.BytesIO(live.http.get(done["links"]["parquet"]).content))
     assert dict(zip(*table.select(["index", "verdict"]).to_pydict().values(), strict=True)) == expected
@@ -97,12 +103,16 @@ def test_a_batch_gives_the_verdicts_of_an_audit_in_every_form(live: Service) -> 
     assert [item["index"] for item in chosen] == broken
     whole = live.http.get(chosen[0]["links"]["self"]).json()["result"]
     point = np.array(whole["counterexample"]["input"], np.float32)
-    assert np.abs(point - Dataset.read(DATA).input(broken[0])).max() <= 0.05 + 1e-6
+    assert np.abs(point - dataset.input(broken[0])).max() <= 0.05 + 1e-6
+    sent = live.http.get(chosen[0]["links"]["counterexample"], params={"format": "npy"})
+    assert np.array_equal(np.load(io.BytesIO(sent.content)).reshape(-1), point)
+    robust = items(live, batch, verdict="robust")[0]["links"]["self"]
+    assert problem(live.http.get(f"{robust}/counterexample"), 404)["type"].endswith("no-counterexample")
+    assert problem(live.http.get(f"{robust}/certificate"), 404)["type"].endswith("no-certificate")
     assert [item["seconds"] for item in items(live, batch, sort="seconds")] == sorted(
         (item["seconds"] for item in items(live, batch)), reverse=True
     )
-    labels = Dataset.read(DATA).labels
-    assert {item["index"] for item in items(live, batch, label=3)} == {i for i in range(20) if labels[i] == 3}
+    assert {item["index"] for item in items(live, batch, label=3)} == {i for i in range(20) if dataset.label(i) == 3}
 
 
 def test_a_curve_over_epsilons_falls_and_says_what_was_reused(live: Service) -> None:
@@ -128,13 +138,13 @@ def test_a_curve_over_epsilons_falls_and_says_what_was_reused(live: Service) -> 
 
 
 def test_killed_cancelled_and_resumed_nothing_finished_is_decided_again(live: Service) -> None:
-    batch = submit(live, selection={"end": 300}, query={"epsilon": "0.03"}, reuse=False)
+    batch = submit(live, selection={"end": 150}, query={"epsilon": "0.03"}, reuse=False)
     before = wait_for(live, batch, 20)
     live.workers[-1].kill()
     live.workers[-1].wait()
     live.start_worker()
-    between = wait_for(live, batch, 100)
-    assert len(between) < 300, "it was not finished yet, so this test tests something"
+    between = wait_for(live, batch, 60)
+    assert len(between) < 150, "it was not finished yet, so this test tests something"
     cancelled = live.http.post(f"/v1/batches/{batch['id']}/cancel")
     assert cancelled.status_code == 202
     stopped = ended(live, batch)
@@ -143,7 +153,7 @@ def test_killed_cancelled_and_resumed_nothing_finished_is_decided_again(live: Se
     assert live.http.post(f"/v1/batches/{batch['id']}/resume").status_code == 202
     done = ended(live, batch)
     last = finished(live, batch)
-    assert (done["state"], len(last)) == ("finished", 300)
+    assert (done["state"], len(last)) == ("finished", 150)
     for seen in (before, between, after):
         assert {number: last[number] for number in seen} == seen
 
@@ -159,6 +169,31 @@ def wait_for(service: Service, batch: dict[str, Any], number: int) -> dict[int, 
 
 def finished(service: Service, batch: dict[str, Any]) -> dict[int, Any]:
     return {item["number"]: item for item in items(service, batch, state="done", limit=1000)}
+
+
+def test_robust_items_bring_certificates_that_check(live: Service) -> None:
+    robust = live.upload((EXAMPLES / "digits_robust.onnx").read_bytes())
+    batch = submit(live, network=robust, query={"epsilon": ["0.02", "0.03"]}, selection={"end": 4}, certificate=True)
+    done = ended(live, batch)
+    certified = [item for item in items(live, batch) if item["trust"] == "certified"]
+    assert done["counts"]["certified"] == len(certified) > 0
+    for item in certified:
+        proof = live.http.get(item["links"]["certificate"]).content
+        assert netproof.check(proof, EXAMPLES / "digits_robust.onnx").proven
+
+
+def test_other_kinds_of_questions_are_asked_about_many_inputs(live: Service) -> None:
+    nearest = {"kind": "distance", "epsilon": None, "norm": "linf", "tolerance": "0.02"}
+    done = ended(live, submit(live, query=nearest, selection={"indices": [10, 3]}))
+    for item in items(live, done):
+        low, high = live.http.get(item["links"]["self"]).json()["result"]["distance"]
+        assert 0 <= low <= high <= 1
+        assert high - low <= 0.02 + 1e-9
+    rows = list(csv.DictReader(io.StringIO(live.http.get(done["links"]["csv"]).text)))
+    assert all(float(row["distance_lower"]) <= float(row["distance_upper"]) for row in rows)
+    same = {"equivalent_to": {"network": live.upload(NETWORK), "within": "0.001"}, "epsilon": "0.01"}
+    done = ended(live, submit(live, query=same, selection={"end": 2}))
+    assert done["counts"]["robust"] == 2, "a network is equivalent to itself"
 
 
 def test_a_follower_sees_progress_and_the_end(live: Service) -> None:

@@ -87,12 +87,12 @@ def _create(url: str) -> None:
 
 def test_many_processes_may_migrate_at_once(url: str) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_create, args=(url,)) for _ in range(4)]
+    processes = [context.Process(target=_create, args=(url,)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    assert [process.exitcode for process in processes] == [0, 0]
     engine = open_engine(url)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM alembic_version")).scalar() == 1

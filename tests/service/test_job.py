@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import solver.ladder
+import solver.kinds
 from service.artifacts import Artifacts
 from service.embedded import EmbeddedServer
 from service.events import Events
@@ -71,7 +71,7 @@ def test_internal_error_shows_no_traceback(
         msg = "secret detail"
         raise KeyError(msg)
 
-    monkeypatch.setattr(solver.ladder, "verify", broken)
+    monkeypatch.setattr(solver.kinds, "verify", broken)
     job = run(settings, book)
     assert job.error == {
         "code": "internal_error",
@@ -84,7 +84,7 @@ def test_failed_allocation_is_told_as_such(settings: Settings, book: Ledger, mon
     def large(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(solver.ladder, "verify", large)
+    monkeypatch.setattr(solver.kinds, "verify", large)
     job = run(settings, book)
     assert job.error is not None
     assert job.error["code"] == "out_of_memory"

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.limits import is_memory_error
 from service.settings import Settings
+from solver.sizes import is_memory_error
 
 #: Holds the interpreter's global lock in native code, as a solver should not but may; only C-level deadlines act.
 DEADLOCK = """

@@ -143,6 +143,12 @@ def test_robust_serves_smaller_balls_and_a_counterexample_larger_ones(ledger: Le
     assert found[asks["0.4"]]["seconds"] == 0.0
 
 
+def test_an_exact_witness_stays_where_it_was_found(ledger: Ledger) -> None:
+    """A larger ball may hold float32 inputs, and then a counterexample is one of them."""
+    keep(ledger, key(epsilon="0.1"), broken() | {"trust": "exact"})
+    assert set(ledger.answers.find([key(epsilon="0.1"), key(epsilon="0.2")])) == {key(epsilon="0.1")}
+
+
 def test_unknown_and_served_verdicts_are_not_kept(ledger: Ledger) -> None:
     keep(ledger, key(), {"verdict": "unknown", "margin": [None, None], "seconds": 1.0})
     keep(ledger, key(), robust(cached_from={"job": "elsewhere"}))

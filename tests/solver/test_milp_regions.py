@@ -38,7 +38,7 @@ def replayer(network, region, prop):
 
 
 def networks_of(seed):
-    return [random_dense(seed, (3, 6, 3)), random_dense(seed), random_residual(seed, width=3)]
+    return [random_dense(seed, (3, 6, 3)), random_dense(seed, (3, 4, 3, 2)), random_residual(seed, width=3, blocks=1)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

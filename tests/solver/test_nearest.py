@@ -26,10 +26,10 @@ BACKENDS = [Backend.HIGHS, pytest.param(Backend.GUROBI, marks=pytest.mark.gurobi
 ONE = Fraction(1)
 
 CASES = {
-    **{("dense", seed): (lambda s=seed: random_dense(s), "0.8") for seed in range(5)},
+    **{("dense", seed): (lambda s=seed: random_dense(s, (3, 4, 3, 2)), "0.9") for seed in range(6)},
     **{("three classes", seed): (lambda s=seed: random_dense(s, (3, 6, 3)), "0.8") for seed in range(3)},
-    **{("conv", seed): (lambda s=seed: random_conv(s, size=4), "0.04") for seed in range(1)},
-    **{("residual", seed): (lambda s=seed: random_residual(s, width=3), "0.25") for seed in range(2)},
+    **{("conv", seed): (lambda s=seed: random_conv(s, channels=1, size=3, outputs=2), "0.4") for seed in (0, 5)},
+    **{("residual", seed): (lambda s=seed: random_residual(s, width=3, blocks=1), "0.9") for seed in range(1, 6)},
 }
 
 
@@ -71,7 +71,7 @@ def test_the_nearest_violation_is_brute_force_s(backend, norm):
     found = 0
     for (kind, seed), (make, epsilon) in CASES.items():
         if norm == "l0" and kind == "conv":
-            continue  # 2^16 sets of entries
+            continue  # 2^9 sets of entries
         network = make()
         region, prop = query(network, seed, epsilon)
         truth = truth_of(kind, seed, norm)
@@ -98,7 +98,7 @@ def test_the_nearest_violation_is_brute_force_s(backend, norm):
         assert region.contains(result.point), where
         assert prop.violated(Replayer(network)(result.point)), where
         assert distance(result.point, region.center, norm) == result.upper, where
-    assert found >= 5
+    assert found >= 9
 
 
 @pytest.mark.gurobi
@@ -204,11 +204,11 @@ def digits(network, index, epsilon, free=None):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_is_known_cuts_the_search_off(backend):
-    network = random_dense(0)
-    region, prop = query(network, 0, "0.8")
+    network = CASES["dense", 1][0]()
+    region, prop = query(network, 1, CASES["dense", 1][1])
     enclosure = backward_bounds(network, region)
     for norm in NORMS:
-        truth = truth_of("dense", 0, norm)
+        truth = truth_of("dense", 1, norm)
         half = minimise_distance(
             network,
             region,
@@ -355,6 +355,37 @@ def test_both_solvers_agree_on_the_examples(index):
         ]
         assert both[0].reason is both[1].reason is None
         assert both[0].lower == pytest.approx(both[1].lower, abs=1e-6)
+
+
+@pytest.mark.data
+@pytest.mark.gurobi
+def test_both_solvers_agree_on_acas_xu(data_folder):
+    network = networks.load(data_folder / "acasxu/onnx/ACASXU_run2a_1_2_batch_2000.onnx")
+    # A little before a decision boundary, so that the nearest violation lies in a small box.
+    center = np.float32([0.1836, 0.1104, -0.1875, 0.2891, -0.1755])
+    region = Region.linf_ball(center, "0.01")
+    # The least output is the advice.
+    advice = int(evaluate(network, center[None].astype(float))[0].argmin())
+    clauses = tuple(Clause((Row(((t, ONE), (advice, -ONE))),), 5) for t in range(5) if t != advice)
+    prop = Property(clauses)
+    enclosure = backward_bounds(network, region)
+    assert 20 < enclosure.unstable_count < 64
+    both = [
+        minimise_distance(
+            network,
+            region,
+            clauses,
+            enclosure,
+            "l2",
+            backend=backend,
+            replay=replayer(network, region, prop),
+            deadline=time.monotonic() + 100,
+        )
+        for backend in (Backend.HIGHS, Backend.GUROBI)
+    ]
+    assert both[0].reason is both[1].reason is None
+    assert 0 < both[0].lower == pytest.approx(both[1].lower, abs=1e-6)
+    assert both[0].upper - both[0].lower < 1e-5
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

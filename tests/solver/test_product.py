@@ -24,6 +24,7 @@ from networks import (
     load,
     load_bytes,
     monotone,
+    read_vnnlib,
 )
 from solver import Budget, Engine, Options, Outcome, verify
 from tests.constructed import gemms
@@ -131,3 +132,21 @@ def test_a_quantised_copy_of_a_trained_network_is_equivalent() -> None:
         assert verdict.outcome is Outcome.ROBUST, verdict
         assert str(verdict.trust) == "certified"
         assert certificates.check(verdict.certificate, asked.network).proven
+
+
+@pytest.mark.data
+def test_the_remaining_life_of_an_engine_is_monotone_and_in_range(data_folder: Path) -> None:
+    """collins_rul_cnn on one of its own regions: two sensor readings vary."""
+    folder = data_folder / "collins_rul_cnn"
+    network = load(folder / "onnx" / "NN_rul_full_window_20.onnx")
+    specification = folder / "vnnlib_2022" / "robustness_2perturbations_delta5_epsilon10_w20.vnnlib.gz"
+    ((region, _),) = read_vnnlib(specification, network.inputs, network.outputs).cases
+    asked = monotone(network, 185, direction="decreasing", tolerance="0.01")
+    ranged = Query.single(region, Property.within(1, {0: 1}, 476, 486))
+    for loaded, query in ((asked.network, asked.query(region)), (network, ranged)):
+        verdict = verify(loaded, query, options=Options(certificate=True), budget=Budget(60, 1))
+        assert verdict.outcome is Outcome.ROBUST
+        assert str(verdict.trust) == "certified"
+    rising = monotone(network, 185, tolerance="0.01")
+    verdict = verify(rising.network, rising.query(region), budget=Budget(60, 1))
+    assert verdict.outcome is Outcome.COUNTEREXAMPLE

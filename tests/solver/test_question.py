@@ -18,6 +18,7 @@ from netproof.commands.verify import verify
 from networks import InputError, PropertyError, RegionError, VnnlibError, evaluate, load_bytes
 from service.queries import QueryDocument
 from solver.question import MEMBERS, faults, pose
+from solver.universal_question import UNIVERSAL
 from solver.verdict import Kind
 from tests.random_networks import dense_model, random_dense
 
@@ -226,7 +227,8 @@ def test_command_line_python_and_http_use_the_same_names() -> None:
     options = {option.name for each in (verify, compare, monotone) for option in each.params}
     elsewhere = {"input", "lower", "upper", "vnnlib", "equivalent_to", "monotone"}
     assert set(inspect.signature(netproof.verify).parameters) >= set(MEMBERS)
-    assert set(QueryDocument.model_fields) == set(MEMBERS)
+    assert set(QueryDocument.model_fields) == {*MEMBERS, *UNIVERSAL}
+    assert set(inspect.signature(netproof.universal).parameters) >= set(UNIVERSAL)
     assert {"data", "index", "box", "spec", "second", "within", "raised"} | set(MEMBERS) - elsewhere <= options
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 import networks
 from networks import Property, Query, Region
-from solver import Budget, Engine, Options, Outcome, Reason, policy, sizes, verify
+from solver import Budget, Engine, Kind, Options, Outcome, Reason, ask, policy, sizes, verify
 from solver.verdict import Verdict
 from tests.networks.operator_cases import node
 from tests.random_networks import model, random_conv, random_dense
 
 
-def answer(engine: Engine) -> Verdict:
-    """Of a query that bounds alone leave open, although it is robust, on a network with two hidden layers."""
+def asked() -> tuple[networks.Network, Query]:
+    """A query that bounds alone leave open, although it is robust, on a network with two hidden layers."""
     network = random_dense(1, (20, 12, 12, 3))
     center = np.random.default_rng(1).uniform(-1, 1, 20).astype(np.float32)
     label = int(networks.evaluate(network, center[None])[0].argmax())
-    query = Query.single(Region.linf_ball(center, "0.2"), Property.classification(label, 3))
+    return network, Query.single(Region.linf_ball(center, "0.2"), Property.classification(label, 3))
+
+
+def answer(engine: Engine) -> Verdict:
+    network, query = asked()
     return verify(network, query, options=Options(engine), budget=Budget(20, 1))
 
 
@@ -30,6 +36,39 @@ def test_a_query_without_memory_for_its_bounds_is_refused_with_the_estimate(monk
     assert "one region of a network with 71 values" in found.hint
     assert len(found.open) == 2
     assert found.stages == ()
+
+
+def test_intervals_are_refused_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "available", lambda: 2**20)
+    network, query = asked()
+    for kind, distance in ((Kind.MARGIN, None), (Kind.DISTANCE, (0.0, math.inf))):
+        found = ask(network, query, kind)
+        assert (found.outcome, found.reason, found.kind) == (Outcome.UNKNOWN, Reason.MEMORY, kind)
+        assert found.distance == distance
+        assert "are available" in found.hint
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_runs_out_all_the_same_costs_no_bound(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def starve(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("solver.rungs.search", starve)
+    found = answer(Engine.AUTO)
+    assert (found.outcome, found.reason) == (Outcome.UNKNOWN, Reason.MEMORY)
+    assert "memory ran out" in found.hint
+    assert -math.inf < found.margin[0] <= 0 < found.margin[1] < math.inf
+
+
+def test_other_errors_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("solver.rungs.search", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        answer(Engine.AUTO)
 
 
 def test_memory_that_nobody_knows_of_is_taken_to_be_enough(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,166 @@
+"""Over two hundred questions while everything around them is killed: none lost, none answered twice, none stuck."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+import netproof
+from netproof import Client
+from networks import Dataset
+from service.ledger import Ledger
+from service.settings import Settings
+from service.states import ItemState, JobState
+from tests.faults.deployment import QUICK
+from tests.faults.test_supervisor import serving, wait_for
+from tests.service.postgres import Postgres, postgres_server
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NETWORK, DATA = EXAMPLES / "digits_plain.onnx", EXAMPLES / "digits.npz"
+JOBS, ITEMS = 120, 100
+EPSILON = "0.03"
+STORM_SECONDS = 45.0
+CALM_SECONDS = 120.0
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Settings, Postgres | None]]:
+    quick = QUICK | {"max_attempts": 20, "memory_limit_mb": 4096}
+    if request.param == "sqlite":
+        yield Settings(data_dir=tmp_path, port=0, workers=2, **quick), None
+        return
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder, postgres_server(Path(folder)) as server:
+        yield Settings(data_dir=tmp_path, port=0, workers=2, database_url=server.database(), **quick), server
+
+
+class Storm:
+    """Kills something every second or so; says how often it killed what."""
+
+    def __init__(self, supervisor: subprocess.Popen[str], settings: Settings, database: Postgres | None) -> None:
+        self._supervisor = psutil.Process(supervisor.pid)
+        self._settings = settings
+        self._chance = random.Random(7)
+        self.killed: Counter[str] = Counter()
+        self._blows: dict[str, Callable[[], bool]] = {
+            "web": lambda: self._kill("service.web"),
+            "worker": lambda: self._kill("service.worker"),
+            "reaper": lambda: self._kill("service.reaper"),
+            "child": self._kill_child,
+            "queue": lambda: self._kill_queue(forget=False),
+            "queue and its data": lambda: self._kill_queue(forget=True),
+        }
+        if database is not None:
+            self._blows["database"] = database.restart
+
+    def rage(self, until: threading.Event) -> None:
+        end = time.monotonic() + STORM_SECONDS
+        while time.monotonic() < end and not until.is_set():
+            for name in self._chance.sample(sorted(self._blows), 2):
+                with contextlib.suppress(psutil.Error):
+                    self.killed[name] += self._blows[name]()
+            time.sleep(self._chance.uniform(0.5, 2.5))
+
+    def _kill(self, module: str) -> bool:
+        found = [process for process in self._supervisor.children() if module in process.cmdline()]
+        if found:
+            self._chance.choice(found).kill()
+        return bool(found)
+
+    def _kill_child(self) -> bool:
+        workers = [process for process in self._supervisor.children() if "service.worker" in process.cmdline()]
+        found = [child for worker in workers for child in worker.children()]
+        if found:
+            self._chance.choice(found).kill()
+        return bool(found)
+
+    def _kill_queue(self, *, forget: bool) -> bool:
+        servers = [each for each in self._supervisor.children() if "valkey" in each.name() or "redis" in each.name()]
+        for server in servers:
+            server.send_signal(signal.SIGSTOP)
+            if forget:
+                for path in self._settings.data_dir.glob("appendonlydir"):
+                    shutil.rmtree(path)
+                for path in self._settings.data_dir.glob("*.rdb"):
+                    path.unlink()
+            server.kill()
+        return bool(servers)
+
+
+def ask(url: str, sha256: str, image: list[float], label: int, number: int) -> str:
+    """One question, asked again under its key until the service is there to answer."""
+    query = {"input": image, "label": label, "epsilon": EPSILON, "domain": [0, 1]}
+    body = {"network": sha256, "query": query, "time_limit": 30, "reuse": False}
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.post(f"{url}/v1/verify", json=body, headers={"Idempotency-Key": f"n{number}"}, timeout=20)
+            if answer.is_success:
+                return str(answer.json()["id"])
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nothing_is_lost_and_nothing_answered_twice(settings: tuple[Settings, Postgres | None]) -> None:
+    chosen, database = settings
+    audit = netproof.audit(NETWORK, DATA, EPSILON, domain=(0, 1), indices=range(ITEMS), workers=2)
+    expected = {record["index"]: record["verdict"] for record in audit.records}
+    dataset = Dataset.read(DATA)
+    with serving(chosen) as (supervisor, url), Client(url, retries=60) as client:
+        wait_for(url)
+        sha256 = client.upload(NETWORK)["sha256"]
+        batch = client.batches.submit(NETWORK, DATA, epsilon=EPSILON, domain=(0, 1), end=ITEMS, reuse=False)
+        storm, over = Storm(supervisor, chosen, database), threading.Event()
+        raging = threading.Thread(target=storm.rage, args=(over,))
+        raging.start()
+        try:
+            jobs = {
+                ask(url, sha256, dataset.input(n % ITEMS).tolist(), dataset.label(n % ITEMS), n): n % ITEMS
+                for n in range(JOBS)
+            }
+        finally:
+            raging.join()
+        print(json.dumps(storm.killed))
+        ledger = Ledger(chosen.ledger_url)
+        calm = time.monotonic()
+        while not _ended(ledger, list(jobs), batch.id):
+            assert time.monotonic() - calm < CALM_SECONDS, _stuck(ledger, list(jobs), batch.id)
+            time.sleep(0.5)
+    assert len(jobs) == JOBS, "each question got a job of its own"
+    for job_id, index in jobs.items():
+        job = ledger.job(job_id)
+        assert job.state is JobState.SUCCEEDED, (job.error, job.attempts)
+        assert job.verdict is not None
+        assert job.verdict["verdict"] == expected[index]
+        assert Counter(attempt.outcome for attempt in job.attempts)["succeeded"] == 1
+    items = ledger.batches.items(batch.id, limit=1000)
+    assert {item.input: item.outcome for item in items} == expected
+    assert {item.state for item in items} == {ItemState.DONE}
+    ledger.close()
+    assert all(storm.killed[name] for name in ("web", "worker", "queue", "queue and its data", "reaper")), storm.killed
+
+
+def _ended(ledger: Ledger, jobs: list[str], batch: str) -> bool:
+    with contextlib.suppress(Exception):
+        return ledger.batches.get(batch).ended and all(ledger.job(job).terminal for job in jobs)
+    return False
+
+
+def _stuck(ledger: Ledger, jobs: list[str], batch: str) -> list[Any]:
+    left = [job for job in map(ledger.job, jobs) if not job.terminal]
+    return [ledger.batches.groups(batch), ledger.batches.get(batch).state, *left[:3], os.getpid()]
