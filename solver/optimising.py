@@ -49,9 +49,8 @@ class Optimising(Closing):
             lower = min(lower, found.lower)
             self._reason = found.reason or self._reason
         aim = self._aim
-        # Beyond the best violation nothing was looked for.
-        most = aim.proven(aim.farthest) if isinstance(aim, Distance) else math.inf
-        self.lower = max(self.lower, min(lower, self.upper, most))
+        # Nothing was looked for beyond the best input, and what is proven is strict.
+        self.lower = max(self.lower, min(lower, aim.proven(aim.top(self.upper))))
         self._decided_by = "milp"
         if self._checker is not None and not self._done_with_proof:
             self._ask(aim.top(self.upper))
