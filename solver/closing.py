@@ -294,11 +294,14 @@ class Closing:
             self._report(stage, report.nodes)
 
         def cancel() -> bool:
-            return time.monotonic() >= end or (self._cancel is not None and self._cancel())
+            # What is proven may be certified, however long that takes.
+            late = time.monotonic() >= end and climb.open_count > 0
+            return late or (self._cancel is not None and self._cancel())
 
         budget = Budget(max(0.0, self._deadline - time.monotonic()), self._budget.threads)
         near = self.upper < math.inf
-        return Climb(self._network, query, self._options, budget, progress, cancel, near=near)
+        climb = Climb(self._network, query, self._options, budget, progress, cancel, near=near)
+        return climb
 
     def _ask(self, threshold: float, seconds: float = math.inf, *, bounds: bool = False) -> Verdict:
         """The verdict of the ladder, or of bounds alone, about a threshold; what it says is taken in."""

@@ -14,6 +14,7 @@ __all__ = [
     "BAB_CLIPS",
     "BAB_COEFFICIENTS",
     "BAB_FIRST_SHARE",
+    "BAB_LP_AFTER",
     "BAB_LP_PAUSE",
     "BAB_MEMORY",
     "BAB_NEAR_SHARE",
@@ -328,8 +329,9 @@ CLOSING_LATE = 1
 #: Inputs that thresholds just below the best one have found, before thresholds keep a growing distance from it.
 CLOSING_FOUND = 2
 
-#: ReLU splits hand some of the weakest cells to an LP; where it closes none, they go on for this many times as long as
-#: that took until the next.
+#: ReLU splits hand some of the weakest cells to an LP, once the search has lasted so many seconds (loading SciPy takes
+#: half of one); where it closes none, they go on for this many times as long as that took until the next.
+BAB_LP_AFTER = 2.0
 BAB_LP_PAUSE = 10.0
 #: Slopes of neurons' bounds that a certificate may hold: neurons times columns.
 STORED_SLOPES = 2**20

@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,8 @@ __all__ = ["CellSearch", "ReluSplit", "SplitRegion"]
 _RATE = 0.2
 # Weight of the stronger child's gain beside the weaker one's.
 _STRONGER = 1.0
+# In place of a column to split: only the LP can say, or the LP has closed the cell.
+_NONE, _CLOSED = -1, -2
 # Every so many batches a descent starts from the best minimiser, even if it violates nothing yet.
 _PUSH = 32
 # Columns are clipped that lose more than this share of what the columns that lose something lose on average.
@@ -114,7 +116,7 @@ class Asks:
     """
 
     count: int = 2
-    until: float = 0.0
+    until: float = field(default_factory=lambda: time.monotonic() + policy.BAB_LP_AFTER)
 
     def next(self, cells: int) -> int:
         """For the next batch, of so many cells."""
@@ -172,7 +174,6 @@ class ReluSplit:
         self._nodes = 0
         self._turn = 0
         self._asks = Asks()
-        self._closed = 0  # cells that the LP closed
         self._proven = math.inf  # the weakest bound among closed cells
         self._stuck = math.inf  # the weakest bound among leaves that nothing decides
 
@@ -233,10 +234,8 @@ class ReluSplit:
             return outcome.counterexample
         low, high, theta = low[::rows], high[::rows], theta.reshape(count, rows, -1)
         columns = self._choose(found, low, high, theta[torch.arange(count), leading], leading, contracted)
-        asked = self._asks.next(count)
-        columns[:asked] = -1
-        leaves = torch.nonzero(columns < 0)[:, 0]
-        closed, begin = self._closed, time.monotonic()
+        self._ask(batch, columns)
+        leaves = torch.nonzero(columns == _NONE)[:, 0]
         for done, i in enumerate(leaves.tolist()):
             if stop() is not None:
                 self._open.put(batch.select(leaves[done:]))
@@ -244,8 +243,6 @@ class ReluSplit:
             counterexample = self._leaf(batch.select(torch.tensor([i])))
             if counterexample is not None:
                 return counterexample
-        if asked:
-            self._asks.took(time.monotonic() - begin, closed=self._closed > closed)
         known = columns >= 0
         if known.any():
             self._divide(batch.select(known), theta[known], columns[known])
@@ -260,7 +257,7 @@ class ReluSplit:
         row: Tensor,
         contracted: Contracted | None,
     ) -> Tensor:
-        """The column to split in each cell, ``(B,)``; −1 where only the LP can say.
+        """The column to split in each cell, ``(B,)``; `_NONE` where only the LP can say.
 
         ``found`` are the estimates of the leading rows ``row`` with parameters ``theta``; ``contracted`` is what the
         rows of a conjunction say together.
@@ -268,21 +265,21 @@ class ReluSplit:
         loose = self._reduced.score(found, low, high, theta)
         score, columns = loose.topk(min(policy.BAB_CANDIDATES, self._cells.columns), dim=1)
         if not (score > 0).any():
-            return torch.full((len(low),), -1)
+            return torch.full((len(low),), _NONE)
         value = self._reduced.children(found, low, high, theta, row, columns)
         # A positive child is closed whatever it gains beyond that; the weaker child matters most.
         gain = value.clamp(max=0)
         merit = gain.amin(-1) + _STRONGER * gain.amax(-1)
         merit[score <= 0] = -torch.inf
         merit, best = merit.max(1)
-        chosen = torch.where(score[:, 0] > 0, columns.gather(1, best[:, None])[:, 0], -1)
+        chosen = torch.where(score[:, 0] > 0, columns.gather(1, best[:, None])[:, 0], _NONE)
         if contracted is None:
             return chosen
         # Where no split helps the leading row alone, what matters is what the rows say together.
         helped = merit - (1 + _STRONGER) * found.value.clamp(max=0) > _GAIN * loose.sum(1)
         shared, column = contracted.score.max(1)
-        chosen = torch.where(helped, chosen, torch.where(shared > 0, column, -1))
-        return torch.where(contracted.empty, -1, chosen)
+        chosen = torch.where(helped, chosen, torch.where(shared > 0, column, _NONE))
+        return torch.where(contracted.empty, _NONE, chosen)
 
     def _lines(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Each cell once for every row of the clause, as float32 ``(B · rows, K)``; and the rows, ``(B · rows,)``."""
@@ -395,17 +392,33 @@ class ReluSplit:
             return self._attack.confirm(self._clause, self._reduced.points(direction[best]).numpy())
         return AttackResult(None, math.inf, 0)
 
-    def _leaf(self, cell: Batch) -> Counterexample | None:
-        """Lets the LP decide a cell, or choose what to split; what floating point cannot decide is stuck."""
+    def _ask(self, batch: Batch, columns: Tensor) -> None:
+        """Lets the LP close some of the weakest cells of a batch; their columns become `_CLOSED`."""
+        asked = self._asks.next(len(batch))
+        if not asked:
+            return
+        begin = time.monotonic()
+        for i in range(asked):
+            if columns[i] != _NONE and self._by_lp(batch.select(torch.tensor([i])))[1] > 0:
+                columns[i] = _CLOSED
+        self._asks.took(time.monotonic() - begin, closed=bool((columns[:asked] == _CLOSED).any()))
+
+    def _by_lp(self, cell: Batch) -> tuple[Leaf, float]:
+        """The LP of a cell, and the bound that its duals prove; where that is positive, the cell is closed."""
         on = cell.low[0] >= 0
         leaf = self._lp.solve((on.to(torch.int8) - (~on & (cell.high[0] <= 0)).to(torch.int8)).numpy())
         proven = self._prove(leaf, cell)
         if proven > 0:
-            self._closed += 1
             self._proven = min(self._proven, proven)
             if self._record is not None and not self._record.full:
                 branch = self._branches[int(cell.branch[0])]
                 self._record.claim(branch, 0, leaf.weights.tolist(), rows=leaf.multipliers)
+        return leaf, proven
+
+    def _leaf(self, cell: Batch) -> Counterexample | None:
+        """Lets the LP decide a cell, or choose what to split; what floating point cannot decide is stuck."""
+        leaf, proven = self._by_lp(cell)
+        if proven > 0:
             return None
         cell = replace(cell, bound=cell.bound.clamp(min=proven))
         if leaf.point is not None and self._attack is not None:

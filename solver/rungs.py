@@ -85,7 +85,11 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         if case.enclosure.unstable_count > policy.MILP_UNSTABLE:
             # LPs and MILPs of that size only take the time that the search could use.
             anew = [(deep, policy.DEEP_SHARE), (branch, 1.0)]
-        return [(optimise, policy.ALPHA_SHARE), (branch, first_share), *early, *anew]
+        # Near zero a checker's bounds under stored slopes, rounded their own way, need not reach what ours did.
+        before: list[tuple[Rung, float]] = [(optimise, policy.ALPHA_SHARE)]
+        if climb.near and climb.options.certificate:
+            before = []
+        return [*before, (branch, first_share), *early, *anew]
     first: list[tuple[Rung, float]] = [(branch, policy.BAB_FIRST_SHARE), *early] if small else []
     return [*first, (branch, policy.BAB_SHALLOW_SHARE), *by_milp]
 
