@@ -44,6 +44,8 @@ def _proven(verdict: Mapping[str, Any], end: str) -> str:
     if certificate and certificate.get("proves") is not None:
         value = digits(certificate["proves"] * _factor(verdict), up=_flipped(verdict))
         word = f"proven; the independent checker accepted the proof for {value}"
+    if verdict["kind"] == "distance" and _norm(verdict) == "l0":
+        return f"every violation changes at least {end} entries, {word}"
     if verdict["kind"] == "distance":
         return f"no violation within {end}, {word}"
     return f"{'≤' if _flipped(verdict) else '≥'} {end} {word}"
@@ -93,6 +95,12 @@ def _ends(verdict: Mapping[str, Any]) -> tuple[float | None, float | None]:
     return (upper, lower) if factor < 0 else (lower, upper)
 
 
+def _norm(verdict: Mapping[str, Any]) -> str | None:
+    """Of a distance."""
+    norm = verdict.get("query", {}).get("norm")
+    return None if norm is None else str(norm)
+
+
 def _name(verdict: Mapping[str, Any]) -> str:
     asked = _range(verdict)
     if asked:
@@ -100,7 +108,7 @@ def _name(verdict: Mapping[str, Any]) -> str:
         what = f"output {next(iter(form))}" if list(form.values()) in ([1], ["1"]) else "the form"
         return f"{asked['end']} value of {what}"
     if verdict["kind"] == "distance":
-        norm = verdict.get("query", {}).get("region", {}).get("norm")
+        norm = _norm(verdict)
         return f"distance ({norm})" if norm else "distance"
     return "margin"
 

@@ -28,8 +28,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from networks.constraints import Constraint, Halfspaces
+from networks.end_points import ends_around, exact_entries, exact_radius, float32_point
 from networks.errors import RegionError
-from networks.exact import Number, enclose, exact, narrow_down, narrow_up, shown, written
+from networks.exact import Number, enclose, narrow_down, narrow_up, shown, written
 from networks.minimum import minimise
 from networks.norms import NORMS, Ball
 from networks.projection import alternate
@@ -154,8 +155,8 @@ class Region:
             RegionError: a bound is not finite, or a lower bound exceeds its upper bound.
         """
         return cls(
-            _exact_entries(lower, "lower bound"),
-            _exact_entries(upper, "upper bound"),
+            exact_entries(lower, "lower bound"),
+            exact_entries(upper, "upper bound"),
             statement=statement if statement is not None else {"kind": "box"},
         )
 
@@ -199,20 +200,20 @@ class Region:
         if norm not in NORMS:
             msg = f"the norm is one of {', '.join(NORMS)}, got {norm!r}"
             raise RegionError(msg)
-        point = _float32_point(center)
-        radius = _radius(epsilon, norm, given=radii is not None)
+        point = float32_point(center)
+        radius = exact_radius(epsilon, norm, given=radii is not None)
         if norm == "l0" and radius and domain is None and radii is None:
             msg = "norm l0 lets entries take any value: give a domain, or radii, that bound them"
             raise RegionError(msg)
         reach = None if norm == "l0" and radius else radius
-        low, high = _ends(point, reach, domain)
+        low, high = ends_around(point, reach, domain)
         statement: dict[str, Any] = {"kind": "ball", "norm": norm, "epsilon": str(epsilon)}
         if epsilon is None:
             del statement["epsilon"]
         if domain is not None:
             statement["domain"] = [str(domain[0]), str(domain[1])]
         if radii is not None:
-            each = _exact_entries(radii, "radius")
+            each = exact_entries(radii, "radius")
             if len(each) != len(point) or min(each) < 0:
                 got = f"{len(each)} radii" if len(each) != len(point) else f"the radius {shown(min(each))}"
                 msg = f"radii are one number of at least 0 for each of the {len(point)} input entries, got {got}"
@@ -377,73 +378,3 @@ def _nearest(
     nearer = np.where(middle - high <= low - middle, high, low)
     held = low <= high
     return np.where(held, low, nearer), np.where(held, high, nearer)
-
-
-def _exact_entries(values: Sequence[Number] | ArrayLike, what: str) -> tuple[Fraction, ...]:
-    entries = values.reshape(-1) if isinstance(values, np.ndarray) else values
-    out = []
-    for i, value in enumerate(entries):  # type: ignore[arg-type]
-        try:
-            out.append(exact(value))
-        except ValueError as error:
-            msg = f"the {what} of input {i} must be a finite number, got {value!r}"
-            raise RegionError(msg) from error
-    return tuple(out)
-
-
-def _float32_point(center: ArrayLike) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        point = np.asarray(center, dtype=np.float64).astype(np.float32).reshape(-1)
-    if not point.size:
-        msg = "the input has no entries; give one number for each input of the network"
-        raise RegionError(msg)
-    if not np.isfinite(point).all():
-        bad = int(np.flatnonzero(~np.isfinite(point))[0])
-        msg = f"the input must be finite numbers, but entry {bad} is {point[bad]}"
-        raise RegionError(msg)
-    return point
-
-
-def _radius(epsilon: Number | None, norm: str, *, given: bool) -> Fraction | None:
-    """The radius exactly; None where only radii of single entries are given."""
-    if epsilon is None and norm == "linf" and given:
-        return None
-    try:
-        radius = exact(epsilon)  # type: ignore[arg-type]
-    except ValueError as error:
-        msg = f"epsilon must be a finite number of at least 0, got {epsilon!r}"
-        raise RegionError(msg) from error
-    if radius < 0:
-        msg = f"epsilon must be at least 0, got {epsilon}"
-        raise RegionError(msg)
-    return radius
-
-
-def _ends(
-    point: NDArray[np.float32], reach: Fraction | None, domain: tuple[Number, Number] | None
-) -> tuple[list[Fraction] | None, list[Fraction] | None]:
-    """The end points of the entries at most ``reach`` from ``point`` and in the domain; None for a side without any."""
-    # Images have few distinct values; arithmetic on rationals is what takes the time.
-    distinct, place = np.unique(point, return_inverse=True)
-    values = [Fraction(v) for v in distinct.tolist()]
-    low = None if reach is None else [v - reach for v in values]
-    high = None if reach is None else [v + reach for v in values]
-    if domain is not None:
-        try:
-            least, most = exact(domain[0]), exact(domain[1])
-        except ValueError as error:
-            msg = f"the domain must be two finite numbers, got {list(domain)!r}"
-            raise RegionError(msg) from error
-        if not least <= values[0] <= values[-1] <= most:
-            i = int(np.argmin(point)) if values[0] < least else int(np.argmax(point))
-            msg = (
-                f"input entry {i} is {point[i]:g}, outside the domain [{shown(least)}, {shown(most)}]; "
-                "scale the input as the network expects it, or give the right domain"
-            )
-            raise RegionError(msg)
-        low = [least] * len(values) if low is None else [max(v, least) for v in low]
-        high = [most] * len(values) if high is None else [min(v, most) for v in high]
-    if low is None or high is None:
-        return None, None
-    spread = place.tolist()
-    return [low[i] for i in spread], [high[i] for i in spread]

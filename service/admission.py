@@ -97,7 +97,7 @@ def _check_memory(summary: dict[str, Any], settings: Settings) -> None:
 
     The job estimates again, with the number of regions and with what the machine has left then.
     """
-    entries = sum(math.prod(layer["shape"]) for layer in summary["layers"])
+    entries = sum(math.prod(layer["shape"]) for layer in summary.get("layers", ()))
     needed = sizes.needed(entries, int(summary["relus"]), int(summary["parameters"]), 1, 0)
     limit = settings.memory_limit_mb * 2**20
     if needed > limit:

@@ -226,8 +226,8 @@ class VerdictDocument(_Answer):
     distance: tuple[float | None, float | None] = Field(
         default=(None, None),
         description=(
-            "for kind `distance`: every violation is farther away than that, and the distance of `witness`; null: "
-            "nothing proven, no violation known"
+            "for kind `distance`: every violation is farther away than that (for norm `l0` at least that far), and the "
+            "distance of `witness`; null: nothing proven, no violation known"
         ),
     )
     kind: Kind | Literal["universal"] = Field(default=Kind.DECIDE, description="what was asked")

@@ -46,7 +46,8 @@ def read_region(reading: Reading) -> Region:
         needed = ("input",)
     missing = [name for name in needed if name not in reading.given]
     if missing:
-        raise reading.wrong(InputError(f"{' and '.join(missing)} missing: {FORMS}"), missing[0])
+        whole = "; or a domain, to search all of it" if distance and missing == ["epsilon"] else ""
+        raise reading.wrong(InputError(f"{' and '.join(missing)} missing: {FORMS}{whole}"), missing[0])
     region = _box(reading) if box else _ball(reading)
     return _constrained(reading, region) if "constraints" in reading.given else region
 

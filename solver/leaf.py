@@ -132,7 +132,7 @@ class CellProgram:
         cost[count - 1] = 1
         wide = [sparse.hstack([block, sparse.csr_array((block.shape[0], extra))]) for block in [*rows, self._defining]]
         ends = np.stack([np.append(lower, np.zeros(extra)), np.append(upper, np.full(extra, np.inf))], axis=1)
-        for _ in range(_TANGENTS):
+        for turn in range(_TANGENTS):
             own, own_limits = self._inputs.matrix(count - r.m)
             found = linprog(
                 cost,
@@ -142,7 +142,8 @@ class CellProgram:
                 b_eq=r.rhs if r.k else None,
                 bounds=ends,
             )
-            if found.status != 0 or not self._inputs.cut(found.x[: r.m]):
+            # The last optimum's duals are those of the rows that are there.
+            if found.status != 0 or turn == _TANGENTS - 1 or not self._inputs.cut(found.x[: r.m]):
                 break
         return found
 

@@ -20,7 +20,7 @@ from networks.region import Region
 __all__ = ["InputRows"]
 
 # An optimum this much outside an ℓ2 ball, in relation to its radius, is cut off.
-_OUTSIDE = 1e-7
+_OUTSIDE = 1e-6
 
 Array = NDArray[np.float64]
 

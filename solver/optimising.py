@@ -20,8 +20,9 @@ from solver.aims import Distance
 from solver.case import Case
 from solver.climb import Climb
 from solver.closing import Closing
+from solver.errors import ModelSizeError, NumericsError
 from solver.optimum import Optimum
-from solver.verdict import Counterexample
+from solver.verdict import Counterexample, Reason
 
 __all__ = ["Optimising"]
 
@@ -35,7 +36,14 @@ class Optimising(Closing):
             if self._done:
                 return
             with self._stage("milp") as detail:
-                found = self._minimum(region, prop)
+                try:
+                    found = self._minimum(region, prop)
+                except (ModelSizeError, NumericsError) as error:
+                    # Nothing is claimed then, and the search by thresholds goes on.
+                    self._reason = Reason.MEMORY if isinstance(error, ModelSizeError) else Reason.NUMERICS
+                    detail["skipped"] = [str(error)]
+                    lower = -math.inf
+                    continue
                 detail["nodes"] = found.nodes
                 self._statistics |= {"backend": found.backend, "backend_choice": found.choice, **found.statistics}
             lower = min(lower, found.lower)

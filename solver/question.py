@@ -100,10 +100,10 @@ def pose(network: Network, **members: Any) -> Question:
     about, query = read
     given = reading.given
     kind = Kind(given.get("kind", Kind.DECIDE))
-    statement = query.statement | {"kind": str(kind)}
+    norm = given.get("norm", "linf") if kind is Kind.DISTANCE else None
+    statement = query.statement | {"kind": str(kind)} | ({} if norm is None else {"norm": norm})
     center = query.cases[0][0].center if "input" in given and about.inputs == network.inputs else None
     tolerance = float(exact(given["tolerance"])) if "tolerance" in given else None
-    norm = given.get("norm", "linf") if kind is Kind.DISTANCE else None
     return Question(about, dataclasses.replace(query, statement=statement), kind, norm, tolerance, center)
 
 

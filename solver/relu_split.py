@@ -228,7 +228,7 @@ class ReluSplit:
         leading = found.value.reshape(-1, rows).argmax(1)
         found = found.select(torch.arange(count) * rows + leading)
         direction, contracted = found.direction, None
-        if rows > 1:
+        if rows > 1 and self._over.forms.layers:
             contracted = contract(self._over.forms, self._reduced, low[::rows], high[::rows], rounds=policy.BAB_ROUNDS)
             direction = torch.cat([direction, torch.where(contracted.least + contracted.most > 0, -1.0, 1.0)])
         outcome = self._probe(direction, push=push)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -45,8 +45,9 @@ def batch() -> None:
     callback=numbers,
     help="Radius of the balls, such as 0.1 or 8/255; repeat it for a curve.",
 )
-@click.option("--norm", type=click.Choice(["linf"]), help="Norm of the balls.")
+@click.option("--norm", type=click.Choice(["linf", "l2", "l1", "l0"]), help="Norm of the balls.")
 @click.option("--domain", nargs=2, metavar="LOW HIGH", callback=numbers, help="Least and greatest value of an entry.")
+@click.option("--query", type=FILE, help="JSON object with further members of the question, such as top_k or kind.")
 @click.option("--first", type=click.IntRange(min=1), metavar="N", help="Only inputs 0 to N-1.")
 @click.option("--indices", metavar="A:B", callback=selected_range, help="Only inputs A to B-1.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time for each item.")
@@ -67,6 +68,7 @@ def submit(
     epsilons: tuple[str, ...],
     norm: str | None,
     domain: tuple[str, str] | None,
+    query: Path | None,
     first: int | None,
     indices: slice | None,
     timeout: float | None,
@@ -84,6 +86,7 @@ def submit(
         msg = "--first and --indices both say which inputs; give one of them"
         raise click.UsageError(msg)
     chosen = indices or slice(0, first)
+    further = {} if query is None else _members(query)
     with connect(server) as client:
         dataset = client.batches.upload_dataset(data)
         if domain is None and dataset["dtype"] == "uint8":
@@ -93,8 +96,7 @@ def submit(
             network,
             dataset["sha256"],
             epsilon=epsilons if len(epsilons) > 1 else epsilons[0],
-            norm=norm,
-            domain=domain,
+            **({"norm": norm, "domain": domain} | further),
             begin=chosen.start or 0,
             end=chosen.stop,
             time_limit=timeout,
@@ -203,6 +205,19 @@ def retry(*, batch_id: str, timeout: float | None, failed_only: bool, server: st
     with connect(server) as client:
         click.echo(_line(client.batches.retry(batch_id, time_limit=timeout, unknown=not failed_only)))
     return 0
+
+
+def _members(path: Path) -> dict[str, Any]:
+    """The members of a question that a JSON file holds."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        msg = f"{path} is not JSON: {error}"
+        raise click.UsageError(msg) from error
+    if not isinstance(found, dict) or "epsilon" in found:
+        msg = f"{path} must hold one JSON object with members of a question; epsilon is given by --eps"
+        raise click.UsageError(msg)
+    return found
 
 
 def _line(found: Batch) -> str:

@@ -40,7 +40,7 @@ def verify(*, network: Path, spec: Path | None, save_query: Path | None, **optio
 
     SPEC is a VNNLIB file, or a .json file with the query of POST /v1/verify. Without it, --data, --index and --eps
     state a ball around an input that must keep its class; --box states a box instead. --kind asks how small the margin
-    becomes, or how near the nearest violation is. docs/questions.md has an example of each.
+    becomes, or how near the nearest violation is. docs/asking.md has an example of each.
     """
     stated, how = split(options)
     asked = members(spec, **stated)

@@ -320,7 +320,13 @@ MUTANTS: dict[str, tuple[str, str, str, str, Callable[[], tuple[Network, bytes]]
         "--exact",
         lambda: beyond("l1", 1, Constraint.of([1, 1], "1.1")),
     ),
-    "boxes make the region": ("checker.py", "if self._region is region:", "if self._region is not None:", "", one_box),
+    "boxes make the region": (
+        "checker.py",
+        "if self._region is region and",
+        "if self._region is not None and",
+        "",
+        one_box,
+    ),
     "clips serve every clause": (
         "walk.py",
         "last = clipped.get(claim.clause)",

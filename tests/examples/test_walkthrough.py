@@ -95,4 +95,5 @@ def test_make_refuses_an_old_python(tmp_path):
 def test_continuous_integration_is_make_check():
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("exec make check")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    assert "pytest" in MAKEFILE.partition("\ncheck:")[2].partition("\n\n")[0]
+    assert "$(PYTEST)" in MAKEFILE.partition("\ncheck:")[2].partition("\n\n")[0]
+    assert re.search(r"^PYTEST +:= .*pytest", MAKEFILE, re.MULTILINE)

@@ -67,6 +67,33 @@ def test_a_batch_is_sent_watched_and_exported(call: Callable[..., Answer], plain
     assert "nothing to cancel" in refused.err
 
 
+def test_a_batch_takes_further_members_from_a_file(call: Callable[..., Answer], plain: Path, tmp_path: Path) -> None:
+    query = tmp_path / "query.json"
+    query.write_text('{"top_k": 2}')
+    what = (
+        "batch",
+        "submit",
+        plain,
+        "--data",
+        DATA,
+        "--eps",
+        "0.05",
+        "--norm",
+        "l2",
+        "--domain",
+        "0",
+        "1",
+        "--first",
+        "2",
+    )
+    sent = call(*what, "--query", query)
+    assert sent.code == 0, sent.err
+    shown = json.loads(call("batch", "status", sent.out.strip(), "--json").out)
+    assert shown["request"]["query"] == {"norm": "l2", "domain": ["0", "1"], "top_k": 2}
+    query.write_text("[]")
+    assert "one JSON object" in call(*what, "--query", query).err
+
+
 def test_what_cannot_be_is_refused_in_words(call: Callable[..., Answer], plain: Path, tmp_path: Path) -> None:
     both = call("batch", "submit", plain, "--data", DATA, "--eps", "0.1", "--first", "2", "--indices", "0:3")
     assert both.code == 2

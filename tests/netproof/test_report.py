@@ -112,11 +112,17 @@ def test_a_margin_says_what_each_end_rests_on():
 def test_a_distance_that_is_closed_is_one_number():
     verdict = closed(Kind.DISTANCE, distance=(0.25, 0.25)).to_json()
     verdict["certificate"] = {"proves": 0.25}
-    verdict["query"] = {"region": {"norm": "l2"}}
+    verdict["query"] = {"norm": "l2"}
     said = click.unstyle(report(verdict)).splitlines()
     assert said[0] == "distance (l2) 0.25  in 0.10 s"
     assert said[1] == "  lower    no violation within 0.25, proven; the independent checker accepted the proof for 0.25"
     assert said[2] == "  upper    a violation at 0.25, replayed: ONNX Runtime's float32 output"
+
+
+def test_a_distance_that_counts_entries():
+    verdict = closed(Kind.DISTANCE, distance=(2.0, 2.0)).to_json() | {"query": {"norm": "l0"}}
+    said = click.unstyle(report(verdict)).splitlines()
+    assert said[1] == "  lower    every violation changes at least 2 entries, proven: netproof's prover says so"
 
 
 def test_a_distance_beyond_the_region():

@@ -257,6 +257,18 @@ def test_the_milp_engine_closes_the_same_interval(norm: str) -> None:
     assert worst.reason is None
 
 
+def test_a_model_that_is_too_large_leaves_an_interval_and_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = random_dense(0, (3, 4, 3, 2))
+    query = posed(network, 0, 2)
+    exact = nearest_violation(network, *in_box(query), "linf")
+    monkeypatch.setattr("solver.linear_forms.LARGEST_MODEL", 1)
+    options = Options(Engine.MILP, Backend.HIGHS)
+    verdict = solver.distance(network, query, norm="linf", tolerance=1e-9, options=options, budget=Budget(20, 1))
+    assert verdict.distance[0] <= exact <= verdict.distance[1] + SLACK
+    assert verdict.reason is Reason.MEMORY
+    assert any("unstable ReLUs" in str(stage.detail) for stage in verdict.stages)
+
+
 def test_largest_epsilon_is_below_the_distance_and_grows_with_the_engine() -> None:
     network = random_dense(8, (4, 10, 10, 3))
     queries = [posed(network, seed, 2) for seed in (1, 2, 3)]

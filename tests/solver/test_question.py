@@ -123,7 +123,7 @@ WRONG: list[tuple[dict[str, Any], str, type[InputError], str]] = [
     ({**SPACE, "monotone": {"input": 0, "within": "x"}}, "monotone", InputError, "got 'x'"),
     ({**SPACE, "monotone": {"input": 0, "within": 1, "direction": "up"}}, "monotone", PropertyError, "got 'up'"),
     ({"vnnlib": VNNLIB, "norm": "l1"}, "vnnlib", InputError, "not both"),
-    ({"input": [0, 0, 0], "label": 0, "kind": "distance"}, "epsilon", InputError, "^epsilon missing"),
+    ({"input": [0, 0, 0], "label": 0, "kind": "distance"}, "epsilon", InputError, "or a domain, to search all"),
     ({"vnnlib": VNNLIB, "label": 1}, "vnnlib", InputError, "give either vnnlib or label, not both"),
     ({"vnnlib": "(assert"}, "vnnlib", VnnlibError, "line 1"),
 ]

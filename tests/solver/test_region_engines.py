@@ -11,14 +11,14 @@ from solver import Budget, Engine, Options, Outcome, policy, verify
 from tests.random_networks import random_dense, random_residual
 from tests.solver.oracle import minimum_margin
 
-KINDS = ("l2", "l1", "l0", "linf constrained", "l2 constrained", "l1 constrained")
+KINDS = ("l2", "l1", "l0", "linf constrained", "l2 constrained")
 ENGINES = {
     "auto": Options(Engine.AUTO),
     "input splits": Options(Engine.BAB),
     "relu splits": Options(Engine.BAB),
 }
-NETWORKS = 6
-SHIFTS = (0.1, 0.01, -0.01, -0.1)
+NETWORKS = 4
+SHIFTS = (0.01, -0.01)
 
 
 def instance(kind: str, seed: int) -> tuple[Network, Region]:
@@ -34,7 +34,7 @@ def instance(kind: str, seed: int) -> tuple[Network, Region]:
     norm = kind.split(maxsplit=1)[0]
     n = network.inputs
     size = {"linf": reach, "l2": reach * n**0.5 * 0.8, "l1": reach * n * 0.6, "l0": max(1, n // 4)}[norm]
-    radii = [3 * reach] * n if norm == "l0" else None
+    radii = [1.5 * reach] * n if norm == "l0" else None
     region = Region.norm_ball(center, size if norm == "l0" else round(size, 3), norm, (-1, 1), radii=radii)
     if kind == norm:
         return network, region

@@ -7,7 +7,7 @@ import pytest
 
 from bounds import backward_bounds
 from bounds.program import program
-from networks import Clause, Network, Property, Query, Region, Row
+from networks import Clause, Network, Property, Query, Region, Row, evaluate
 from networks.exact import exact
 from solver import Budget, Engine, Options, Outcome, Trust, policy, verify
 from solver.attack import Attack
@@ -136,3 +136,19 @@ def test_a_search_that_is_stopped_between_lps_goes_on_where_it_was() -> None:
         runs += 1
     assert runs > 5
     assert found.lower > 0
+
+
+def test_a_conjunction_without_an_open_relu_is_closed_by_its_leaf() -> None:
+    """An output is not both above and below its middle by a little, which only both rows together tell."""
+    network = random_dense(0, (20, 5, 2))
+    region = Region.linf_ball(np.full(20, 0.3), "0.0001")
+    enclosure = backward_bounds(network, region)
+    assert enclosure.unstable_count == 0
+    middle = round(float(evaluate(network, np.full((1, 20), 0.3))[0, 0]), 6)
+    above, below = exact(middle) + exact("0.00001"), exact(middle) - exact("0.00001")
+    rows = (Row(((0, exact(-1)),), above), Row(((0, exact(1)),), -below))
+    verdict = verify(
+        network, Query.single(region, Property((Clause(rows, 2),))), options=Options(Engine.BAB), budget=Budget(20, 1)
+    )
+    assert verdict.outcome is Outcome.ROBUST
+    assert verdict.decided_by == "bab"
