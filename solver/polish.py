@@ -167,10 +167,10 @@ class Descent:
             way = x + steps[:, None] * (self._point(found.d, kept) - x)
             values = self._values(way)
             best = int(np.argmin(values))
-            gain = value - values[best]
-            if gain > 0:
-                x, value = way[best], float(values[best])
-            if not gain > policy.POLISH_JUMP_GAIN * abs(value):
+            if not values[best] < value:
+                break
+            before, x, value = value, way[best], float(values[best])
+            if before - value <= policy.POLISH_JUMP_GAIN * abs(value):
                 break
         return x, value
 
@@ -184,7 +184,8 @@ class Descent:
                 break
             cell = ahead.pop(0)
             found = self._best(cell, kept)
-            if found is None or not found.value < value - _GAIN * abs(value):
+            # A start that only float32 takes for a violation has no value yet.
+            if found is None or (np.isfinite(value) and not found.value < value - _GAIN * abs(value)):
                 continue
             best, value = found, found.value
             across = [found.tight] if len(found.tight) > 1 else []

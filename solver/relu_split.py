@@ -174,6 +174,9 @@ class ReluSplit:
         self._nodes = 0
         self._turn = 0
         self._asks = Asks()
+        #: What a bound that is recorded has to exceed; of the root's size, so negative until that is known. A checker
+        #: chooses what it clips, and rounds it, in its own way.
+        self._slack = -1.0
         self._proven = math.inf  # the weakest bound among closed cells
         self._stuck = math.inf  # the weakest bound among leaves that nothing decides
 
@@ -335,6 +338,12 @@ class ReluSplit:
         empty = (batch.low > batch.high).any(1)
         bound = torch.where(empty, _GOAL, torch.maximum(own.clamp(max=_GOAL), batch.bound))
         closed = bound > 0
+        if self._record is not None:
+            if self._slack < 0:
+                self._slack = policy.BAB_SLACK * abs(float(own[0])) if math.isfinite(own[0]) else 0.0
+            closed &= empty | (own > self._slack)
+            # What stays open is not called proven.
+            bound = torch.where(closed, bound, bound.clamp(max=-_GOAL))
         if closed.any():
             self._proven = min(self._proven, float(bound[closed].min()))
         left = torch.nonzero(~closed)[:, 0]
@@ -405,8 +414,13 @@ class ReluSplit:
 
     def _by_lp(self, cell: Batch) -> tuple[Leaf, float]:
         """The LP of a cell, and the bound that its duals prove; where that is positive, the cell is closed."""
-        on = cell.low[0] >= 0
-        leaf = self._lp.solve((on.to(torch.int8) - (~on & (cell.high[0] <= 0)).to(torch.int8)).numpy())
+        on = cell.low >= 0
+        off = ~on & (cell.high <= 0)
+        leaf = self._lp.solve((on.to(torch.int8) - off.to(torch.int8))[0].numpy())
+        if self._record is not None:
+            # The LP knows nothing of clips, and near zero a checker's may be weaker.
+            low = torch.where(on, 0.0, self._cells.low)
+            cell = replace(cell, low=low, high=torch.where(off, 0.0, self._cells.high))
         proven = self._prove(leaf, cell)
         if proven > 0:
             self._proven = min(self._proven, proven)
