@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 
 import click
 import numpy as np
@@ -39,10 +39,11 @@ def test_every_command_has_help_and_debug(run, command):
 def test_help_is_quick():
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = os.times()
         subprocess.run([sys.executable, "-m", "netproof", "--help"], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.3
+        after = os.times()  # of the processor, as the machine may be busy
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert min(seconds) < 0.25
 
 
 def test_choices_are_those_of_the_solver():
