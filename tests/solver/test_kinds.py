@@ -5,6 +5,7 @@ import json
 import math
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import networks
 import solver
 from networks import Network, Property, PropertyError, Query, Region, RegionError
 from solver import Backend, Budget, Engine, Kind, Options, Outcome, Progress, Reason, Trust
+from solver.lengths import length
 from solver.replay import Replayer
 from tests.random_networks import dense_model, random_conv, random_dense, random_residual
 from tests.solver.oracle import minimum_margin
@@ -308,3 +310,25 @@ def test_what_cannot_be_asked_is_refused() -> None:
     with pytest.raises(PropertyError, match="logits"):
         solver.margin(stripped, posed(stripped, 1, "0.1"))
     assert solver.distance(stripped, posed(stripped, 1, 2), tolerance=1e-3).outcome is not Outcome.UNKNOWN
+
+
+def test_norms_agree_with_each_other_on_a_real_network() -> None:
+    folder = Path(__file__).resolve().parents[2] / "examples"
+    network, digits = networks.load(folder / "digits_plain.onnx"), np.load(folder / "digits.npz")
+    image, prop = digits["images"][10], Property.classification(int(digits["labels"][10]), 10)
+    found = {}
+    for norm, radius in (("linf", "0.2"), ("l2", 1), ("l1", 3), ("l0", 5)):
+        query = Query.single(Region.norm_ball(image, radius, norm, (0, 1)), prop)
+        found[norm] = solver.distance(network, query, tolerance=1e-3, budget=Budget(60, 1))
+    center = tuple(Fraction(float(v)) for v in image.reshape(-1))
+    for verdict in found.values():
+        assert verdict.outcome is Outcome.COUNTEREXAMPLE
+        assert verdict.reason is None
+        # No violation is nearer than what is proven, in whichever norm it was looked for.
+        for norm, other in found.items():
+            assert length(verdict.witness.point, center, norm) >= other.distance[0]
+    ends = {norm: verdict.distance for norm, verdict in found.items()}
+    assert ends["linf"][0] <= ends["l2"][1]
+    assert ends["l2"][0] <= ends["l1"][1]
+    assert ends["linf"][1] <= ends["l1"][1]
+    assert ends["l0"][0] == ends["l0"][1] == 2
