@@ -121,7 +121,8 @@ class Closing:
             known = self._stages.get(name, Stage(name, 0.0))
             detail["calls"] = 1
             summed = {k: known.detail.get(k, 0) + v for k, v in detail.items() if isinstance(v, int)}
-            ends = {k: v for k, v in (("lower", self.lower), ("upper", self.upper)) if math.isfinite(v)}
+            proven = self.lower if self.lower > self._aim.least else math.nan
+            ends = {k: v for k, v in (("lower", proven), ("upper", self.upper)) if math.isfinite(v)}
             seconds = known.seconds + time.monotonic() - begin
             self._stages[name] = Stage(name, seconds, known.detail | detail | summed | ends)
 
