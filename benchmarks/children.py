@@ -203,7 +203,8 @@ def _exit_text(code: int) -> str:
 def _child(pipe: Connection, folder: Path, instance: Instance, limits: Limits, decide: Decide) -> None:
     # A group of its own: one signal then ends it with the processes that it starts, and Ctrl-C reaches only the parent.
     os.setpgid(0, 0)
-    from service.limits import die_with_parent, is_memory_error, lift_memory_limit, limit_memory
+    from service.limits import die_with_parent, lift_memory_limit, limit_memory
+    from solver.sizes import is_memory_error
 
     die_with_parent(os.getppid())
     limit_memory(limits.megabytes)
