@@ -53,8 +53,11 @@ def test_vnnlib_and_ball_ask_the_same(run, robust):
     by_file = run("verify", robust, EXAMPLES / "digits.vnnlib", "--json", "--threads", "1")
     by_ball = run("verify", robust, *BALL, "--eps", "0.1", "--json")
     assert by_file.code == by_ball.code == 0
-    lower = [json.loads(answer.out)["statistics"] for answer in (by_file, by_ball)]
-    assert lower[0] == lower[1]
+    box, ball = (json.loads(answer.out)["statistics"] for answer in (by_file, by_ball))
+    assert len(ball.pop("center_output")) == 10  # a file of bounds names no center
+    assert box == ball
+    assert sum(layer["unstable"] for layer in ball["layers"]) == ball["unstable"]
+    assert sum(layer["relus"] for layer in ball["layers"]) == ball["relus"]
 
 
 def test_text_names_verdict_trust_margin_and_stages(run, plain):
