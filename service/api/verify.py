@@ -9,6 +9,7 @@ import redis
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from service import metrics
 from service.admission import admit, fingerprint
 from service.api.dependencies import PartsOfApp, Wait, job_headers, job_response
 from service.api.question import BODY, read_question
@@ -83,6 +84,8 @@ def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts) 
     """
     question = asked(request) if request["reuse"] else None
     known = parts.ledger.answers.find([question]).get(question) if question is not None else None
+    if question is not None:
+        metrics.cached(hit=known is not None)
     job, new = parts.ledger.submit(
         request["network"],
         request,
