@@ -118,14 +118,15 @@ def exposition(scrape: Scrape) -> bytes:
         def collect(self) -> Iterable[Metric]:
             return _merged(itertools.chain(_own(), scrape.collect()))
 
-    return generate_latest(Both())  # type: ignore[arg-type]
+    return generate_latest(Both())
 
 
 def _own() -> Iterable[Metric]:
     """The metrics of all web processes that share a folder, or else of this one."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return (metric for metric in REGISTRY.collect() if metric.name.startswith("netproof_"))
-    return MultiProcessCollector(CollectorRegistry()).collect()
+    shared: Iterable[Metric] = MultiProcessCollector(CollectorRegistry()).collect()  # type: ignore[no-untyped-call]
+    return shared
 
 
 def _merged(metrics: Iterable[Metric]) -> Iterable[Metric]:

@@ -101,4 +101,4 @@ class Envelope:
 def _route(scope: Scope) -> str:
     """The template of the route that answered; what nothing answers has one name, however many paths are tried."""
     included = scope.get("fastapi", {}).get("effective_route_context")  # a route alone does not know its prefix
-    return getattr(included, "path", None) or getattr(scope.get("route"), "path", "other")
+    return str(getattr(included, "path", None) or getattr(scope.get("route"), "path", "other"))

@@ -127,7 +127,8 @@ class Tallies:
             redis.RedisError: the queue server does not answer.
         """
         found: dict[str, Found] = {name: {} for name in FAMILIES}
-        for raw, value in self._server.hgetall(_KEY).items():
+        counted: dict[bytes, bytes] = self._server.hgetall(_KEY)  # type: ignore[assignment]
+        for raw, value in counted.items():
             name, *labels, place = raw.decode().split("|")
             if name not in FAMILIES or len(labels) != len(FAMILIES[name].labels):
                 continue  # another version's

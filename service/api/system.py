@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import metrics
+from service.access.dependencies import ADMIN, PUBLIC, READ
 from service.api.dependencies import PartsOfApp
 from service.parts import Parts
 from service.problems import UNAVAILABLE, ProblemError
@@ -29,7 +30,9 @@ probes = APIRouter(tags=["system"])
 _READY_KEY = "netproof:ready"
 
 
-@probes.get("/healthz", operation_id="health", summary="Is the process up?", response_description="It is")
+@probes.get(
+    "/healthz", operation_id="health", dependencies=[PUBLIC], summary="Is the process up?", response_description="It is"
+)
 async def health() -> Health:
     """Say that the process answers; for whether the service works, ask `/readyz`."""
     return Health()
@@ -38,6 +41,7 @@ async def health() -> Health:
 @probes.get(
     "/readyz",
     operation_id="readiness",
+    dependencies=[PUBLIC],
     summary="Would a job be worked on?",
     response_description="All parts are there",
     responses={503: {"model": Readiness, "description": "Some part is missing; `checks` says which and why"}},
@@ -61,6 +65,7 @@ def readiness(parts: PartsOfApp, response: Response) -> Readiness:
 @probes.get(
     "/metrics",
     operation_id="metrics",
+    dependencies=[ADMIN],
     summary="Tell Prometheus",
     response_class=PlainTextResponse,
     response_description="Metrics in Prometheus' text format",
@@ -85,7 +90,11 @@ def _tallies(parts: Parts) -> tuple[dict[str, Found], float | None]:
 
 
 @router.get(
-    "/solvers", operation_id="listSolvers", summary="List the MIP solvers", response_description="What is known of them"
+    "/solvers",
+    operation_id="listSolvers",
+    dependencies=[READ],
+    summary="List the MIP solvers",
+    response_description="What is known of them",
 )
 def list_solvers(parts: PartsOfApp) -> Solvers:
     """List the MIP solvers with version, licence and the number of live workers that serve them."""
@@ -93,7 +102,11 @@ def list_solvers(parts: PartsOfApp) -> Solvers:
 
 
 @router.get(
-    "/workers", operation_id="listWorkers", summary="List the workers", response_description="Those that are alive"
+    "/workers",
+    operation_id="listWorkers",
+    dependencies=[READ],
+    summary="List the workers",
+    response_description="Those that are alive",
 )
 def list_workers(parts: PartsOfApp) -> WorkersDocument:
     """List the live workers: where they run, what they serve under which licences, and what each works on.
@@ -111,7 +124,13 @@ def _live(parts: Parts) -> list[WorkerRecord]:
         raise ProblemError(UNAVAILABLE, detail, headers={"Retry-After": "5"}) from error
 
 
-@router.get("/version", operation_id="version", summary="Show the version", response_description="The version")
+@router.get(
+    "/version",
+    operation_id="version",
+    dependencies=[READ],
+    summary="Show the version",
+    response_description="The version",
+)
 async def version() -> Version:
     """Show which version of netproof runs here."""
     return Version(version=metadata.version("netproof"))
