@@ -104,7 +104,7 @@ def list_solvers(parts: PartsOfApp) -> Solvers:
 @router.get(
     "/workers",
     operation_id="listWorkers",
-    dependencies=[READ],
+    dependencies=[ADMIN],
     summary="List the workers",
     response_description="Those that are alive",
 )
