@@ -10,9 +10,12 @@ import contextlib
 import enum
 import logging
 import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
+from sqlalchemy.exc import OperationalError
 
 from service.answers import Asked
 from service.events import Events
@@ -27,6 +30,9 @@ __all__ = ["Closing", "Failure", "unknown_verdict"]
 logger = logging.getLogger(__name__)
 
 
+_PAUSE_SECONDS = 0.5
+
+
 class Failure(enum.StrEnum):
     """Codes of failures that are about the run; those about the input are coded as `service.problems` names them."""
 
@@ -37,9 +43,16 @@ class Failure(enum.StrEnum):
 
 
 class Closing:
-    """Ends attempts: in the ledger, in the job's event stream and, where there is another try, in the queue."""
+    """Ends attempts: in the ledger, in the job's event stream and, where there is another try, in the queue.
 
-    def __init__(self, ledger: Ledger, events: Events, dispatcher: Dispatcher) -> None:
+    Args:
+        ledger, events, dispatcher: where.
+        patience: seconds for which a ledger that does not answer, or has no room, is tried again: a job that holds a
+            verdict had better wait than have it found once more.
+    """
+
+    def __init__(self, ledger: Ledger, events: Events, dispatcher: Dispatcher, *, patience: float = 0.0) -> None:
+        self._patience = patience
         self._ledger = ledger
         self._events = events
         self._dispatcher = dispatcher
@@ -94,7 +107,7 @@ class Closing:
         return self._requeue(job, why, lost=True)
 
     def _requeue(self, job: JobRecord, why: str, *, lost: bool) -> bool:
-        if not self._ledger.requeue(job.id, job.attempt, reason=why[:1024], lost=lost):
+        if not self._insist(lambda: self._ledger.requeue(job.id, job.attempt, reason=why[:1024], lost=lost)):
             return False
         logger.warning("job %s, attempt %d: %s; queued again", job.id, job.attempt, why)
         self._publish(job, JobState.QUEUED)
@@ -104,7 +117,7 @@ class Closing:
         return True
 
     def _finish(self, job: JobRecord, state: JobState, **values: Any) -> bool:
-        if not self._ledger.finish(job.id, job.attempt, state, **values):
+        if not self._insist(lambda: self._ledger.finish(job.id, job.attempt, state, **values)):
             logger.warning("job %s: attempt %d came too late to make it %s", job.id, job.attempt, state)
             return False
         logger.info("job %s: attempt %d ended, %s", job.id, job.attempt, state)
@@ -112,6 +125,21 @@ class Closing:
         if job.batch is not None:
             self.advance(job.batch)
         return True
+
+    def _insist(self, write: Callable[[], bool]) -> bool:
+        """What a compare-and-set in the ledger says, tried again while the database cannot be written to.
+
+        One that took effect although its answer was lost says False the next time; either way it is written once.
+        """
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                return write()
+            except OperationalError as error:
+                if time.monotonic() + _PAUSE_SECONDS > end:
+                    raise
+                logger.warning("the ledger cannot be written to (%s); tried again in %g s", error.orig, _PAUSE_SECONDS)
+                time.sleep(_PAUSE_SECONDS)
 
     def _publish(self, job: JobRecord, state: JobState) -> None:
         self._events.publish(job.id, "state", {"state": state, "attempt": job.attempt})

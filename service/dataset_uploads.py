@@ -94,12 +94,18 @@ class DatasetIntake:
         buffer = io.BytesIO()
         np.savez(buffer, images=dataset.stored, labels=dataset.labels)
         artifact = self._artifacts.put(buffer.getvalue())
-        return self._record(summary_of(dataset), artifact.sha256, artifact.size, "inline")
+        found = self._record(summary_of(dataset), artifact.sha256, artifact.size, "inline")
+        self._artifacts.confirm(buffer.getvalue())
+        return found
 
     def _keep(self, path: Path, name: str, summary: dict[str, Any]) -> tuple[DatasetRecord, bool]:
-        with path.open("rb") as stream:
-            artifact = self._artifacts.put(iter(lambda: stream.read(2**20), b""))
-        return self._record(summary, artifact.sha256, artifact.size, name)
+        with path.open("rb") as stream, self._artifacts.upload() as upload:
+            while piece := stream.read(2**20):
+                upload.write(piece)
+            artifact = upload.commit()
+            found = self._record(summary, artifact.sha256, artifact.size, name)
+            upload.confirm()
+        return found
 
     def _record(self, summary: dict[str, Any], artifact: str, size: int, name: str) -> tuple[DatasetRecord, bool]:
         facts = {key: value for key, value in summary.items() if key != "sha256"}
