@@ -41,6 +41,7 @@ _TAGS = [
     {"name": "batches", "description": "One question about many inputs"},
     {"name": "networks", "description": "Networks, addressed by the SHA-256 of their content"},
     {"name": "datasets", "description": "Labelled inputs, addressed by the SHA-256 of their content"},
+    {"name": "access", "description": "Who may ask: keys, sessions, the audit log"},
     {"name": "system", "description": "What is up and what runs here"},
 ]
 

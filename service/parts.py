@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from service.access.gate import Gate
 from service.artifacts import Artifacts
 from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
@@ -38,6 +39,7 @@ class Parts:
     events: AsyncEvents
     intake: Intake
     datasets: DatasetIntake
+    gate: Gate
     checks: asyncio.Semaphore
     closing: asyncio.Event
 
@@ -50,6 +52,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     dispatcher = Dispatcher(settings.queue_url)
     publisher = Events(settings.queue_url)
     events = AsyncEvents(settings.queue_url)
+    gate = Gate(settings, ledger)
     try:
         ledger.create()
         yield Parts(
@@ -61,10 +64,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             events,
             Intake(settings, ledger, artifacts),
             DatasetIntake(settings, ledger, artifacts),
+            gate,
             asyncio.Semaphore(_CHECKERS),
             asyncio.Event(),
         )
     finally:
+        await gate.close()
         await events.close()
         publisher.close()
         dispatcher.close()

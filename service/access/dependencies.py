@@ -12,9 +12,9 @@ from typing import Annotated, Any, TypeAlias
 from fastapi import Depends, Request, Security
 from fastapi.security import SecurityScopes
 
-from service.access.principal import EVERYBODY, Principal, Scope
+from service.access.principal import Principal, Scope
 from service.parts import Parts
-from service.problems import FORBIDDEN, UNAUTHENTICATED, ProblemError
+from service.problems import FORBIDDEN, ProblemError
 
 __all__ = ["ADMIN", "PUBLIC", "READ", "SUBMIT", "Caller", "permit"]
 
@@ -23,20 +23,13 @@ async def _caller(request: Request) -> Principal:
     """Who asks; found out once for each request."""
     known = getattr(request.state, "caller", None)
     if known is None:
-        known = request.state.caller = await _identify(request)
+        parts: Parts = request.app.state.parts
+        known = request.state.caller = await parts.gate.identify(request)
     assert isinstance(known, Principal)
     return known
 
 
 Caller: TypeAlias = Annotated[Principal, Depends(_caller)]
-
-
-async def _identify(request: Request) -> Principal:
-    parts: Parts = request.app.state.parts
-    if not parts.settings.access_on:
-        return EVERYBODY
-    detail = "this service wants a key; send Authorization: Bearer np_…, or X-API-Key"
-    raise ProblemError(UNAUTHENTICATED, detail, headers={"WWW-Authenticate": 'Bearer realm="netproof"'})
 
 
 async def _permitted(caller: Caller, needed: SecurityScopes) -> None:

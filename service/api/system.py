@@ -9,7 +9,7 @@ import redis
 from fastapi import APIRouter, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.access.dependencies import PUBLIC, READ
+from service.access.dependencies import ADMIN, PUBLIC, READ
 from service.api.dependencies import PartsOfApp
 from service.parts import Parts
 from service.problems import UNAVAILABLE, ProblemError
@@ -71,7 +71,11 @@ def list_solvers(parts: PartsOfApp) -> Solvers:
 
 
 @router.get(
-    "/workers", operation_id="listWorkers", summary="List the workers", response_description="Those that are alive"
+    "/workers",
+    operation_id="listWorkers",
+    dependencies=[ADMIN],
+    summary="List the workers",
+    response_description="Those that are alive",
 )
 def list_workers(parts: PartsOfApp) -> WorkersDocument:
     """List the live workers: where they run, what they serve under which licences, and what each works on.
