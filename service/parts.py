@@ -13,6 +13,7 @@ from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
 from service.ledger import Ledger
 from service.queue import Dispatcher
+from service.readers import Readers
 from service.settings import Settings
 from service.uploads import Intake
 
@@ -37,6 +38,7 @@ class Parts:
     dispatcher: Dispatcher
     publisher: Events
     events: AsyncEvents
+    readers: Readers
     intake: Intake
     datasets: DatasetIntake
     gate: Gate
@@ -52,6 +54,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     dispatcher = Dispatcher(settings.queue_url)
     publisher = Events(settings.queue_url)
     events = AsyncEvents(settings.queue_url)
+    readers = Readers()
     gate = Gate(settings, ledger)
     try:
         ledger.create()
@@ -62,14 +65,16 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             dispatcher,
             publisher,
             events,
-            Intake(settings, ledger, artifacts),
-            DatasetIntake(settings, ledger, artifacts),
+            readers,
+            Intake(settings, ledger, artifacts, readers),
+            DatasetIntake(settings, ledger, artifacts, readers),
             gate,
             asyncio.Semaphore(_CHECKERS),
             asyncio.Event(),
         )
     finally:
         await gate.close()
+        readers.close()
         await events.close()
         publisher.close()
         dispatcher.close()

@@ -116,6 +116,7 @@ async def _checked(
             await run_in_threadpool(upload.write, chunk)
         async with parts.checks:
             found = await check(
+                parts.readers,
                 upload.path,
                 model.path,
                 exact=exact,
