@@ -106,11 +106,11 @@ class Gate:
     async def _valid(self, key: KeyRecord | None, request: Request) -> KeyRecord:
         if key is not None and key.valid(datetime.now(UTC)):
             return key
-        request.state.refused = None if key is None else key
         address = request.client.host if request.client else "-"
         wait = await self._limiter.take(f"failures:{address}", rate=1 / _FAILURE_SECONDS, burst=_FAILURES)
         if wait:
             raise _limited(RATE_LIMITED, f"{address} has shown too many wrong keys; wait", wait)
+        request.state.refused = key  # for the audit log
         if key is None:
             detail = "the key is not one of this service, or the session has ended; show another"
             raise _unauthenticated(detail)

@@ -27,10 +27,10 @@ def check_question(caller: Principal, usage: Usage) -> None:
     _check_day(caller, usage)
 
 
-def check_batch(caller: Principal, usage: Usage, *, another: bool) -> None:
-    """Raise ProblemError, 429, where the caller may not have ``another`` batch at work, or nothing more today."""
+def check_batch(caller: Principal, usage: Usage) -> None:
+    """Raise ProblemError, 429, where the caller may not have another batch at work."""
     most = caller.quota.batches
-    if another and most is not None and usage.of(caller.owner).batches >= most:
+    if most is not None and usage.of(caller.owner).batches >= most:
         detail = f"{caller.owner} has {most} batches at work, the most that this key allows; wait for one, or cancel it"
         raise ProblemError(QUOTA_EXCEEDED, detail, headers={"Retry-After": str(_BUSY_SECONDS)})
     _check_day(caller, usage)

@@ -181,7 +181,8 @@ def _submit(
     labels = stored_labels(parts.artifacts.get(dataset.artifact).path)
     find = partial(parts.ledger.network, owner=caller.reach)
     request, items = admit_batch(asked, network, dataset, labels, usual(caller, parts.settings), find)
-    check_batch(caller, parts.ledger.usage, another=True)
+    digest = fingerprint(request) if idempotency_key else None
+    check_batch(caller, parts.ledger.usage)
     request["total_limit"] = batch_budget(caller, parts.ledger.usage, request["total_limit"])
     batch, new = parts.ledger.batches.submit(
         request,
@@ -189,7 +190,7 @@ def _submit(
         queue=queue_name(request["backend"], request["priority"]),
         max_attempts=parts.settings.max_attempts,
         idempotency_key=idempotency_key,
-        fingerprint=fingerprint(request) if idempotency_key else None,
+        fingerprint=digest,
         owner=caller.owner,
         at_once=caller.quota.running,
     )
@@ -479,7 +480,7 @@ async def retry_batch(batch: Batch, request: Request, parts: PartsOfApp, caller:
     """Search again for what failed and, unless told otherwise, for what stayed unknown, perhaps with more time."""
     asked = RetryRequest.model_validate(await _members(request, RetryRequest))
     check_time_limit(caller, parts.settings, asked.time_limit)
-    await run_in_threadpool(check_batch, caller, parts.ledger.usage, another=True)
+    await run_in_threadpool(check_batch, caller, parts.ledger.usage)
     record, _ = await run_in_threadpool(
         parts.ledger.batches.retry, batch.id, time_limit=asked.time_limit, unknown=asked.unknown
     )
@@ -489,7 +490,7 @@ async def retry_batch(batch: Batch, request: Request, parts: PartsOfApp, caller:
 
 def _budget(batch: BatchRecord, asked: float | None, parts: Parts, caller: Principal) -> float | None:
     """The limit of all of a batch that goes on, within the caller's day."""
-    check_batch(caller, parts.ledger.usage, another=True)
+    check_batch(caller, parts.ledger.usage)
     groups = parts.ledger.batches.groups(batch.id)
     spent = sum(group.sweep_seconds + group.search_seconds for group in groups)
     return batch_budget(caller, parts.ledger.usage, asked if asked is not None else batch.total_limit, spent=spent)

@@ -54,9 +54,8 @@ def readiness(parts: PartsOfApp, response: Response) -> Readiness:
     response.headers["Cache-Control"] = "no-store"
     if not parts.settings.access_on:
         return found
-    return Readiness(
-        ready=found.ready, checks={name: Check(ok=each.ok, detail="") for name, each in found.checks.items()}
-    )
+    bare = {name: Check(ok=each.ok, detail="") for name, each in found.checks.items()}
+    return Readiness(ready=found.ready, checks=bare)
 
 
 def probe(parts: Parts) -> Readiness:
