@@ -10,6 +10,7 @@ import redis
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from service import metrics
 from service.access.dependencies import SUBMIT, Caller
 from service.access.principal import Principal
 from service.access.quotas import check_question, usual
@@ -92,6 +93,7 @@ def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts, 
     known = None
     if question is not None:
         known = parts.ledger.answers.find([question], owner=caller.owner).get(question)
+        metrics.cached(hit=known is not None)
     if known is None:
         check_question(caller, parts.ledger.usage)
     job, new = parts.ledger.submit(
