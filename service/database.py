@@ -12,10 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 
 from service.errors import SchemaError
 
-__all__ = ["HEAD", "insert_new", "migrate", "open_engine", "probe"]
+__all__ = ["HEAD", "insert_new", "is_full", "migrate", "open_engine", "probe"]
 
 #: The newest revision in ``service/migrations/versions``; a test compares them.
 HEAD = "access"
@@ -82,6 +83,12 @@ def probe(engine: Engine) -> None:
     with engine.begin() as connection:
         if connection.execute(same, {"head": HEAD}).rowcount != 1:
             raise SchemaError(str(_revision(connection)), HEAD)
+
+
+def is_full(error: OperationalError) -> bool:
+    """Whether the database says that its disk has no room left."""
+    state = getattr(error.orig, "sqlstate", None)  # PostgreSQL: disk_full
+    return state == "53100" or "disk is full" in str(error.orig)
 
 
 def insert_new(connection: Connection, table: Table) -> Insert:
