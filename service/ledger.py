@@ -26,7 +26,7 @@ from service.access.sessions import Sessions
 from service.access.usage import Usage, at_work, charge, crowded
 from service.answers import Answers, Asked
 from service.batches import Batches
-from service.database import insert_new, migrate, open_engine
+from service.database import insert_new, migrate, open_engine, probe
 from service.datasets import Datasets
 from service.errors import IdempotencyError, NotFoundError, StateChangeError
 from service.identifiers import new_id
@@ -79,6 +79,15 @@ class Ledger:
         """Raise SQLAlchemyError if the database does not answer."""
         with self._engine.connect() as connection:
             connection.execute(text("SELECT 1"))
+
+    def probe(self) -> None:
+        """Find the schema as this version has it, and write.
+
+        Raises:
+            SchemaError: it is another version's.
+            SQLAlchemyError: the database does not answer, or takes no writes.
+        """
+        probe(self._engine)
 
     def close(self) -> None:
         """Close pooled connections."""
