@@ -478,7 +478,7 @@ async def _shown(batch: BatchRecord, parts: Parts, status: int, *, known: str | 
 
 def _workers(parts: Parts) -> int:
     try:
-        return parts.dispatcher.workers()
+        return len(parts.dispatcher.workers())
     except redis.RedisError:
         return 0
 

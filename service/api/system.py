@@ -12,8 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.api.dependencies import PartsOfApp
 from service.parts import Parts
 from service.problems import UNAVAILABLE, ProblemError
-from service.schemas import Check, Health, Readiness, Solvers, Version
+from service.schemas import Check, Health, Readiness, Solvers, Version, WorkerDocument, WorkersDocument
 from service.solvers import describe
+from service.workers import WorkerRecord
 
 __all__ = ["probes", "router"]
 
@@ -58,8 +59,23 @@ def readiness(parts: PartsOfApp, response: Response) -> Readiness:
 )
 def list_solvers(parts: PartsOfApp) -> Solvers:
     """List the MIP solvers with version, licence and the number of live workers that serve them."""
+    return Solvers(solvers=describe(_live(parts)))
+
+
+@router.get(
+    "/workers", operation_id="listWorkers", summary="List the workers", response_description="Those that are alive"
+)
+def list_workers(parts: PartsOfApp) -> WorkersDocument:
+    """List the live workers: where they run, what they serve under which licences, and what each works on.
+
+    A worker that falls silent is left out after a quarter of a minute.
+    """
+    return WorkersDocument(workers=[WorkerDocument(**worker.to_json()) for worker in _live(parts)])
+
+
+def _live(parts: Parts) -> list[WorkerRecord]:
     try:
-        return Solvers(solvers=describe(parts.dispatcher.redis))
+        return parts.dispatcher.workers()
     except redis.RedisError as error:
         detail = "the queue server, which knows the workers, does not answer; try again, and see /readyz"
         raise ProblemError(UNAVAILABLE, detail, headers={"Retry-After": "5"}) from error
@@ -104,8 +120,9 @@ def _artifacts(parts: Parts) -> str:
 
 
 def _workers(parts: Parts) -> str:
-    alive = parts.dispatcher.workers()
-    if alive == 0:
+    workers = parts.dispatcher.workers()
+    if not workers:
         msg = "no live worker; start one with `netproof worker`, or look at why they end"
         raise _NotReadyError(msg)
-    return f"{alive} alive"
+    busy, draining = sum(worker.busy for worker in workers), sum(worker.draining for worker in workers)
+    return f"{len(workers)} alive, {busy} busy, {draining} draining"
