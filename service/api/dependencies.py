@@ -22,7 +22,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:  # a coroutine, as FastAPI sends plain functions to a thread
     parts = request.app.state.parts
     assert isinstance(parts, Parts)
     return parts
@@ -31,7 +31,7 @@ def _parts(request: Request) -> Parts:
 PartsOfApp: TypeAlias = Annotated[Parts, Depends(_parts)]
 
 
-def _wait(
+async def _wait(
     parts: PartsOfApp,
     wait: Annotated[
         float | None,
