@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from starlette.concurrency import run_in_threadpool
 
 from networks.errors import NetworkFormatError
+from service.access.principal import Principal
 from service.artifacts import Artifacts
 from service.errors import NotFoundError
 from service.inflating import Inflating
@@ -38,11 +39,16 @@ class Intake:
         self._artifacts = artifacts
         self._readers = asyncio.Semaphore(_READERS)
 
-    async def take(self, chunks: AsyncIterable[bytes], *, name: str = "") -> tuple[NetworkRecord, bool]:
-        """Keep the network that ``chunks`` hold; returns its record and whether it is new.
+    async def take(
+        self, chunks: AsyncIterable[bytes], caller: Principal, *, name: str = ""
+    ) -> tuple[NetworkRecord, bool]:
+        """Keep the network that ``chunks`` hold; returns its record and whether it is new to the caller's owner.
+
+        What others have uploaded is read once more: an answer in no time would say that they have.
 
         Args:
             chunks: an ONNX file, or its gzip.
+            caller: whose it becomes.
             name: what the user calls it; used in messages and lists, never as a path.
 
         Raises:
@@ -50,7 +56,8 @@ class Intake:
             TooLargeError: it has more bytes than the settings allow.
         """
         label = _label(name)
-        with self._artifacts.upload(limit=self._settings.max_model_bytes) as upload:
+        limit = min(self._settings.max_model_bytes, caller.quota.model_bytes or self._settings.max_model_bytes)
+        with self._artifacts.upload(limit=limit) as upload:
             writer = Inflating(upload.write, label, NetworkFormatError)
             async for chunk in chunks:
                 await run_in_threadpool(writer.write, chunk)
@@ -59,7 +66,7 @@ class Intake:
                 msg = "the request has no network in it; send the bytes of an .onnx or .onnx.gz file as the body"
                 raise NetworkFormatError(msg)
             try:
-                record = await run_in_threadpool(self._ledger.network, upload.sha256)
+                record = await run_in_threadpool(self._ledger.network, upload.sha256, owner=caller.owner)
             except NotFoundError:
                 pass
             else:
@@ -81,6 +88,7 @@ class Intake:
             name=label,
             state=NetworkState.READY,
             summary=summary,
+            owner=caller.owner,
         )
 
 
