@@ -115,7 +115,9 @@ def measure(url: str, subject: Material, wanted: dict[str, Any], *, questions: i
 def _questions(url: str, subject: Material, number: int) -> list[str]:
     """Bodies of questions that the service has the answers of: each was asked and waited for."""
     with httpx.Client(base_url=url, timeout=120) as http:
-        sha256 = http.post("/v1/networks", content=subject.network_path.read_bytes()).raise_for_status().json()["sha256"]
+        sha256 = (
+            http.post("/v1/networks", content=subject.network_path.read_bytes()).raise_for_status().json()["sha256"]
+        )
         bodies = []
         for index in range(number):
             image, label = subject.dataset.input(index), int(subject.dataset.label(index))

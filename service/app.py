@@ -13,6 +13,7 @@ from importlib import metadata
 from fastapi import FastAPI
 
 from service import api
+from service.api.shortcuts import JobShortcut, QuestionShortcut
 from service.middleware import Envelope
 from service.openapi import document
 from service.parts import open_parts
@@ -52,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router, prefix="/v1")
     app.include_router(api.probes)
     app.include_router(api.promised)
+    app.router.routes[:0] = [JobShortcut(), QuestionShortcut()]
     handle_problems(app)
     app.add_middleware(
         Envelope, max_body_bytes=max(settings.max_model_bytes, settings.max_dataset_bytes) + _BODY_MARGIN_BYTES

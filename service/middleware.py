@@ -51,7 +51,9 @@ class Envelope:
             return
         headers = Headers(scope=scope)
         given = headers.get("X-Request-ID", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_id(entropy=random.getrandbits(80))  # names a line of the log
+        request_id = (
+            given if _REQUEST_ID.fullmatch(given) else new_id(entropy=random.getrandbits(80))
+        )  # names a line of the log
         scope.setdefault("state", {})["request_id"] = request_id
         announced = headers.get("Content-Length", "")
         received, status, begun = 0, 0, time.perf_counter()

@@ -16,10 +16,10 @@ from service.access.principal import EVERYBODY, Principal, Scope
 from service.parts import Parts
 from service.problems import FORBIDDEN, UNAUTHENTICATED, ProblemError
 
-__all__ = ["ADMIN", "PUBLIC", "READ", "SUBMIT", "Caller", "permit"]
+__all__ = ["ADMIN", "PUBLIC", "READ", "SUBMIT", "Caller", "caller_of", "permit"]
 
 
-async def _caller(request: Request) -> Principal:
+async def caller_of(request: Request) -> Principal:
     """Who asks; found out once for each request."""
     known = getattr(request.state, "caller", None)
     if known is None:
@@ -28,7 +28,7 @@ async def _caller(request: Request) -> Principal:
     return known
 
 
-Caller: TypeAlias = Annotated[Principal, Depends(_caller)]
+Caller: TypeAlias = Annotated[Principal, Depends(caller_of)]
 
 
 async def _identify(request: Request) -> Principal:
