@@ -2,12 +2,12 @@
 
     python -m benchmarks.load [--clients 200] [--seconds 60 | --minutes 10] [--rate 350] [--distinct] [--wk17a]
 
-``netproof serve`` runs on this machine with an embedded queue and SQLite, or the database of ``--database``. Each client
-has one connection. In turn it asks a question whose answer is known (``POST /v1/verify``) and looks at the job that it
-got (``GET /v1/jobs/{id}``; the second time with its ETag); ``--fresh`` questions a second among them are decided anew by
-a worker and polled until they have ended. Clients together keep to ``--rate`` cached questions a second, or with
-``--rate 0`` each goes on as soon as it has its answer, which shows what the service is able to do and not how long
-answers take. ``--distinct`` makes all bodies unlike each other, by their time limits.
+``netproof serve`` runs on this machine with an embedded queue and SQLite, or the database of ``--database``. Each of
+the clients has one connection. In turn it asks a question whose answer is known (``POST /v1/verify``), looks at a job
+that some client got lately (``GET /v1/jobs/{id}``), and at it once more with its ETag. ``--fresh`` questions a second
+are decided anew by a worker, and polled until they have ended. Clients together keep to ``--rate`` cached questions a
+second; with ``--rate 0`` each goes on as soon as it has its answer, which shows what the service is able to do and not
+how long answers take. ``--distinct`` makes all bodies unlike each other, by their time limits.
 
 The clients are a process of their own on the same cores; what they use is shown apart. Resident memory is sampled every
 second; its slope is that of the last two thirds of the run. The exit code says whether every request was answered as it
@@ -56,7 +56,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="instead of --seconds")
     parser.add_argument("--rate", type=float, default=350.0, help="cached questions a second; 0: as many as go")
     parser.add_argument("--fresh", type=float, default=2.0, help="questions a second that are decided anew")
-    parser.add_argument("--polls", type=int, default=2, help="how often each cached question's job is asked for")
     parser.add_argument("--distinct", action="store_true", help="no two bodies alike")
     parser.add_argument("--wk17a", action="store_true", help="784 inputs (data folder) and not 64")
     parser.add_argument("--workers", type=int, default=1)
@@ -66,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     subject = material() if options.wk17a else digits()
     seconds = 60 * options.minutes if options.minutes else options.seconds
-    wanted = {name: getattr(options, name) for name in ("clients", "rate", "polls", "distinct")}
+    wanted = {name: getattr(options, name) for name in ("clients", "rate", "distinct")}
     wanted |= {"seconds": seconds, "fresh_rate": options.fresh, "warm_up": _WARM_UP}
     print(f"{subject.title}; {options.clients} clients, {options.rate:g} cached questions a second, {seconds:g} s")
     if options.url:
@@ -88,7 +87,7 @@ def digits() -> Material:
 
 
 def measure(url: str, subject: Material, wanted: dict[str, Any], *, questions: int = _QUESTIONS) -> dict[str, Any]:
-    """Have the clients do what is ``wanted`` (fields of `Plan`); what they measured, with the processes' CPU and memory."""
+    """What clients measured who did what is ``wanted`` (fields of `Plan`), with the processes' CPU and memory."""
     bodies = _questions(url, subject, questions)
     fresh = f'{bodies[0][:-1]},"reuse":false}}'
     plan = Plan(url=url, bodies=bodies, fresh=fresh, **wanted)

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from service import api
 from service.api.shortcuts import JobShortcut, QuestionShortcut
+from service.dashboard import add_dashboard
 from service.middleware import Envelope
 from service.openapi import document
 from service.parts import open_parts
@@ -52,9 +53,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in (api.verify, api.check, api.batches, api.networks, api.datasets, api.jobs, api.system):
         app.include_router(router, prefix="/v1")
     app.include_router(api.probes)
+    handle_problems(app)
+    add_dashboard(app)
     app.include_router(api.promised)
     app.router.routes[:0] = [JobShortcut(), QuestionShortcut()]
-    handle_problems(app)
     app.add_middleware(
         Envelope, max_body_bytes=max(settings.max_model_bytes, settings.max_dataset_bytes) + _BODY_MARGIN_BYTES
     )

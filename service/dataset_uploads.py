@@ -1,4 +1,4 @@
-"""A data set's way in: files to disk under limits, to a child that reads them, to an artifact and a record.
+"""A data set's way in: files to disk under limits, to a process that reads them, to an artifact and a record.
 
 A data set is addressed by the hash of its content (element types, shapes, values), so the same inputs are the same data
 set in whatever form they came, and it is what ``netproof audit`` writes into its records.
@@ -25,6 +25,7 @@ from service.batch_models import DatasetRecord
 from service.dataset_reading import read_upload, summary_of
 from service.inflating import Inflating
 from service.ledger import Ledger
+from service.readers import Readers
 from service.settings import Settings
 
 __all__ = ["DatasetIntake"]
@@ -36,11 +37,12 @@ _READERS = 2
 class DatasetIntake:
     """Takes data sets in, for one process."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, artifacts: Artifacts) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, artifacts: Artifacts, readers: Readers) -> None:
         self._settings = settings
         self._ledger = ledger
         self._artifacts = artifacts
-        self._readers = asyncio.Semaphore(_READERS)
+        self._readers = readers
+        self._places = asyncio.Semaphore(_READERS)
 
     async def take(
         self, files: Sequence[AsyncIterable[bytes]], caller: Principal, *, name: str = "", as_bytes: bool = False
@@ -64,8 +66,9 @@ class DatasetIntake:
             for upload, chunks in zip(uploads, files, strict=True):
                 await _receive(chunks, upload, label)
             converted = stack.enter_context(self._artifacts.upload())
-            async with self._readers:
+            async with self._places:
                 summary = await read_upload(
+                    self._readers,
                     tuple(upload.path for upload in uploads),
                     converted.path,
                     name=label,
@@ -96,12 +99,18 @@ class DatasetIntake:
         buffer = io.BytesIO()
         np.savez(buffer, images=dataset.stored, labels=dataset.labels)
         artifact = self._artifacts.put(buffer.getvalue())
-        return self._record(summary_of(dataset), artifact.sha256, artifact.size, "inline", caller)
+        found = self._record(summary_of(dataset), artifact.sha256, artifact.size, "inline", caller)
+        self._artifacts.confirm(buffer.getvalue())
+        return found
 
     def _keep(self, path: Path, name: str, summary: dict[str, Any], caller: Principal) -> tuple[DatasetRecord, bool]:
-        with path.open("rb") as stream:
-            artifact = self._artifacts.put(iter(lambda: stream.read(2**20), b""))
-        return self._record(summary, artifact.sha256, artifact.size, name, caller)
+        with path.open("rb") as stream, self._artifacts.upload() as upload:
+            while piece := stream.read(2**20):
+                upload.write(piece)
+            artifact = upload.commit()
+            found = self._record(summary, artifact.sha256, artifact.size, name, caller)
+            upload.confirm()
+        return found
 
     def _record(
         self, summary: dict[str, Any], artifact: str, size: int, name: str, caller: Principal

@@ -25,6 +25,7 @@ from service.database import insert_new, migrate, open_engine
 from service.datasets import Datasets
 from service.errors import NotFoundError, StateChangeError
 from service.job_rows import read_job, read_jobs
+from service.load import Load, load_of
 from service.models import JobRecord, NetworkRecord, attempts, jobs, networks
 from service.states import JobState, NetworkState, sources
 from service.submissions import Submission, Submissions
@@ -188,6 +189,10 @@ class Ledger:
         with self._engine.connect() as connection:
             rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
         return dict.fromkeys(JobState, 0) | {JobState(state): number for state, number in rows}
+
+    def load(self) -> Load:
+        """What there is to do."""
+        return load_of(self._engine)
 
     # -- state changes -------------------------------------------------------------------------------------------
 

@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Self
 
-from service.artifacts import Artifacts
+from service.artifacts import Artifacts, open_artifacts
 from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
 from service.gathering import Gathering
 from service.ledger import Ledger
 from service.models import JobRecord, NetworkRecord
 from service.posed import Posed
+from service.probes import Probes
 from service.queue import Dispatcher
+from service.readers import Readers
 from service.recent import Recent
 from service.settings import Settings
 from service.submissions import Submission
@@ -67,6 +69,7 @@ class Parts:
 
     Attributes:
         checks: how many certificates may be checked at the same time.
+        probes: asks parts how they are.
         closing: set when the process is about to end.
         jobs: reads jobs by identifier and the owner who may see them, those that are asked for together at once.
         submissions: records new questions, those that come together in one transaction.
@@ -79,9 +82,11 @@ class Parts:
     dispatcher: Dispatcher
     publisher: Events
     events: AsyncEvents
+    readers: Readers
     intake: Intake
     datasets: DatasetIntake
     checks: asyncio.Semaphore
+    probes: Probes
     closing: asyncio.Event
     jobs: Gathering[tuple[str, str | None], JobRecord]
     submissions: Gathering[Submission, tuple[JobRecord, bool]]
@@ -92,10 +97,11 @@ class Parts:
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """The parts that ``settings`` describe; the ledger's tables are created where they are missing."""
     ledger = Ledger(settings.ledger_url)
-    artifacts = Artifacts(settings.artifact_dir)
+    artifacts = open_artifacts(settings)
     dispatcher = Dispatcher(settings.queue_url)
     publisher = Events(settings.queue_url)
     events = AsyncEvents(settings.queue_url)
+    readers = Readers()
     try:
         ledger.create()
         yield Parts(
@@ -105,15 +111,18 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             dispatcher,
             publisher,
             events,
-            Intake(settings, ledger, artifacts),
-            DatasetIntake(settings, ledger, artifacts),
+            readers,
+            Intake(settings, ledger, artifacts, readers),
+            DatasetIntake(settings, ledger, artifacts, readers),
             asyncio.Semaphore(_CHECKERS),
+            Probes(seconds=settings.probe_seconds),
             asyncio.Event(),
             Gathering(ledger.jobs_of),
             Gathering(ledger.submissions.record),
             RecentFinds.empty(),
         )
     finally:
+        readers.close()
         await events.close()
         publisher.close()
         dispatcher.close()

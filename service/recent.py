@@ -26,7 +26,7 @@ class Recent(Generic[K, V]):
 
     def __init__(self, seconds: float, weight: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
-        self._room = weight
+        self._most = self._room = weight
         self._clock = clock
         self._entries: OrderedDict[K, tuple[V, float, float]] = OrderedDict()
 
@@ -47,6 +47,8 @@ class Recent(Generic[K, V]):
         """Know ``value`` from now on, unless it weighs more than there is room for at all."""
         before = self._entries.pop(key, None)
         self._room += before[1] if before else 0
+        if weight > self._most:
+            return
         self._entries[key] = value, weight, self._clock() + self._seconds
         self._room -= weight
         while self._room < 0:

@@ -1,7 +1,7 @@
 """A network's way in: from a stream of bytes, plain or gzipped, to an artifact and a record.
 
 Bytes go to disk as they come, under limits on what was sent and on what it unpacks to. The network is looked up by its
-hash first; only one that is new is read, by a child process, and only one that can be verified is kept.
+hash first; only one that is new is read, by a process of its own, and only one that can be verified is kept.
 """
 
 from __future__ import annotations
@@ -21,23 +21,25 @@ from service.inflating import Inflating
 from service.inspection import inspect
 from service.ledger import Ledger
 from service.models import NetworkRecord
+from service.readers import Readers
 from service.settings import Settings
 from service.states import NetworkState
 
 __all__ = ["Intake"]
 
-#: Networks that are read at the same time; each reader is a process that loads ONNX Runtime.
+#: Networks that are read at the same time, each by a process of its own.
 _READERS = 2
 
 
 class Intake:
     """Takes networks in, for one process."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, artifacts: Artifacts) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, artifacts: Artifacts, readers: Readers) -> None:
         self._settings = settings
         self._ledger = ledger
         self._artifacts = artifacts
-        self._readers = asyncio.Semaphore(_READERS)
+        self._readers = readers
+        self._places = asyncio.Semaphore(_READERS)
 
     async def take(
         self, chunks: AsyncIterable[bytes], caller: Principal, *, name: str = ""
@@ -72,8 +74,9 @@ class Intake:
             else:
                 await run_in_threadpool(upload.commit)  # repairs an artifact that was lost
                 return record, False
-            async with self._readers:
+            async with self._places:
                 summary = await inspect(
+                    self._readers,
                     upload.path,
                     name=label,
                     seconds=self._settings.inspect_seconds,
@@ -81,15 +84,17 @@ class Intake:
                     max_bytes=self._settings.max_model_bytes,
                 )
             artifact = await run_in_threadpool(upload.commit)
-        return await run_in_threadpool(
-            self._ledger.add_network,
-            artifact.sha256,
-            size=artifact.size,
-            name=label,
-            state=NetworkState.READY,
-            summary=summary,
-            owner=caller.owner,
-        )
+            found = await run_in_threadpool(
+                self._ledger.add_network,
+                artifact.sha256,
+                size=artifact.size,
+                name=label,
+                state=NetworkState.READY,
+                summary=summary,
+                owner=caller.owner,
+            )
+            await run_in_threadpool(upload.confirm)
+            return found
 
 
 def _label(name: str) -> str:

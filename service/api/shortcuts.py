@@ -1,7 +1,7 @@
 """The short way for what is asked most: a job, by its identifier alone, and a question in JSON.
 
 Requests without a query string and without headers that ask for more come here before FastAPI sees them, which spends
-more on finding out what a route takes than the route takes. All others, and every other path, go the long way. Both ways
+more on finding out what a route takes than the route takes. All others, and every other path, go the long way. Both
 call the same functions, so an answer does not tell which way it came; the API's description knows the long one only.
 """
 
@@ -30,14 +30,16 @@ _QUESTION_LONG = frozenset({b"prefer", b"idempotency-key"})
 
 
 class JobShortcut(BaseRoute):
-    """``GET /v1/jobs/{id}``."""
+    """``GET /v1/jobs/{id}``, for programs; browsers get a page."""
+
+    path = "/v1/jobs/{job_id}"
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         plain = scope["type"] == "http" and scope["method"] == "GET" and not scope["query_string"]
         found = _JOB_PATH.fullmatch(scope["path"]) if plain else None
         if found is None or _names(scope) & _JOB_LONG or _wants_page(scope):
             return Match.NONE, {}
-        return Match.FULL, {"path_params": {"job_id": found[1]}}
+        return Match.FULL, {"path_params": {"job_id": found[1]}, "route": self}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -49,13 +51,15 @@ class JobShortcut(BaseRoute):
 
 
 class QuestionShortcut(BaseRoute):
-    """``POST /v1/verify``."""
+    """``POST /v1/verify``, for questions that nobody waits for."""
+
+    path = "/v1/verify"
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         plain = scope["type"] == "http" and scope["method"] == "POST" and not scope["query_string"]
         if not plain or scope["path"] not in _QUESTION_PATHS or _names(scope) & _QUESTION_LONG:
             return Match.NONE, {}
-        return Match.FULL, {}
+        return Match.FULL, {"route": self}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)

@@ -9,6 +9,7 @@ import redis
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from service import metrics
 from service.access.dependencies import SUBMIT, Caller
 from service.access.principal import Principal
 from service.admission import fingerprint
@@ -96,6 +97,8 @@ async def submit(posed: Posed, idempotency_key: str | None, parts: Parts, caller
             at_once=caller.quota.running,
         )
     )
+    if posed.asked is not None and new:
+        metrics.cached(hit=job.terminal)
     if new and not job.terminal:
         await run_in_threadpool(_announce, job, parts)
     return job
