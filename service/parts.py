@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Self
 
+from service.access.gate import Gate
 from service.artifacts import Artifacts, open_artifacts
 from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
@@ -46,12 +47,12 @@ class RecentFinds:
 
     Attributes:
         networks: by sha256 and the owner who may use them.
-        questions: bodies of POST /v1/verify, by digest, as they were read; whoever sends the same has said the same.
+        questions: bodies of POST /v1/verify, by digest and the longest time limit of who sent them, as they were read.
         answers: jobs that have ended, by identifier and the owner who may see them, as they are shown.
     """
 
     networks: Recent[tuple[str, str | None], NetworkRecord]
-    questions: Recent[bytes, Posed]
+    questions: Recent[tuple[bytes, float], Posed]
     answers: Recent[tuple[str, str | None], Shown]
 
     @classmethod
@@ -85,6 +86,7 @@ class Parts:
     readers: Readers
     intake: Intake
     datasets: DatasetIntake
+    gate: Gate
     checks: asyncio.Semaphore
     probes: Probes
     closing: asyncio.Event
@@ -102,6 +104,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     publisher = Events(settings.queue_url)
     events = AsyncEvents(settings.queue_url)
     readers = Readers()
+    gate = Gate(settings, ledger)
     try:
         ledger.create()
         yield Parts(
@@ -114,6 +117,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             readers,
             Intake(settings, ledger, artifacts, readers),
             DatasetIntake(settings, ledger, artifacts, readers),
+            gate,
             asyncio.Semaphore(_CHECKERS),
             Probes(seconds=settings.probe_seconds),
             asyncio.Event(),
@@ -122,6 +126,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             RecentFinds.empty(),
         )
     finally:
+        await gate.close()
         readers.close()
         await events.close()
         publisher.close()

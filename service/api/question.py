@@ -17,6 +17,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from networks.errors import VnnlibError
 from service.access.principal import Principal
+from service.access.quotas import longest, usual
 from service.admission import admit, parse_request
 from service.api.dependencies import known_network, media_type, read_body
 from service.api.networks import take_file
@@ -90,8 +91,8 @@ async def read_question(request: Request, parts: Parts, caller: Principal) -> Po
 async def _from_json(body: bytes, parts: Parts, caller: Principal) -> Posed:
     """The question of a JSON body; one that came lately is not read again, only whether its caller may ask it."""
     questions = parts.recent.questions
-    digest = hashlib.sha256(body).digest()
-    if (known := questions.get(digest)) is not None:
+    key = hashlib.sha256(body).digest(), longest(caller, parts.settings)
+    if (known := questions.get(key)) is not None:
         await known_network(known.request["network"], parts, caller)
         return known
     asked = parse_request(body)
@@ -101,13 +102,13 @@ async def _from_json(body: bytes, parts: Parts, caller: Principal) -> Posed:
     network = await known_network(asked.network, parts, caller)
     posed = await run_in_threadpool(_posed, asked, network, parts, caller)
     if len(body) <= _LONGEST_KEPT and asked.query.equivalent_to is None:  # whose other network is the caller's matter
-        questions.put(digest, posed, len(body))
+        questions.put(key, posed, len(body))
     return posed
 
 
 def _posed(asked: VerifyRequest, network: NetworkRecord, parts: Parts, caller: Principal) -> Posed:
     find = partial(parts.ledger.network, owner=caller.reach)
-    return Posed.of(admit(asked, network, parts.settings, find))
+    return Posed.of(admit(asked, network, usual(caller, parts.settings), find))
 
 
 async def decoded(text: str) -> AsyncIterator[bytes]:

@@ -33,6 +33,7 @@ class JobShortcut(BaseRoute):
     """``GET /v1/jobs/{id}``, for programs; browsers get a page."""
 
     path = "/v1/jobs/{job_id}"
+    operation_id = "getJob"
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         plain = scope["type"] == "http" and scope["method"] == "GET" and not scope["query_string"]
@@ -54,6 +55,7 @@ class QuestionShortcut(BaseRoute):
     """``POST /v1/verify``, for questions that nobody waits for."""
 
     path = "/v1/verify"
+    operation_id = "verify"
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         plain = scope["type"] == "http" and scope["method"] == "POST" and not scope["query_string"]
