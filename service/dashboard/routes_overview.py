@@ -11,9 +11,11 @@ from service.api.dependencies import PartsOfApp
 from service.api.system import readiness
 from service.batch_views import batch_document
 from service.dashboard.pages import page, page_router
+from service.dashboard.routes_samples import samples
 from service.parts import Parts
 from service.queue import QUEUES
 from service.views import job_document
+from service.workers import WorkerRecord
 
 __all__ = ["router"]
 
@@ -29,18 +31,30 @@ def overview(request: Request, parts: PartsOfApp) -> Response:
 
 
 def _found(parts: Parts) -> dict[str, Any]:
+    workers: list[WorkerRecord]
     try:
         workers, depths = parts.dispatcher.workers(), parts.dispatcher.depths()
     except redis.RedisError:
-        workers, depths = 0, {}
+        workers, depths = [], {}
     jobs = [job_document(record, brief=True) for record in parts.ledger.jobs(limit=_LATEST)]
-    batches = [batch_document(each, parts.ledger, workers) for each in parts.ledger.batches.newest(limit=_LATEST)]
+    batches = [batch_document(each, parts.ledger, len(workers)) for each in parts.ledger.batches.newest(limit=_LATEST)]
     return {
         "health": readiness(parts, Response()),
         "workers": workers,
-        "queues": [(name, depths[name]) for name in QUEUES if name in depths],
+        "queues": [
+            {
+                "name": name,
+                "depth": depths[name],
+                "age": None,
+                "workers": sum(name in worker.queues for worker in workers),
+            }
+            for name in QUEUES
+            if name in depths
+        ],
         "counts": parts.ledger.counts(),
         "jobs": jobs,
         "batches": batches,
+        "limit": parts.settings.max_model_bytes,
+        "samples": samples() is not None,
         "names": {each.sha256: each.name for each in parts.ledger.networks(limit=200)},
     }
