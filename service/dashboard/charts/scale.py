@@ -19,6 +19,8 @@ __all__ = [
     "time_unit",
 ]
 
+#: What is smaller than this is 0 to every reader.
+_TINY = 1e-100
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -116,12 +118,13 @@ def symmetric(low: float, high: float, fine: float, *, most: int = 7) -> Scale:
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
-    """The ends, moved apart where they are equal."""
-    if high - low > 1e-12 * max(abs(low), abs(high)):
-        return low, high
-    if low == 0:
+    """The ends, moved apart where they are (nearly) equal."""
+    size = max(abs(low), abs(high))
+    if size < _TINY:
         return 0.0, 1.0
-    return low - abs(low) / 2, high + abs(high) / 2
+    if high - low > 1e-12 * size:
+        return low, high
+    return low - size / 2, high + size / 2
 
 
 def _step(rough: float) -> float:
