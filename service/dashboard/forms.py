@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
-from networks.errors import NetproofError
-from service.problems import Fault, ProblemError, problem_document
+import httpx
 
-__all__ = ["UNPLACED", "Answers"]
+__all__ = ["UNPLACED", "Answers", "fault"]
 
-#: Where a template shows what belongs to no field.
+#: Where templates show what belongs to no field.
 UNPLACED = ""
 
 
@@ -23,28 +22,41 @@ class Answers:
         texts: as they were typed; a field that is missing reads as empty.
         wrong: messages by field; those under `UNPLACED` stand above the form.
         title: what the problem is called.
+        status: of the page that shows it.
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
     wrong: Mapping[str, list[str]] = field(default_factory=dict)
     title: str = "Something is missing or wrong"
+    status: int = 200
 
     def __getitem__(self, name: str) -> str:
         return self.texts.get(name, "")
 
-    def refused(self, error: NetproofError | ProblemError, fields: Mapping[str, str] | None = None) -> Self:
+    def but(self, **texts: str) -> Self:
+        """These answers with other texts in some fields."""
+        return type(self)({**self.texts, **texts}, self.wrong, self.title, self.status)
+
+    def refused(self, answer: httpx.Response | Mapping[str, Any], fields: Mapping[str, str]) -> Self:
         """These answers with what a problem says, each fault beside its field.
 
         Args:
-            error: why the form was refused.
-            fields: from beginnings of JSON pointers to fields; a fault that no pointer fits stands above the form.
+            answer: the API's, or the problem document.
+            fields: from beginnings of JSON pointers to fields; a fault that none fits stands above the form.
         """
-        faults: Iterable[Fault] = error.errors if isinstance(error, ProblemError) else ()
+        document = answer.json() if isinstance(answer, httpx.Response) else answer
         wrong: dict[str, list[str]] = {}
-        for fault in faults:
-            place = next((name for start, name in (fields or {}).items() if fault.pointer.startswith(start)), UNPLACED)
-            message = fault.detail if place else f"{fault.pointer.lstrip('/')}: {fault.detail}"
+        for each in document.get("errors", ()):
+            pointer = each["pointer"]
+            place = next((name for start, name in fields.items() if pointer.startswith(start)), UNPLACED)
+            message = each["detail"] if place else f"{pointer.lstrip('/')}: {each['detail']}"
             wrong.setdefault(place, []).append(message)
         if not wrong:
-            wrong[UNPLACED] = [str(error)]
-        return type(self)(self.texts, wrong, str(problem_document(error)["title"]))
+            wrong[UNPLACED] = [document["detail"]]
+        return type(self)(self.texts, wrong, document["title"], int(document["status"]))
+
+
+def fault(**wrong: str) -> dict[str, Any]:
+    """A problem document of what the form itself finds wrong, by field."""
+    errors = [{"pointer": name, "detail": detail} for name, detail in wrong.items()]
+    return {"title": "Something is missing or wrong", "status": 422, "detail": "", "errors": errors}

@@ -2,62 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastapi import Request, Response
+import httpx
+from fastapi import Request, Response, UploadFile
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from networks.errors import NetproofError
+from service.access.dependencies import READ, SUBMIT, Caller
+from service.access.principal import Principal
 from service.api.dependencies import Network, PartsOfApp
-from service.api.networks import take_file
 from service.batch_views import batch_document
-from service.dashboard.forms import Answers
+from service.dashboard.forms import Answers, fault
+from service.dashboard.inside import call
 from service.dashboard.pages import page, page_router
 from service.parts import Parts
-from service.problems import ProblemError, kind_of
 from service.views import job_document, network_document
 
-__all__ = ["router"]
+__all__ = ["router", "send_network"]
 
 router = page_router()
 
 _LATEST = 8
 
 
-@router.get("/networks")
-def list_networks(request: Request, parts: PartsOfApp) -> Response:
+@router.get("/networks", dependencies=[READ])
+def list_networks(request: Request, parts: PartsOfApp, caller: Caller) -> Response:
     """The networks that were uploaded last, and a form for another."""
-    return page(request, "networks.html", **_list(parts))
+    return _list(request, parts, caller, Answers())
 
 
-def _list(parts: Parts, answers: Answers | None = None) -> dict[str, Any]:
-    networks = [network_document(record) for record in parts.ledger.networks(limit=200)]
-    return {"networks": networks, "answers": answers or Answers(), "limit": parts.settings.max_model_bytes}
+def _list(request: Request, parts: Parts, caller: Principal, answers: Answers) -> Response:
+    networks = [network_document(record) for record in parts.ledger.networks(limit=200, owner=caller.reach)]
+    limit = parts.settings.max_model_bytes
+    return page(request, "networks.html", status=answers.status, networks=networks, answers=answers, limit=limit)
 
 
-@router.post("/networks")
-async def upload_network(request: Request, parts: PartsOfApp) -> Response:
+@router.post("/networks", dependencies=[SUBMIT])
+async def upload_network(
+    request: Request, parts: PartsOfApp, caller: Caller, network: UploadFile | None = None
+) -> Response:
     """Take a network in and show it; a refused one brings the form back, with the reason."""
-    try:
-        async with request.form(max_files=1, max_fields=4) as form:
-            record, _ = await take_file(form.get("network"), parts)
-    except (NetproofError, ProblemError) as error:
-        return await run_in_threadpool(_refused, request, parts, error)
-    return RedirectResponse(f"/networks/{record.sha256}", 303)
+    if network is None or not network.filename:
+        answers = Answers().refused(fault(network="choose a file"), {"network": "network"})
+        return await run_in_threadpool(_list, request, parts, caller, answers)
+    answer = await send_network(request, network)
+    if answer.is_success:
+        return RedirectResponse(f"/networks/{answer.json()['sha256']}", 303)
+    return await run_in_threadpool(_list, request, parts, caller, Answers().refused(answer, {}))
 
 
-def _refused(request: Request, parts: Parts, error: NetproofError | ProblemError) -> Response:
-    kind = error.kind if isinstance(error, ProblemError) else kind_of(error)
-    answers = Answers().refused(error, {"/network": "network"})
-    return page(request, "networks.html", status=kind.status, **_list(parts, answers))
+async def send_network(request: Request, file: UploadFile) -> httpx.Response:
+    """The API's answer to the upload of a form's file."""
+    files = {"network": (file.filename, file.file, "application/octet-stream")}
+    return await call(request, "POST", "/v1/networks", files=files)
 
 
-@router.get("/networks/{sha256}")
-def show_network(request: Request, network: Network, parts: PartsOfApp) -> Response:
+@router.get("/networks/{sha256}", dependencies=[READ])
+def show_network(request: Request, network: Network, parts: PartsOfApp, caller: Caller) -> Response:
     """A network's layers and numbers, and the jobs and batches about it."""
-    jobs = parts.ledger.jobs(limit=_LATEST, network=network.sha256)
-    batches = parts.ledger.batches.newest(limit=_LATEST, network=network.sha256)
+    jobs = parts.ledger.jobs(limit=_LATEST, network=network.sha256, owner=caller.reach)
+    batches = parts.ledger.batches.newest(limit=_LATEST, network=network.sha256, owner=caller.reach)
     return page(
         request,
         "network.html",

@@ -7,6 +7,8 @@ from typing import Any
 import redis
 from fastapi import Request, Response
 
+from service.access.dependencies import READ, Caller
+from service.access.principal import Principal
 from service.api.dependencies import PartsOfApp
 from service.api.system import readiness
 from service.batch_views import batch_document
@@ -24,20 +26,23 @@ router = page_router()
 _LATEST = 8
 
 
-@router.get("/")
-def overview(request: Request, parts: PartsOfApp) -> Response:
+@router.get("/", dependencies=[READ])
+def overview(request: Request, parts: PartsOfApp, caller: Caller) -> Response:
     """Queues, workers, latest jobs and batches."""
-    return page(request, "overview.html", refresh=10, **_found(parts))
+    return page(request, "overview.html", refresh=10, **_found(parts, caller))
 
 
-def _found(parts: Parts) -> dict[str, Any]:
+def _found(parts: Parts, caller: Principal) -> dict[str, Any]:
     workers: list[WorkerRecord]
     try:
         workers, depths = parts.dispatcher.workers(), parts.dispatcher.depths()
     except redis.RedisError:
         workers, depths = [], {}
-    jobs = [job_document(record, brief=True) for record in parts.ledger.jobs(limit=_LATEST)]
-    batches = [batch_document(each, parts.ledger, len(workers)) for each in parts.ledger.batches.newest(limit=_LATEST)]
+    jobs = [job_document(record, brief=True) for record in parts.ledger.jobs(limit=_LATEST, owner=caller.reach)]
+    batches = [
+        batch_document(each, parts.ledger, len(workers))
+        for each in parts.ledger.batches.newest(limit=_LATEST, owner=caller.reach)
+    ]
     return {
         "health": readiness(parts, Response()),
         "workers": workers,
@@ -56,5 +61,5 @@ def _found(parts: Parts) -> dict[str, Any]:
         "batches": batches,
         "limit": parts.settings.max_model_bytes,
         "samples": samples() is not None,
-        "names": {each.sha256: each.name for each in parts.ledger.networks(limit=200)},
+        "names": {each.sha256: each.name for each in parts.ledger.networks(limit=200, owner=caller.reach)},
     }

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlencode
 
-from fastapi import Response
+from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from service.api.dependencies import PartsOfApp
-from service.dashboard.pages import page_router
+from service.access.dependencies import SUBMIT
+from service.dashboard.inside import call
+from service.dashboard.pages import page, page_router
 from service.errors import NotFoundError
 
 __all__ = ["router", "samples"]
@@ -29,17 +29,20 @@ def samples() -> Path | None:
     return next((each for each in _FOLDERS if all((each / name).is_file() for name in (*_NETWORKS, _DATASET))), None)
 
 
-@router.post("/samples")
-async def load_samples(parts: PartsOfApp) -> Response:
+@router.post("/samples", dependencies=[SUBMIT])
+async def load_samples(request: Request) -> Response:
     """Take in the example networks and their data set, and go on to a first question."""
     folder = samples()
     if folder is None:
         raise NotFoundError(_DATASET, kind="example")
-    networks = [await parts.intake.take(_file(folder / name), name=name) for name in _NETWORKS]
-    dataset, _ = await parts.datasets.take([_file(folder / _DATASET)], name=_DATASET)
-    first = {"network": networks[-1][0].sha256, "dataset": dataset.sha256, "index": 10, "epsilon": "0.05"}
+    known = {}
+    for name in (*_NETWORKS, _DATASET):
+        kind = "datasets" if name == _DATASET else "networks"
+        content = await run_in_threadpool((folder / name).read_bytes)
+        headers = {"Content-Type": "application/octet-stream"}
+        answer = await call(request, "POST", f"/v1/{kind}", params={"name": name}, content=content, headers=headers)
+        if not answer.is_success:
+            return page(request, "problem.html", status=answer.status_code, problem=answer.json())
+        known[name] = answer.json()["sha256"]
+    first = {"network": known[_NETWORKS[-1]], "dataset": known[_DATASET], "index": 10, "epsilon": "0.05"}
     return RedirectResponse(f"/ask?{urlencode(first)}", 303)
-
-
-async def _file(path: Path) -> AsyncIterator[bytes]:
-    yield await run_in_threadpool(path.read_bytes)
