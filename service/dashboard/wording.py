@@ -24,7 +24,7 @@ def number(value: float | None, digits: int = 4) -> str:
         text = "∞" if value > 0 else "-∞"
     else:
         text = f"{value:.{digits}g}"
-    return text.replace("-", "\u2212", 1) if text.startswith("-") else text
+    return text.replace("-", "\u2212")
 
 
 def duration(seconds: float | None) -> str:
