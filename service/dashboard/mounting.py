@@ -9,6 +9,8 @@ from starlette.exceptions import HTTPException
 
 from service.dashboard import (
     assets,
+    routes_ask,
+    routes_audit,
     routes_datasets,
     routes_lists,
     routes_networks,
@@ -25,7 +27,16 @@ def add_dashboard(app: FastAPI) -> None:
     """Add the pages to ``app``, before the API's routes of the same paths, and a page for what there is not."""
     app.include_router(assets.router)
     app.include_router(routes_datasets.pictures)
-    for module in (routes_overview, routes_networks, routes_datasets, routes_lists, routes_samples, routes_session):
+    for module in (
+        routes_overview,
+        routes_ask,
+        routes_audit,
+        routes_networks,
+        routes_datasets,
+        routes_lists,
+        routes_samples,
+        routes_session,
+    ):
         app.include_router(module.router)
     answer = app.exception_handlers[HTTPException]
 

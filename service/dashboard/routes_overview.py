@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import redis
@@ -39,12 +38,11 @@ def _found(parts: Parts, caller: Principal) -> dict[str, Any]:
     workers = _workers(parts)
     load = parts.ledger.load()
     batches = parts.ledger.batches.newest(limit=_LATEST, owner=caller.reach)
-    now = datetime.now(UTC)
     return {
         "workers": workers or [],
         "queues": []
         if workers is None
-        else [_queue(name, load.queues.get(name, Waiting()), workers, now) for name in QUEUES],
+        else [_queue(name, load.queues.get(name, Waiting()), workers) for name in QUEUES],
         "whole": caller.reach is None,  # which job a worker has is for those to know who see all jobs
         "counts": parts.ledger.counts(),
         "jobs": [job_document(each, brief=True) for each in parts.ledger.jobs(limit=_LATEST, owner=caller.reach)],
@@ -62,7 +60,6 @@ def _workers(parts: Parts) -> list[WorkerRecord] | None:
         return None
 
 
-def _queue(name: str, waiting: Waiting, workers: list[WorkerRecord], now: datetime) -> dict[str, Any]:
-    age = None if waiting.oldest is None else float(round((now - waiting.oldest).total_seconds()))
+def _queue(name: str, waiting: Waiting, workers: list[WorkerRecord]) -> dict[str, Any]:
     served = sum(name in worker.queues for worker in workers)
-    return {"name": name, "waiting": waiting.queued, "running": waiting.running, "age": age, "workers": served}
+    return {"name": name, "waiting": waiting, "workers": served}
