@@ -128,6 +128,7 @@ class Ledger:
         verdict: dict[str, Any] | None = None,
         owner: str = LOCAL,
         at_once: int | None = None,
+        origin: dict[str, str] | None = None,
     ) -> tuple[JobRecord, bool]:
         """Record a new queued job, or with a ``verdict`` that is known already one that has succeeded.
 
@@ -141,7 +142,16 @@ class Ledger:
         moment = self._now()
         identifier = new_id(int(moment.timestamp() * 1000))
         values = queued_job(
-            identifier, network, request, queue, time_limit, max_attempts, moment, owner=owner, at_once=at_once
+            identifier,
+            network,
+            request,
+            queue,
+            time_limit,
+            max_attempts,
+            moment,
+            owner=owner,
+            at_once=at_once,
+            origin=origin,
         )
         values |= {"idempotency_key": owned_key(owner, idempotency_key), "fingerprint": fingerprint}
         if verdict is not None:

@@ -16,6 +16,7 @@ from service.access.principal import Principal
 from service.admission import admit, fingerprint
 from service.api.dependencies import PartsOfApp, Wait, job_headers, job_response
 from service.api.question import BODY, read_question
+from service.context import origin
 from service.models import JobRecord
 from service.parts import Parts
 from service.queue import queue_name
@@ -104,6 +105,7 @@ def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts, 
         verdict=known,
         owner=caller.owner,
         at_once=caller.quota.running,
+        origin=origin(),
     )
     if new and known is None:
         parts.publisher.publish(job.id, "state", {"state": JobState.QUEUED, "attempt": 0})
