@@ -20,7 +20,7 @@ from service.solvers import describe
 from service.tallies import LAST_SWEEP, Found
 from service.workers import WorkerRecord
 
-__all__ = ["probes", "router"]
+__all__ = ["probe", "probes", "router"]
 
 router = APIRouter(tags=["system"])
 #: Outside ``/v1``: what load balancers and orchestrators ask.
@@ -46,14 +46,24 @@ async def health() -> Health:
 def readiness(parts: PartsOfApp, response: Response) -> Readiness:
     """Try the ledger, the queue server and the artifacts, and look for live workers, each within a time limit.
 
-    A part that is `degraded` works, but somebody should look; the answer is 200 then.
+    A part that is `degraded` works, but somebody should look; the answer is 200 then. Where callers need a key, it is
+    not said in words how each part is.
     """
-    checks = examine(parts)
-    ready = all(check.ok for check in checks.values())
-    if not ready:
+    found = probe(parts)
+    if not found.ready:
         response.status_code = 503
         response.headers["Retry-After"] = "1"
     response.headers["Cache-Control"] = "no-store"
+    if not parts.settings.access_on:
+        return found
+    bare = {name: each.model_copy(update={"detail": ""}) for name, each in found.checks.items()}
+    return found.model_copy(update={"checks": bare})
+
+
+def probe(parts: Parts) -> Readiness:
+    """Whether all parts are there, and how each of them is."""
+    checks = examine(parts)
+    ready = all(check.ok for check in checks.values())
     return Readiness(ready=ready, degraded=any(check.degraded for check in checks.values()), checks=checks)
 
 
