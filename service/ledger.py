@@ -305,25 +305,29 @@ class Ledger:
 
     # -- what the reaper asks ------------------------------------------------------------------------------------
 
-    def lapsed(self, *, slack_seconds: float = 0.0) -> list[JobRecord]:
-        """Jobs in progress whose current attempt's lease ended more than ``slack_seconds`` ago."""
-        limit = self._now() - timedelta(seconds=slack_seconds)
+    def active(self) -> list[JobRecord]:
+        """Jobs in progress, each with its current attempt alone."""
         current = (attempts.c.job == jobs.c.id) & (attempts.c.number == jobs.c.attempt)
-        query = select(jobs).join(attempts, current).where(jobs.c.state.in_(_ACTIVE), attempts.c.lease_until < limit)
+        query = select(*jobs.c, *(column.label(f"try_{column.name}") for column in attempts.c))
+        query = query.join(attempts, current).where(jobs.c.state.in_(_ACTIVE))
         with self._engine.connect() as connection:
-            return [JobRecord.of(row) for row in connection.execute(query).mappings()]
-
-    def overdue_cancels(self, seconds: float) -> list[JobRecord]:
-        """Jobs that are still cancelling more than ``seconds`` after they were asked to stop."""
-        limit = self._now() - timedelta(seconds=seconds)
-        query = select(jobs).where(jobs.c.state == JobState.CANCELLING, jobs.c.cancelled_at < limit)
-        with self._engine.connect() as connection:
-            return [JobRecord.of(row) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query).mappings().all()
+        return [
+            JobRecord.of(
+                {column.name: row[column.name] for column in jobs.c},
+                (AttemptRecord(**{column.name: row[f"try_{column.name}"] for column in attempts.c}),),
+            )
+            for row in rows
+        ]
 
     def waiting(self, seconds: float) -> list[JobRecord]:
-        """Jobs queued for more than ``seconds``, oldest first: candidates for having been lost by the queue."""
-        limit = self._now() - timedelta(seconds=seconds)
-        query = select(jobs).where(jobs.c.state == JobState.QUEUED, jobs.c.queued_at < limit).order_by(jobs.c.queued_at)
+        """Jobs queued for more than ``seconds``, oldest first: candidates for having been lost by the queue.
+
+        Those of which the clock says that they are still to be queued are among them: it was set back since.
+        """
+        now, step = self._now(), timedelta(seconds=seconds)
+        long_ago = (jobs.c.queued_at < now - step) | (jobs.c.queued_at > now + step)
+        query = select(jobs).where(jobs.c.state == JobState.QUEUED, long_ago).order_by(jobs.c.queued_at)
         with self._engine.connect() as connection:
             return [JobRecord.of(row) for row in connection.execute(query).mappings()]
 
