@@ -27,6 +27,7 @@ from service.request import build_query
 from service.reuse import Asked, asked
 from service.settings import Settings
 from service.sweep import run_sweep
+from service.tallies import Tallies
 from solver.sizes import is_memory_error
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def run_job(job_id: str, around: Surroundings) -> None:
         dispatcher = Dispatcher(settings.queue_url)
         stack.callback(dispatcher.close)
         closing = Closing(ledger, events, dispatcher, patience=_PATIENCE_SECONDS)
+        if job.started_at is not None:
+            events.tallies.observe("queued_seconds", (job.started_at - job.queued_at).total_seconds(), job.queue)
         events.publish(job.id, "state", {"state": job.state, "attempt": job.attempt})
         with _deadline(job, settings), Lease(job, ledger, events, closing, settings, leash=around.leash) as lease:
             _run(job, lease, ledger, closing, settings)
@@ -81,7 +84,7 @@ def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, setting
     artifacts = open_artifacts(settings)
     keeper = Keeper(artifacts, lease)
     try:
-        found = _work(job, lease, ledger, settings, artifacts, keeper)
+        found = _work(job, lease, ledger, closing.tallies, settings, artifacts, keeper)
     except Exception as error:  # noqa: BLE001 - the last place that can tell the user anything
         lift_memory_limit()
         lease.release()
@@ -116,7 +119,13 @@ class _Answer:
 
 
 def _work(
-    job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings, artifacts: Artifacts, keeper: Keeper
+    job: JobRecord,
+    lease: Lease,
+    ledger: Ledger,
+    tallies: Tallies,
+    settings: Settings,
+    artifacts: Artifacts,
+    keeper: Keeper,
 ) -> _Answer | None:
     """The job's answer; None for a sweep, which has written down what it found."""
     import networks
@@ -127,7 +136,8 @@ def _work(
     network = networks.load_bytes(model, name=record.name, compare=False)
     if "sweep" in job.request:
         data = artifacts.get(ledger.datasets.get(job.request["dataset"]).artifact).path
-        run_sweep(job, network, data, lease, ledger, threads=settings.job_threads, keeper=keeper)
+        threads = settings.job_threads
+        run_sweep(job, network, data, lease, ledger, threads=threads, keeper=keeper, tallies=tallies)
         return None
     return _solve(job, network, lease, ledger, artifacts, keeper, settings)
 

@@ -35,6 +35,7 @@ from service.models import JobRecord
 from service.queue import Dispatcher
 from service.settings import Settings
 from service.states import JobState
+from service.tallies import LAST_SWEEP
 from service.watching import Watch
 
 __all__ = ["Reaper", "main"]
@@ -64,6 +65,7 @@ class Reaper:
         self._leases: Watch[tuple[str, int]] = Watch(clock)
         self._cancels: Watch[str] = Watch(clock)
         self._locks: Watch[str] = Watch(clock)
+        self._tallies = events.tallies
 
     def sweep(self) -> int:
         """Look once; returns how many jobs were put right. Another reaper at work means none.
@@ -90,10 +92,15 @@ class Reaper:
 
     def _put_right(self) -> int:
         active = self._ledger.active()
-        found = self._lapsed(active) + self._overdue(active) + self._stray()
+        done = {"lapsed": self._lapsed(active), "overdue": self._overdue(active), "stray": self._stray()}
+        for action, number in done.items():
+            self._tallies.count("reaper_actions", action, by=number)
+        self._tallies.count("leases_lost", by=done["lapsed"])
+        self._tallies.flush()
+        self._dispatcher.redis.set(LAST_SWEEP, time.time())
         for batch in self._ledger.batches.unfinished():
             self._closing.advance(batch)  # whoever ended its last job may not have come to it
-        return found
+        return sum(done.values())
 
     def run(self, stop: threading.Event) -> None:
         """Sweep periodically until ``stop``; servers that do not answer are tried again."""
