@@ -10,6 +10,7 @@ NetproofError (networks.errors)
     │   ├── StorageFullError                there is no room for them: HTTP 507
     │   └── StorageDamagedError             one has other bytes than its name says: HTTP 500
     ├── TooLargeError (ValueError)          an upload beyond the limit: HTTP 413
+    ├── BackupError (ValueError)            a folder holds no backup, or a deployment is not empty
     ├── SchemaError (RuntimeError)          the ledger's schema is not one that this version knows
     └── EmbeddedServerError (RuntimeError)  no queue server could be started
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 from networks.errors import NetproofError
 
 __all__ = [
+    "BackupError",
     "ConflictError",
     "EmbeddedServerError",
     "IdempotencyError",
@@ -93,6 +95,10 @@ class TooLargeError(ServiceError, ValueError):
             "ask its operator to raise NETPROOF_MAX_MODEL_BYTES, or NETPROOF_MAX_DATASET_BYTES"
         )
         self.limit = limit
+
+
+class BackupError(ServiceError, ValueError):
+    """A backup cannot be written to, or brought back from, where it was said."""
 
 
 class SchemaError(ServiceError, RuntimeError):

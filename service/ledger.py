@@ -28,6 +28,7 @@ from service.errors import IdempotencyError, NotFoundError, StateChangeError
 from service.identifiers import new_id
 from service.load import Load, load_of
 from service.models import AttemptRecord, JobRecord, NetworkRecord, attempts, jobs, networks, owned_key, queued_job
+from service.retention import Retention, evidence_of, spared
 from service.states import JobState, NetworkState, sources
 
 __all__ = ["Ledger"]
@@ -49,7 +50,7 @@ class Ledger:
         now: clock, for tests.
 
     Attributes:
-        datasets, batches, answers: the parts that have tables of their own.
+        datasets, batches, answers, retention: the parts that have tables of their own.
     """
 
     def __init__(self, url: str, *, now: Callable[[], datetime] = _utc_now) -> None:
@@ -57,6 +58,7 @@ class Ledger:
         self._now = now
         self.datasets = Datasets(self._engine, now)
         self.answers = Answers(self._engine, now)
+        self.retention = Retention(self._engine, now)
         self.batches = Batches(self._engine, now, self.answers)
 
     def create(self) -> None:
@@ -87,6 +89,8 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(insert_new(connection, networks).values(created_at=moment, **values))
             new = give(connection, "network", sha256, owner=owner, name=name, moment=moment)
+            spared(connection, "network", [sha256])
+            spared(connection, "artifact", [sha256])
         return self.network(sha256, owner=owner), new
 
     def network(self, sha256: str, *, owner: str | None = None) -> NetworkRecord:
@@ -267,6 +271,7 @@ class Ledger:
                 self.batches.settle(connection, job)
             if asked is not None and verdict is not None:
                 self.answers.add(connection, asked, verdict, owner=job.owner, job=job_id)
+            spared(connection, "artifact", evidence_of(verdict))
             return True
 
     def requeue(self, job_id: str, attempt: int, *, reason: str, lost: bool) -> bool:
