@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from service import api
 from service.dashboard import add_dashboard
+from service.guard import Guard, allowed_hosts
 from service.middleware import Envelope
 from service.openapi import document
 from service.parts import open_parts
@@ -55,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     handle_problems(app)
     add_dashboard(app)
     app.include_router(api.promised)
+    app.add_middleware(Guard, hosts=allowed_hosts(settings))
     app.add_middleware(
         Envelope, max_body_bytes=max(settings.max_model_bytes, settings.max_dataset_bytes) + _BODY_MARGIN_BYTES
     )

@@ -113,6 +113,9 @@ JOB_NOT_ENDED = Kind("job-not-ended", "The job has not ended", 409)
 JOB_ENDED = Kind("job-ended", "The job has ended", 409)
 UNAUTHENTICATED = Kind("unauthenticated", "The service does not know who asks", 401)
 FORBIDDEN = Kind("forbidden", "The key does not allow it", 403)
+MISDIRECTED = Kind("misdirected", "The request is addressed to another host", 421)
+FOREIGN_ORIGIN = Kind("foreign-origin", "The request comes from another site", 403)
+TOO_SLOW = Kind("too-slow", "The request did not come in time", 408)
 UNAVAILABLE = Kind("unavailable", "A part of the service is not available", 503)
 
 #: Pydantic's words where ours say better what to do.

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
     )
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    allowed_hosts: str | None = Field(
+        default=None,
+        description="names that requests may be addressed to, comma-separated, or *; None: any where callers need "
+        "a key, else this machine's own",
+    )
 
     workers: int = Field(default=2, ge=0, description="worker processes that `netproof serve` starts")
     threads: int | None = Field(default=None, ge=1, description="threads of one job; None: cores / workers")
@@ -94,7 +99,12 @@ class Settings(BaseSettings):
     @property
     def access_on(self) -> bool:
         """Whether callers need a key."""
-        return self.access == "on" or (self.access == "auto" and not _is_loopback(self.host))
+        return self.access == "on" or (self.access == "auto" and not self.on_loopback)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether the service listens for this machine's own programs only."""
+        return _is_loopback(self.host)
 
     @property
     def ledger_url(self) -> str:
