@@ -13,6 +13,7 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,6 +47,10 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir, description="ledger, artifacts and logs live here")
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; None: SQLite in data_dir")
     redis_url: str | None = Field(default=None, description="Redis or Valkey; None: an embedded server")
+    artifacts: str | None = Field(
+        default=None, description="folder or fsspec URL of artifacts, such as s3://bucket/prefix; None: in data_dir"
+    )
+    artifact_cache_mb: int = Field(default=8192, ge=1, description="local copies of artifacts that a URL keeps")
     access: Literal["auto", "on", "off"] = Field(
         default="auto", description="whether callers need a key; auto: unless the service listens on loopback only"
     )
@@ -72,6 +77,9 @@ class Settings(BaseSettings):
 
     check_seconds: float = Field(default=60.0, gt=0, description="time that checking a certificate may take")
 
+    probe_seconds: float = Field(default=2.0, gt=0, description="time that a part has to answer /readyz and /metrics")
+    scale_seconds: float = Field(default=60.0, gt=0, description="autoscaling: within this, queued jobs should be done")
+
     heartbeat_seconds: float = Field(default=0.5, gt=0, description="a running job renews its lease this often")
     lease_seconds: float = Field(default=15.0, gt=0, description="a job whose lease is older has lost its worker")
     grace_seconds: float = Field(default=10.0, ge=0, description="past its time limit a job is killed after this")
@@ -86,6 +94,12 @@ class Settings(BaseSettings):
             msg = (
                 f"lease_seconds ({self.lease_seconds:g}) must be at least three times heartbeat_seconds "
                 f"({self.heartbeat_seconds:g}), or one slow renewal loses a healthy worker"
+            )
+            raise ValueError(msg)
+        if self.artifacts is not None and "@" in urlsplit(self.artifacts).netloc:
+            msg = (
+                "artifacts must not hold credentials, which would end up in logs; leave them to the environment, such "
+                "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
             raise ValueError(msg)
         if self.default_time_limit > self.max_time_limit:
@@ -131,8 +145,13 @@ class Settings(BaseSettings):
 
     @property
     def artifact_dir(self) -> Path:
-        """Where artifacts are kept."""
+        """Where artifacts are kept, unless ``artifacts`` names another place."""
         return self.data_dir / "artifacts"
+
+    @property
+    def artifact_cache_dir(self) -> Path:
+        """Local copies of artifacts that are kept elsewhere."""
+        return self.data_dir / "cache"
 
     @property
     def log_dir(self) -> Path:
