@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from certificates.errors import CertificateError
 from networks.errors import (
@@ -317,14 +318,23 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
     return problem_response(document, request_id=_request_id(request))
 
 
+def _methods_at(request: Request) -> str:
+    """All methods that the path of ``request`` has; each route knows only its own."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(methods))
+
+
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = http.HTTPStatus(error.status_code)
     if status is http.HTTPStatus.NOT_FOUND:
         detail = f"there is nothing at {request.url.path}; see /openapi.json for what there is"
     elif status is http.HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        detail = f"{request.method} is not possible at {request.url.path}; use {allowed}"
+        error.headers = {"Allow": _methods_at(request)}
+        detail = f"{request.method} is not possible at {request.url.path}; use {error.headers['Allow']}"
     else:
         detail = str(error.detail)
     document = _Document("about:blank", status.phrase, status.value, detail).to_json()
