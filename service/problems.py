@@ -134,6 +134,8 @@ FORBIDDEN = Kind("forbidden", "The key does not allow it", 403)
 MISDIRECTED = Kind("misdirected", "The request is addressed to another host", 421)
 FOREIGN_ORIGIN = Kind("foreign-origin", "The request comes from another site", 403)
 TOO_SLOW = Kind("too-slow", "The request did not come in time", 408)
+QUOTA_EXCEEDED = Kind("quota-exceeded", "The key's quota is used up", 429)
+RATE_LIMITED = Kind("rate-limited", "Too many requests", 429)
 UNAVAILABLE = Kind("unavailable", "A part of the service is not available", 503)
 
 #: When to ask again for what cannot be had now.
