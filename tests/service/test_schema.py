@@ -66,7 +66,7 @@ def run(service: Service, *arguments: str, seconds: float) -> str:
     command += [part for name in UNASKED for part in ("--exclude-operation-id", name)]
     done = subprocess.run(
         [*command, *arguments],
-        cwd=ROOT,
+        cwd=service.settings.data_dir,  # where it leaves a folder of its own
         env=environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
