@@ -39,7 +39,7 @@ def allowed_hosts(settings: Settings) -> frozenset[str]:
     """Names by which requests may address the service, in lower case and without port; ``*`` is any."""
     if settings.allowed_hosts:
         return frozenset(name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip())
-    if settings.access_on or not settings.on_loopback:
+    if settings.access_on or not settings.loopback:
         return frozenset({_ANY})  # who has no key gets nothing, and a rebound name has no cookie
     return frozenset({"localhost", "127.0.0.1", "[::1]", _bracketed(settings.host.lower())})
 

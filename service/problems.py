@@ -42,6 +42,7 @@ from service.database import is_full as database_is_full
 from service.errors import (
     IdempotencyError,
     NotFoundError,
+    QuotaError,
     StateChangeError,
     StorageDamagedError,
     StorageError,
@@ -113,6 +114,7 @@ KINDS: dict[type[Exception], Kind] = {
     StorageFullError: Kind("storage-full", "There is no room left to store what this needs", 507),
     StorageDamagedError: Kind("storage-damaged", "What is stored is damaged", 500),
     StorageError: Kind("storage-unavailable", "What is stored cannot be reached", 503),
+    QuotaError: Kind("quota-exceeded", "The key's quota is used up", 429),
     TooLargeError: Kind("too-large", "The request is too large", 413),
     NetproofError: Kind("failed", "The request failed", 500),
 }
@@ -281,7 +283,8 @@ async def _on_netproof_error(request: Request, error: Exception) -> JSONResponse
         error, BackendUnavailableError
     ):
         raise error  # unexpected here: the outermost handler logs it and answers without its text
-    return problem_response(problem_document(error), request_id=_request_id(request))
+    headers = {"Retry-After": str(error.seconds)} if isinstance(error, QuotaError) else None
+    return problem_response(problem_document(error), request_id=_request_id(request), headers=headers)
 
 
 async def _on_system_error(request: Request, error: Exception) -> JSONResponse:
