@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -119,7 +119,7 @@ def _secured(schema: dict[str, Any], app: FastAPI) -> dict[str, Any]:
     }
     schema["components"]["securitySchemes"] = schemes
     for route in iter_route_contexts(app.routes):
-        if route.path in schema["paths"] and route.include_in_schema:
+        if isinstance(route.original_route, APIRoute) and route.include_in_schema:
             scope = scope_of(route)
             for method in route.methods or ():
                 operation = schema["paths"][route.path][method.lower()]
