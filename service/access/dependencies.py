@@ -22,7 +22,7 @@ __all__ = ["ADMIN", "PUBLIC", "READ", "SUBMIT", "Caller", "caller_of", "permit",
 
 
 async def caller_of(request: Request) -> Principal:
-    """Who asks; found out once for each request."""
+    """Who asks; found out once for each request. Raises ProblemError, see `service.access.gate.Gate.identify`."""
     known = getattr(request.state, "caller", None)
     if known is None:
         parts: Parts = request.app.state.parts
