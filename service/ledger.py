@@ -135,6 +135,7 @@ class Ledger:
         verdict: dict[str, Any] | None = None,
         owner: str = LOCAL,
         at_once: int | None = None,
+        origin: dict[str, str] | None = None,
     ) -> tuple[JobRecord, bool]:
         """Record a new queued job, or with a ``verdict`` that is known already one that has succeeded.
 
@@ -155,6 +156,7 @@ class Ledger:
             fingerprint=fingerprint,
             owner=owner,
             quota=Quota(running=at_once),
+            origin=origin,
         )
         (outcome,) = self.submissions.record([one])
         if isinstance(outcome, Exception):

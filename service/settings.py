@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     check_seconds: float = Field(default=60.0, gt=0, description="time that checking a certificate may take")
 
     probe_seconds: float = Field(default=2.0, gt=0, description="time that a part has to answer /readyz and /metrics")
+    log_format: Literal["text", "json"] = Field(default="text", description="of the lines on stderr")
     min_free_mb: int = Field(default=256, ge=0, description="with less free disk in data_dir, /readyz says not ready")
     scale_seconds: float = Field(default=60.0, gt=0, description="autoscaling: within this, queued jobs should be done")
 

@@ -45,6 +45,7 @@ class Submission:
         fingerprint: digest of the request that the key came with.
         owner: who asks.
         quota: what the owner may have at work; answers that are known count for nothing.
+        origin: request and trace that it came with, see `service.context.origin`.
     """
 
     request: dict[str, Any]
@@ -57,6 +58,7 @@ class Submission:
     fingerprint: str | None = None
     owner: str = LOCAL
     quota: Quota = field(default_factory=Quota)
+    origin: dict[str, str] | None = None
 
 
 class Submissions:
@@ -128,6 +130,7 @@ class Submissions:
             moment,
             owner=each.owner,
             at_once=each.quota.running,
+            origin=each.origin,
         )
         key = owned_key(each.owner, each.idempotency_key)
         return _BLANK | row | {"idempotency_key": key, "fingerprint": each.fingerprint}
