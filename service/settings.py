@@ -125,7 +125,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
-    @property
+    @cached_property
     def access_on(self) -> bool:
         """Whether callers need a key."""
         return self.access == "on" or (self.access == "auto" and not self.loopback)
