@@ -15,12 +15,14 @@ from typing import Any, NoReturn
 
 import click
 
+from netproof.commands.admin import admin
 from netproof.commands.audit import audit
 from netproof.commands.batch import batch
 from netproof.commands.check import check
 from netproof.commands.compare import compare
 from netproof.commands.epsilons import epsilons
 from netproof.commands.info import info
+from netproof.commands.keys import keys
 from netproof.commands.monotone import monotone
 from netproof.commands.product import product
 from netproof.commands.ranges import ranges
@@ -92,7 +94,7 @@ def cli() -> None:
 
 
 _LOCAL = (verify, ranges, compare, monotone, universal, audit, epsilons, check, product, info)
-_SERVICE = (serve, worker, submit, status, watch, batch)
+_SERVICE = (serve, worker, submit, status, watch, batch, keys, admin)
 
 for command in (*_LOCAL, *_SERVICE):
     cli.add_command(command)

@@ -9,7 +9,9 @@ NetproofError (networks.errors)
     ├── StorageError (OSError)              artifacts cannot be read or written: HTTP 503
     │   ├── StorageFullError                there is no room for them: HTTP 507
     │   └── StorageDamagedError             one has other bytes than its name says: HTTP 500
+    ├── QuotaError (RuntimeError)           an owner has, or uses, as much as its key allows: HTTP 429
     ├── TooLargeError (ValueError)          an upload beyond the limit: HTTP 413
+    ├── BackupError (ValueError)            a folder holds no backup, or a deployment is not empty
     ├── SchemaError (RuntimeError)          the ledger's schema is not one that this version knows
     └── EmbeddedServerError (RuntimeError)  no queue server could be started
 """
@@ -19,10 +21,12 @@ from __future__ import annotations
 from networks.errors import NetproofError
 
 __all__ = [
+    "BackupError",
     "ConflictError",
     "EmbeddedServerError",
     "IdempotencyError",
     "NotFoundError",
+    "QuotaError",
     "SchemaError",
     "ServiceError",
     "StateChangeError",
@@ -84,6 +88,14 @@ class StorageFullError(StorageError):
     """There is no room for artifacts now."""
 
 
+class QuotaError(ServiceError, RuntimeError):
+    """An owner has, or uses, as much as its key allows; ``seconds`` is after how long to ask again."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class TooLargeError(ServiceError, ValueError):
     """More than ``limit`` bytes were sent."""
 
@@ -93,6 +105,10 @@ class TooLargeError(ServiceError, ValueError):
             "ask its operator to raise NETPROOF_MAX_MODEL_BYTES, or NETPROOF_MAX_DATASET_BYTES"
         )
         self.limit = limit
+
+
+class BackupError(ServiceError, ValueError):
+    """A backup cannot be written to, or brought back from, where it was said."""
 
 
 class SchemaError(ServiceError, RuntimeError):

@@ -11,18 +11,18 @@ from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, Request, Security
 from fastapi.params import Security as SecurityParameter
-from fastapi.routing import APIRoute
+from fastapi.routing import RouteContext
 from fastapi.security import SecurityScopes
 
 from service.access.principal import Principal, Scope
 from service.parts import Parts
 from service.problems import FORBIDDEN, ProblemError
 
-__all__ = ["ADMIN", "PUBLIC", "READ", "SUBMIT", "Caller", "permit", "scope_of"]
+__all__ = ["ADMIN", "PUBLIC", "READ", "SUBMIT", "Caller", "caller_of", "permit", "scope_of"]
 
 
-async def _caller(request: Request) -> Principal:
-    """Who asks; found out once for each request."""
+async def caller_of(request: Request) -> Principal:
+    """Who asks; found out once for each request. Raises ProblemError, see `service.access.gate.Gate.identify`."""
     known = getattr(request.state, "caller", None)
     if known is None:
         parts: Parts = request.app.state.parts
@@ -31,7 +31,7 @@ async def _caller(request: Request) -> Principal:
     return known
 
 
-Caller: TypeAlias = Annotated[Principal, Depends(_caller)]
+Caller: TypeAlias = Annotated[Principal, Depends(caller_of)]
 
 
 async def _permitted(caller: Caller, needed: SecurityScopes) -> None:
@@ -46,8 +46,8 @@ def permit(caller: Principal, scope: Scope) -> None:
         raise ProblemError(FORBIDDEN, detail)
 
 
-def scope_of(route: APIRoute) -> Scope | None:
-    """The scope that a route needs, None for a public one.
+def scope_of(route: RouteContext) -> Scope | None:
+    """The scope that a route of `fastapi.routing.iter_route_contexts` needs, None for a public one.
 
     Raises:
         LookupError: the route does not say.

@@ -22,7 +22,7 @@ from starlette.responses import FileResponse, StreamingResponse
 
 from service.access.dependencies import READ, SUBMIT, Caller
 from service.access.principal import Principal
-from service.access.quotas import batch_budget, check_batch, check_time_limit, usual
+from service.access.quotas import batch_budget, check_time_limit, usual
 from service.admission import fingerprint
 from service.api.datasets import known_dataset
 from service.api.dependencies import PartsOfApp, Wait, media_type, read_body
@@ -182,7 +182,7 @@ def _submit(
     find = partial(parts.ledger.network, owner=caller.reach)
     request, items = admit_batch(asked, network, dataset, labels, usual(caller, parts.settings), find)
     digest = fingerprint(request) if idempotency_key else None
-    check_batch(caller, parts.ledger.usage)
+    parts.ledger.usage.check_batch(caller.owner, caller.quota)
     request["total_limit"] = batch_budget(caller, parts.ledger.usage, request["total_limit"])
     batch, new = parts.ledger.batches.submit(
         request,
@@ -480,7 +480,7 @@ async def retry_batch(batch: Batch, request: Request, parts: PartsOfApp, caller:
     """Search again for what failed and, unless told otherwise, for what stayed unknown, perhaps with more time."""
     asked = RetryRequest.model_validate(await _members(request, RetryRequest))
     check_time_limit(caller, parts.settings, asked.time_limit)
-    await run_in_threadpool(check_batch, caller, parts.ledger.usage)
+    await run_in_threadpool(parts.ledger.usage.check_batch, caller.owner, caller.quota)
     record, _ = await run_in_threadpool(
         parts.ledger.batches.retry, batch.id, time_limit=asked.time_limit, unknown=asked.unknown
     )
@@ -490,7 +490,7 @@ async def retry_batch(batch: Batch, request: Request, parts: PartsOfApp, caller:
 
 def _budget(batch: BatchRecord, asked: float | None, parts: Parts, caller: Principal) -> float | None:
     """The limit of all of a batch that goes on, within the caller's day."""
-    check_batch(caller, parts.ledger.usage)
+    parts.ledger.usage.check_batch(caller.owner, caller.quota)
     groups = parts.ledger.batches.groups(batch.id)
     spent = sum(group.sweep_seconds + group.search_seconds for group in groups)
     return batch_budget(caller, parts.ledger.usage, asked if asked is not None else batch.total_limit, spent=spent)
@@ -550,7 +550,9 @@ def _place(cursor: str) -> tuple[Any, int]:
     """What a cursor says: the sort value and the number of the last item of the page before."""
     try:
         value, number = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return (None if value is None else float(value)), int(number)
-    except (ValueError, TypeError) as error:
+        if not (isinstance(number, int) and 0 <= number < 2**53):
+            raise ValueError(number)
+        return (None if value is None else float(value)), number
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         detail = "it is not a cursor of this list; take next_cursor of the page before, with the same filters"
         raise ProblemError(INVALID_REQUEST, f"cursor: {detail}", errors=[Fault("cursor", detail)]) from error
