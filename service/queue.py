@@ -14,10 +14,10 @@ from collections.abc import Iterable
 
 from rq import Queue
 from rq.serializers import JSONSerializer
-from rq.worker_registration import REDIS_WORKER_KEYS
 
 from service.connections import PROMPT, connect
 from service.models import JobRecord
+from service.workers import WorkerRecord, live_workers
 from solver.options import Backend
 
 __all__ = ["JOB_FUNCTION", "QUEUES", "Dispatcher", "Priority", "queue_name"]
@@ -87,10 +87,9 @@ class Dispatcher:
         """Entries waiting in each queue."""
         return {name: self._queue(name).count for name in QUEUES}
 
-    def workers(self) -> int:
-        """Workers that have shown themselves lately: RQ lets a worker's key expire when it falls silent."""
-        keys = self.redis.smembers(REDIS_WORKER_KEYS)
-        return sum(bool(self.redis.exists(key)) and not self.redis.hexists(key, "death") for key in keys)
+    def workers(self) -> list[WorkerRecord]:
+        """The live workers."""
+        return live_workers(self.redis)
 
     def ping(self) -> None:
         """Raise redis.RedisError if the queue server does not answer."""

@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from service.queries import QueryDocument, RequestModel
 from service.queue import Priority
 from service.states import JobState
+from service.workers import Licence
 from solver.options import Backend, Engine
 from solver.verdict import Kind, Outcome, Reason, Semantics, Trust
 
 __all__ = [
     "UNION_TAGS",
     "AttemptDocument",
+    "BackendDocument",
     "CertificateDocument",
     "Check",
     "CheckDocument",
@@ -40,6 +42,8 @@ __all__ = [
     "VerdictDocument",
     "VerifyRequest",
     "Version",
+    "WorkerDocument",
+    "WorkersDocument",
 ]
 
 _EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -378,7 +382,7 @@ class SolverDocument(_Answer):
 
     name: Backend
     version: str | None = Field(description="null: not installed beside the web process")
-    licence: str | None = Field(description="as a worker reported it; null: none has yet")
+    licence: str | None = Field(description="the best that a live worker has; null: there is no live worker")
     workers: int = Field(description="live workers that serve it")
 
 
@@ -386,6 +390,41 @@ class Solvers(_Answer):
     """MIP solvers and who serves them."""
 
     solvers: list[SolverDocument]
+
+
+class BackendDocument(_Answer):
+    """A MIP solver as one worker finds it."""
+
+    version: str = Field(description="empty: not installed")
+    licence: Licence
+    terms: str = Field(description="the licence in words, or why there is none")
+    variables: int | None = Field(description="most variables of a model under a size-limited licence")
+    constraints: int | None = Field(description="most constraints under it")
+    quadratic: int | None = Field(description="most variables under it where a model has quadratic terms")
+
+
+class WorkerDocument(_Answer):
+    """One live worker."""
+
+    name: str
+    host: str
+    pid: int
+    version: str
+    queues: list[str] = Field(description="that it serves, in the order in which it looks at them")
+    backends: dict[str, BackendDocument] = Field(description="MIP solvers by name")
+    threads: int = Field(description="of one job")
+    memory_mb: int = Field(description="that one job may take")
+    started_at: datetime
+    job: str | None = Field(description="that it works on; null: it is idle")
+    since: datetime = Field(description="when it took that job, or became idle")
+    draining: bool = Field(description="it takes no further job, and ends with the one that it has")
+    seen_at: datetime = Field(description="its last heartbeat, by its own clock")
+
+
+class WorkersDocument(_Answer):
+    """The workers that have shown themselves lately."""
+
+    workers: list[WorkerDocument]
 
 
 class Version(_Answer):

@@ -1,112 +1,104 @@
 """Which MIP solvers there are, and who serves them.
 
 The web process imports no solver, and which licence there is only shows where a solver is loaded. So each worker has a
-child (``python -m service.solvers``) load the solvers and report to Redis, and the web process reads the reports.
+child (``python -m service.solvers``) load the solvers and say what it found, which becomes part of the worker's record.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import redis
-from rq.worker_registration import REDIS_WORKER_KEYS
-
-from service.connections import connect
 from service.queue import queue_name
 from service.schemas import SolverDocument
-from service.settings import Settings
+from service.workers import BackendRecord, Licence, WorkerRecord
 from solver.options import Backend
 
 if TYPE_CHECKING:
     from solver.backends import Availability
 
-__all__ = ["describe", "main", "report", "reported"]
+__all__ = ["describe", "main", "probed", "recorded"]
+
+logger = logging.getLogger(__name__)
 
 _PACKAGES = {Backend.HIGHS: "highspy", Backend.GUROBI: "gurobipy"}
-_KEY = "netproof:solvers"
-_REPORT_SECONDS = 20
+_PROBE_SECONDS = 60
+_ORDER = tuple(Licence)
 
 
-def report(server: redis.Redis, backend: Backend, found: Availability) -> None:
-    """Write down what a worker found; a worker without the solver does not hide one that has it."""
-    value = json.dumps({"version": found.version or None, "licence": _licence(found)})
-    if found.ok:
-        server.hset(_KEY, str(backend), value)
-    else:
-        server.hsetnx(_KEY, str(backend), value)
-
-
-def describe(server: redis.Redis) -> list[SolverDocument]:
-    """The solvers, with what workers reported of them and how many live workers serve their queues.
-
-    Raises:
-        redis.RedisError: the queue server does not answer.
-    """
-    reports: dict[str, dict[str, Any]] = {
-        _text(name): json.loads(value) for name, value in server.hgetall(_KEY).items()
-    }
-    served = list(_served(server))
-    return [
-        SolverDocument(
-            name=backend,
-            version=reports.get(backend, {}).get("version") or _installed(package),
-            licence=reports.get(backend, {}).get("licence"),
-            workers=sum(queue_name(backend) in queues for queues in served),
+def describe(workers: Sequence[WorkerRecord]) -> list[SolverDocument]:
+    """The solvers, with the best that live workers have of them and how many serve their queues."""
+    documents = []
+    for backend, package in _PACKAGES.items():
+        found = [worker.backends[backend] for worker in workers if backend in worker.backends]
+        best = max(found, key=lambda each: _ORDER.index(each.licence), default=None)
+        documents.append(
+            SolverDocument(
+                name=backend,
+                version=(best.version if best else "") or _installed(package),
+                licence=best.describe() if best else None,
+                workers=sum(queue_name(backend) in worker.queues for worker in workers),
+            )
         )
-        for backend, package in _PACKAGES.items()
-    ]
+    return documents
+
+
+def recorded(found: Availability) -> BackendRecord:
+    """What a worker says of a solver."""
+    if not found.ok:
+        return BackendRecord(found.version, Licence.NONE, found.why)
+    if found.limit is None:
+        return BackendRecord(found.version, Licence.FULL, found.licence)
+    limit = found.limit
+    return BackendRecord(
+        found.version, Licence.LIMITED, found.licence, limit.columns, limit.rows, quadratic=limit.quadratic
+    )
 
 
 @contextlib.contextmanager
-def reported(settings: Settings) -> Iterator[None]:
-    """Have the solvers reported by a child while the caller does something else, such as importing them itself."""
-    child = subprocess.Popen([sys.executable, "-m", __name__], env={**os.environ, **settings.environment()})
+def probed() -> Iterator[dict[str, BackendRecord]]:
+    """Have a child look at the solvers while the caller does something else, such as importing them itself.
+
+    What it found is in the mapping when the block has ended. A licence server that does not answer must not keep a
+    worker from work: what is not known in time counts as missing.
+    """
+    child = subprocess.Popen([sys.executable, "-m", __name__], env=dict(os.environ), stdout=subprocess.PIPE)
+    found: dict[str, BackendRecord] = {}
     try:
-        yield
-    finally:
-        try:
-            child.wait(_REPORT_SECONDS)
-        except subprocess.TimeoutExpired:  # a licence server that does not answer must not keep a worker from work
-            child.kill()
-            child.wait()
+        yield found
+    except BaseException:
+        child.kill()
+        child.communicate()
+        raise
+    try:
+        out, _ = child.communicate(timeout=_PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        out, _ = child.communicate()
+    for line in out.splitlines():
+        name, document = json.loads(line)
+        found[name] = BackendRecord.from_json(document)
+    for backend in _PACKAGES:
+        if backend not in found:
+            why = f"{backend} said nothing within {_PROBE_SECONDS} s (status {child.returncode}); see the worker's log"
+            logger.warning("%s", why)
+            found[backend] = BackendRecord("", Licence.NONE, why)
 
 
 def main() -> int:
-    """Load every solver and report it."""
+    """Load every solver and print what is found, each as soon as it is."""
     from solver.backends import BACKENDS
 
-    server = connect(Settings().queue_url)
     for backend, solver in BACKENDS.items():
-        report(server, backend, solver.available())
-    server.close()
+        print(json.dumps([str(backend), recorded(solver.available()).to_json()]), flush=True)
     return 0
-
-
-def _licence(found: Availability) -> str:
-    if not found.ok:
-        return f"none: {found.why}"
-    if found.limit is None:
-        return found.licence
-    return f"{found.licence}: at most {found.limit.columns} variables and {found.limit.rows} constraints"
-
-
-def _served(server: redis.Redis) -> Iterator[set[str]]:
-    """The queues of each live worker; RQ lets the record of one that fell silent expire."""
-    for key in server.smembers(REDIS_WORKER_KEYS):
-        queues, death = server.hmget(key, "queues", "death")
-        if queues is not None and death is None:
-            yield set(_text(queues).split(","))
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _installed(package: str) -> str | None:

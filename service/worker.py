@@ -20,9 +20,10 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from importlib import metadata
 from typing import Any
 
 import redis
@@ -43,8 +44,10 @@ from service.logs import start_logging
 from service.models import JobRecord
 from service.queue import JOB_FUNCTION, QUEUES, Dispatcher
 from service.settings import Settings
-from service.solvers import reported
+from service.solvers import probed
 from service.states import JobState
+from service.workers import BEAT_SECONDS, BackendRecord, Licence, WorkerRecord, announce, withdraw
+from solver.errors import BackendUnavailableError
 
 __all__ = ["SolverWorker", "main"]
 
@@ -58,9 +61,20 @@ _MONITOR_SECONDS = 1
 class SolverWorker(Worker):  # type: ignore[misc]
     """An RQ worker for `service.job`, one job at a time."""
 
-    def __init__(self, settings: Settings, queues: Sequence[str] = QUEUES, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        queues: Sequence[str] = QUEUES,
+        *,
+        name: str | None = None,
+        backends: Mapping[str, BackendRecord] | None = None,
+    ) -> None:
         self.settings = settings
         self._leash: tuple[int, int] | None = None
+        self._backends = dict(backends or {})
+        self._job: str | None = None
+        self._started_at = self._since = datetime.now(UTC)
+        self._draining = False
         connection = connect(settings.queue_url, retries=PATIENT)
         super().__init__(
             [Queue(queue, connection=connection, serializer=JSONSerializer) for queue in queues],
@@ -77,6 +91,38 @@ class SolverWorker(Worker):  # type: ignore[misc]
 
     # -- in the parent ---------------------------------------------------------------------------------------------
 
+    @property
+    def dequeue_timeout(self) -> int:
+        """Seconds that an idle worker waits before it shows itself again."""
+        return BEAT_SECONDS
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        super().heartbeat(timeout, pipeline)
+        if not self.is_horse:
+            announce(self.connection, self.record())
+
+    def register_death(self) -> None:
+        super().register_death()
+        withdraw(self.connection, self.name)
+
+    def record(self) -> WorkerRecord:
+        """What others are told of this worker."""
+        return WorkerRecord(
+            name=self.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=metadata.version("netproof"),
+            queues=tuple(self.queue_names()),
+            backends=self._backends,
+            threads=self.settings.job_threads,
+            memory_mb=self.settings.memory_limit_mb,
+            started_at=self._started_at,
+            job=self._job,
+            since=self._since,
+            draining=self._draining,
+            seen_at=datetime.now(UTC),
+        )
+
     def execute_job(self, job: Job, queue: Queue) -> None:
         if not _is_ours(job):
             logger.error("queue %s: refused entry %s, which is not one of ours", queue.name, job.id)
@@ -84,9 +130,11 @@ class SolverWorker(Worker):  # type: ignore[misc]
             self.handle_job_failure(job, queue, exc_string="refused")
             return
         self._leash = os.pipe()
+        self._job, self._since = job.args[0], datetime.now(UTC)
         try:
             super().execute_job(job, queue)
         finally:
+            self._job, self._since = None, datetime.now(UTC)
             for end in self._leash:
                 os.close(end)
             self._leash = None
@@ -181,6 +229,7 @@ class SolverWorker(Worker):  # type: ignore[misc]
 
     def handle_warm_shutdown_request(self) -> None:
         super().handle_warm_shutdown_request()
+        self._draining = True  # told with the next heartbeat: a signal may interrupt another command to Redis
         if self._leash is not None:
             os.write(self._leash[1], DRAIN)
 
@@ -242,15 +291,16 @@ def preload() -> None:
     """
     import highspy  # noqa: F401
     import onnx  # noqa: F401
-    import onnxruntime  # noqa: F401
     import pyomo.environ
     import pyomo.repn.plugins.standard_form  # noqa: F401
     import torch  # noqa: F401
 
     import bounds.tighten  # noqa: F401
-    import networks  # noqa: F401
     import solver.ladder
     import solver.milp  # noqa: F401
+    from networks.runtime import onnx_runtime
+
+    onnx_runtime()
 
 
 def main(settings: Settings, queues: Sequence[str] = QUEUES, *, name: str | None = None, burst: bool = False) -> None:
@@ -259,10 +309,31 @@ def main(settings: Settings, queues: Sequence[str] = QUEUES, *, name: str | None
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(settings.job_threads)
     keep_memory()
-    with reported(settings):
+    with probed() as backends:
         preload()
+    queues = _licensed(queues, backends)
     Ledger(settings.ledger_url).create()
-    SolverWorker(settings, queues, name=name).work(burst=burst, logging_level="WARNING")
+    SolverWorker(settings, queues, name=name, backends=backends).work(burst=burst, logging_level="WARNING")
+
+
+def _licensed(queues: Sequence[str], backends: Mapping[str, BackendRecord]) -> list[str]:
+    """Those of ``queues`` whose solver can be used here; another worker may have what this one lacks.
+
+    Raises:
+        BackendUnavailableError: none can.
+    """
+    served = []
+    for queue in queues:
+        found = backends[queue.partition("-")[0]]
+        if found.licence is Licence.NONE:
+            logger.warning("queue %s is not served: %s", queue, found.terms)
+        else:
+            served.append(queue)
+    if not served:
+        whys = {backends[queue.partition("-")[0]].terms for queue in queues}
+        msg = f"nothing can be solved here for queues {', '.join(queues)}: {'; '.join(sorted(whys))}"
+        raise BackendUnavailableError(msg)
+    return served
 
 
 def _arguments() -> argparse.Namespace:

@@ -133,6 +133,7 @@ def refused(query: Query, why: str) -> Verdict:
 def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
     seconds = time.monotonic() - climb.started
     margin = (climb.lower, climb.upper)
+    statistics = climb.statistics | _layers(climb)
     common: dict[str, Any] = {"margin": margin, "seconds": seconds, "stages": tuple(climb.stages)}
     if climb.counterexample is not None:
         return Verdict(
@@ -140,7 +141,7 @@ def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
             climb.counterexample.trust,
             counterexample=climb.counterexample,
             decided_by=climb.decided_by,
-            statistics=climb.statistics,
+            statistics=statistics,
             hint=float32_hint(climb.counterexample),
             **common,
         )
@@ -150,7 +151,7 @@ def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
             Outcome.ROBUST,
             Trust.SOLVER if data is None else Trust.CERTIFIED,
             decided_by=climb.decided_by,
-            statistics=climb.statistics,
+            statistics=statistics,
             certificate=data,
             hint=proof if isinstance(proof, str) else "",
             checked=report,
@@ -163,6 +164,22 @@ def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
         reason=reason,
         open=tuple(dict.fromkeys(clause.label for case in climb.cases for clause in case.open)),
         hint=unknown_hint(reason, climb.cases, disagreed=climb.replayer.disagreed, too_large=climb.too_large),
-        statistics=climb.statistics,
+        statistics=statistics,
         **common,
     )
+
+
+def _layers(climb: Climb) -> dict[str, list[dict[str, int]]]:
+    """How many ReLUs each layer has and how many of them may be on or off, summed over the query's regions."""
+    known = [case.enclosure for case in climb.cases if case.enclosure is not None]
+    if len(known) < len(climb.cases):
+        return {}
+    return {
+        "layers": [
+            {
+                "relus": sum(each.lower[node].size for each in known),
+                "unstable": sum(int(each.unstable(node).sum()) for each in known),
+            }
+            for node in known[0].lower
+        ]
+    }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import certificates
@@ -46,7 +47,14 @@ def replay_centers(climb: Climb) -> None:
         if climb.counterexample is not None:
             return
         margin = climb.replayer.margin(case.prop, case.region.center)
+        _note_output(climb, climb.replayer(case.region.center))
         climb.upper = min(climb.upper, math.inf if math.isnan(margin) else margin)
+
+
+def _note_output(climb: Climb, output: NDArray[np.float32]) -> None:
+    """Keeps what the network says at the only center, for comparison with a counterexample's output."""
+    if len(climb.cases) == 1 and np.isfinite(output).all():
+        climb.statistics["center_output"] = output.astype(float).tolist()
 
 
 @torch.no_grad()

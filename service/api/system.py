@@ -9,11 +9,13 @@ import redis
 from fastapi import APIRouter, Response
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.access.dependencies import PUBLIC, READ
 from service.api.dependencies import PartsOfApp
 from service.parts import Parts
 from service.problems import UNAVAILABLE, ProblemError
-from service.schemas import Check, Health, Readiness, Solvers, Version
+from service.schemas import Check, Health, Readiness, Solvers, Version, WorkerDocument, WorkersDocument
 from service.solvers import describe
+from service.workers import WorkerRecord
 
 __all__ = ["probes", "router"]
 
@@ -24,7 +26,9 @@ probes = APIRouter(tags=["system"])
 _READY_KEY = "netproof:ready"
 
 
-@probes.get("/healthz", operation_id="health", summary="Is the process up?", response_description="It is")
+@probes.get(
+    "/healthz", operation_id="health", dependencies=[PUBLIC], summary="Is the process up?", response_description="It is"
+)
 async def health() -> Health:
     """Say that the process answers; for whether the service works, ask `/readyz`."""
     return Health()
@@ -33,6 +37,7 @@ async def health() -> Health:
 @probes.get(
     "/readyz",
     operation_id="readiness",
+    dependencies=[PUBLIC],
     summary="Would a job be worked on?",
     response_description="All parts are there",
     responses={503: {"model": Readiness, "description": "Some part is missing; `checks` says which and why"}},
@@ -54,18 +59,43 @@ def readiness(parts: PartsOfApp, response: Response) -> Readiness:
 
 
 @router.get(
-    "/solvers", operation_id="listSolvers", summary="List the MIP solvers", response_description="What is known of them"
+    "/solvers",
+    operation_id="listSolvers",
+    dependencies=[READ],
+    summary="List the MIP solvers",
+    response_description="What is known of them",
 )
 def list_solvers(parts: PartsOfApp) -> Solvers:
     """List the MIP solvers with version, licence and the number of live workers that serve them."""
+    return Solvers(solvers=describe(_live(parts)))
+
+
+@router.get(
+    "/workers", operation_id="listWorkers", summary="List the workers", response_description="Those that are alive"
+)
+def list_workers(parts: PartsOfApp) -> WorkersDocument:
+    """List the live workers: where they run, what they serve under which licences, and what each works on.
+
+    A worker that falls silent is left out after a quarter of a minute.
+    """
+    return WorkersDocument(workers=[WorkerDocument(**worker.to_json()) for worker in _live(parts)])
+
+
+def _live(parts: Parts) -> list[WorkerRecord]:
     try:
-        return Solvers(solvers=describe(parts.dispatcher.redis))
+        return parts.dispatcher.workers()
     except redis.RedisError as error:
         detail = "the queue server, which knows the workers, does not answer; try again, and see /readyz"
         raise ProblemError(UNAVAILABLE, detail, headers={"Retry-After": "5"}) from error
 
 
-@router.get("/version", operation_id="version", summary="Show the version", response_description="The version")
+@router.get(
+    "/version",
+    operation_id="version",
+    dependencies=[READ],
+    summary="Show the version",
+    response_description="The version",
+)
 async def version() -> Version:
     """Show which version of netproof runs here."""
     return Version(version=metadata.version("netproof"))
@@ -104,8 +134,9 @@ def _artifacts(parts: Parts) -> str:
 
 
 def _workers(parts: Parts) -> str:
-    alive = parts.dispatcher.workers()
-    if alive == 0:
+    workers = parts.dispatcher.workers()
+    if not workers:
         msg = "no live worker; start one with `netproof worker`, or look at why they end"
         raise _NotReadyError(msg)
-    return f"{alive} alive"
+    busy, draining = sum(worker.busy for worker in workers), sum(worker.draining for worker in workers)
+    return f"{len(workers)} alive, {busy} busy, {draining} draining"

@@ -1,12 +1,19 @@
-"""Networks and jobs in any state, for tests of the ledger and of what stands on it."""
+"""Networks, workers and jobs in any state, for tests of the ledger and of what stands on it."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Protocol
+
 from service.ledger import Ledger
 from service.models import JobRecord
+from service.queue import QUEUES, Dispatcher
 from service.states import JobState, NetworkState
+from service.workers import BackendRecord, Licence, WorkerRecord, announce, withdraw
 
-__all__ = ["NETWORK", "add_network", "job_in", "submit"]
+__all__ = ["NETWORK", "add_network", "job_in", "registered", "submit", "worker"]
 
 NETWORK = "a" * 64
 
@@ -34,3 +41,32 @@ def job_in(ledger: Ledger, state: JobState) -> JobRecord:
         assert ledger.finish(job.id, 1, state)
     assert ledger.job(job.id).state is state
     return ledger.job(job.id)
+
+
+def worker(name: str, gurobi: BackendRecord | None = None, **changes: object) -> WorkerRecord:
+    """A live worker as it describes itself; with Gurobi it serves all queues, else those of HiGHS."""
+    now = datetime.now(UTC)
+    backends = {"highs": BackendRecord("1.10", Licence.FULL, "MIT licence")}
+    if gurobi is not None:
+        backends["gurobi"] = gurobi
+    served = QUEUES if gurobi is not None and gurobi.licence is not Licence.NONE else QUEUES[::2]
+    values: dict[str, object] = {"name": name, "host": "here", "pid": 1, "version": "0", "queues": tuple(served)}
+    values |= {"backends": backends, "threads": 1, "memory_mb": 512, "job": None, "draining": False}
+    values |= {"started_at": now, "since": now, "seen_at": now}
+    return WorkerRecord(**{**values, **changes})  # type: ignore[arg-type]
+
+
+class _Deployed(Protocol):
+    dispatcher: Dispatcher
+
+
+@contextlib.contextmanager
+def registered(deployment: _Deployed, *workers: WorkerRecord) -> Iterator[None]:
+    """These workers as live ones, while the block runs."""
+    for each in workers:
+        announce(deployment.dispatcher.redis, each)
+    try:
+        yield
+    finally:
+        for each in workers:
+            withdraw(deployment.dispatcher.redis, each.name)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service.solvers import report
-from solver.backends import Availability, SizeLimit
-from solver.options import Backend
+from service.workers import BackendRecord, Licence
+from tests.service.records import registered, worker
 from tests.service.serving import Service, ball, problem
 
 
@@ -64,23 +63,32 @@ def test_version_is_the_installed_one(web: Service) -> None:
     assert web.http.get("/v1/version").json()["version"] == metadata.version("netproof")
 
 
-def test_solvers_are_what_workers_report(web: Service) -> None:
+def test_solvers_are_what_live_workers_report(web: Service) -> None:
     highs, gurobi = web.http.get("/v1/solvers").json()["solvers"]
     assert (highs["name"], highs["version"], highs["workers"]) == ("highs", metadata.version("highspy"), 0)
     assert gurobi["licence"] is None
-    limited = Availability(
-        ok=True, version="1.2.3", licence="a licence", limit=SizeLimit(columns=5, rows=6, quadratic=4)
+    limited = BackendRecord("1.2.3", Licence.LIMITED, "a licence", variables=5, constraints=6, quadratic=4)
+    with registered(web, worker("with", limited), worker("without", BackendRecord("", Licence.NONE, "not installed"))):
+        gurobi = web.http.get("/v1/solvers").json()["solvers"][1]
+    assert (gurobi["version"], gurobi["workers"]) == ("1.2.3", 1)
+    assert gurobi["licence"] == (
+        "a licence: at most 5 variables and 6 constraints, 4 variables where there are quadratic terms"
     )
-    report(web.dispatcher.redis, Backend.GUROBI, limited)
-    report(web.dispatcher.redis, Backend.GUROBI, Availability(ok=False, why="another worker has none"))
-    gurobi = web.http.get("/v1/solvers").json()["solvers"][1]
-    assert (gurobi["version"], gurobi["licence"]) == ("1.2.3", "a licence: at most 5 variables and 6 constraints")
 
 
 def test_workers_report_their_solvers(live: Service) -> None:
     wait_for_worker(live)
     solvers = live.http.get("/v1/solvers").json()["solvers"]
     assert all(solver["licence"] and solver["workers"] == 1 for solver in solvers), solvers
+
+
+def test_live_workers_are_listed_with_what_they_do(live: Service) -> None:
+    wait_for_worker(live)
+    (found,) = live.http.get("/v1/workers").json()["workers"]
+    assert found["pid"] == live.workers[0].pid
+    assert (found["threads"], found["memory_mb"]) == (1, live.settings.memory_limit_mb)
+    assert found["backends"]["highs"]["licence"] == "full"
+    assert (found["job"], found["draining"]) == (None, False)
 
 
 def test_the_root_leads_on(web: Service) -> None:

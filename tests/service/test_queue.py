@@ -50,7 +50,7 @@ def test_job_waits_in_its_queue_and_nowhere_else(ledger: Ledger, dispatcher: Dis
     dispatcher.enqueue(job)
     assert dispatcher.missing([job, other]) == [other]
     assert dispatcher.depths() == dict.fromkeys(QUEUES, 0) | {"gurobi": 1}
-    assert dispatcher.workers() == 0
+    assert dispatcher.workers() == []
 
 
 def test_events_come_in_order_and_can_be_resumed(events: Events) -> None:

@@ -1,0 +1,54 @@
+"""The first page: what it says with nothing there, and that it follows what happens."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from tests.service.serving import ball
+
+
+def test_first_page_of_an_empty_service(visit, accessible):
+    page = visit("/")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+    assert "No job yet" in page.inner_text("main")
+    accessible(page)
+
+
+def test_overview_follows_jobs_by_itself(site, visit):
+    page = visit("/")
+    done = site.http.post(
+        "/v1/verify?wait=30", json={"network": site.upload(), "query": ball(), "time_limit": 20}
+    ).json()
+    row = page.get_by_role("link", name="ℓ∞ ε 0.001").first
+    row.wait_for()
+    assert done["verdict"]["verdict"] in page.inner_text("main")
+
+
+def test_dark_and_light_by_hand_and_without_scripts(visit, accessible):
+    page = visit("/", java_script_enabled=False)
+    page.get_by_role("button", name="Change to dark").click()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    page.get_by_role("button", name="Change to light").click()
+    assert page.locator("html").get_attribute("data-theme") == "light"
+
+
+def test_theme_form_does_not_lead_elsewhere(site):
+    headers = {"Accept": "text/html"}
+    for target in ("https://example.org/", "//example.org/", "/\\example.org", "javascript:0"):
+        answer = site.http.post("/theme", data={"theme": "dark", "back": target}, headers=headers)
+        assert answer.status_code == 303
+        assert answer.headers["Location"] == "/"
+
+
+def test_programs_get_data_and_people_get_pages(site):
+    assert site.http.get("/").json()["name"] == "netproof"
+    answer = site.http.get("/", headers={"Accept": "text/html"})
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'self'; img-src 'self' data:")
+
+
+def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(site):
+    page = site.http.get("/nowhere", headers={"Accept": "text/html"})
+    assert page.status_code == 404
+    assert "<h1>Not Found</h1>" in page.text
+    assert site.http.get("/nowhere").headers["Content-Type"] == "application/problem+json"
