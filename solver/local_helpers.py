@@ -7,10 +7,11 @@ moment, as most queries end before a process could be ready.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from multiprocessing import connection
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ from solver import policy
 from solver.parcel import digest
 from solver.verdict import Reason
 
-__all__ = ["LocalHelpers", "serve"]
+__all__ = ["LocalHelpers", "cores", "local_helpers", "serve"]
 
 #: A piece is called back when it has been searched for so long at least: less would hardly pay its way.
 _RECALL_AFTER = 0.2
@@ -131,6 +132,21 @@ class LocalHelpers:
             if self._losses <= _LOSSES:
                 with contextlib.suppress(OSError):
                     self._workers.append(_Worker(self._network))
+
+
+@contextlib.contextmanager
+def local_helpers(network: Network, workers: int) -> Iterator[LocalHelpers | None]:
+    """Helpers that make up ``workers`` processes with the search itself; None where it is to work alone."""
+    if workers < 2:
+        yield None
+        return
+    with LocalHelpers(network, workers - 1) as helpers:
+        yield helpers
+
+
+def cores(workers: int) -> int:
+    """Threads that a search may use for itself beside helpers on this machine."""
+    return max(1, (os.cpu_count() or 1) // workers)
 
 
 class _Worker:

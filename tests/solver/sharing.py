@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from networks import Network
+from solver.parcel import Parcel, digest
 from solver.subtree import Helper
 from solver.verdict import Reason
 
@@ -20,6 +21,11 @@ class Inline:
         network: what pieces are about.
         rng: chooses how many pieces are wanted, and how long each is searched.
         spoil: what becomes of an answer on its way back; None for a lost one.
+
+    Attributes:
+        given: pieces handed out.
+        nodes: cells bounded here.
+        answers: all of them.
     """
 
     least = 1
@@ -32,7 +38,7 @@ class Inline:
         self._rng = rng
         self._spoil = spoil
         self._out: dict[str, tuple[bytes, bytes]] = {}
-        self.given = 0
+        self.given = self.nodes = 0
         self.answers: list[bytes] = []
 
     def wanted(self) -> int:
@@ -42,8 +48,6 @@ class Inline:
         return len(self._out)
 
     def give(self, problem: bytes, piece: bytes) -> bool:
-        from solver.parcel import digest
-
         self._out[digest(piece)] = problem, piece
         self.given += 1
         return bool(self._rng.random() < 0.9) or self._out.pop(digest(piece)) is None
@@ -61,7 +65,7 @@ class Inline:
             del self._out[name]
 
     def _search(self, problem: bytes, piece: bytes) -> bytes:
-        turns = int(self._rng.integers(0, 4))
+        turns = int(self._rng.integers(1, 5))
 
         def stop() -> Reason | None:
             nonlocal turns
@@ -69,4 +73,5 @@ class Inline:
             return Reason.TIMEOUT if turns < 0 else None
 
         self.answers.append(self._helper.search(problem, piece, stop=stop))
+        self.nodes += Parcel.unpack(self.answers[-1]).header.get("nodes", 0)
         return self.answers[-1]
