@@ -10,9 +10,12 @@ import contextlib
 import enum
 import logging
 import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
+from sqlalchemy.exc import OperationalError
 
 from service.answers import Asked
 from service.events import Events
@@ -27,6 +30,9 @@ __all__ = ["Closing", "Failure", "unknown_verdict"]
 logger = logging.getLogger(__name__)
 
 
+_PAUSE_SECONDS = 0.5
+
+
 class Failure(enum.StrEnum):
     """Codes of failures that are about the run; those about the input are coded as `service.problems` names them."""
 
@@ -37,12 +43,23 @@ class Failure(enum.StrEnum):
 
 
 class Closing:
-    """Ends attempts: in the ledger, in the job's event stream and, where there is another try, in the queue."""
+    """Ends attempts: in the ledger, in the job's event stream and, where there is another try, in the queue.
 
-    def __init__(self, ledger: Ledger, events: Events, dispatcher: Dispatcher) -> None:
+    Attributes:
+        tallies: where it counts what it does.
+
+    Args:
+        ledger, events, dispatcher: where.
+        patience: seconds for which a ledger that does not answer, or has no room, is tried again: a job that holds a
+            verdict had better wait than have it found once more.
+    """
+
+    def __init__(self, ledger: Ledger, events: Events, dispatcher: Dispatcher, *, patience: float = 0.0) -> None:
+        self._patience = patience
         self._ledger = ledger
         self._events = events
         self._dispatcher = dispatcher
+        self.tallies = events.tallies
 
     def succeed(self, job: JobRecord, verdict: dict[str, Any], *, asked: Asked | None = None) -> bool:
         """The job has its verdict, ``unknown`` being one; it serves later questions like ``asked``.
@@ -94,9 +111,11 @@ class Closing:
         return self._requeue(job, why, lost=True)
 
     def _requeue(self, job: JobRecord, why: str, *, lost: bool) -> bool:
-        if not self._ledger.requeue(job.id, job.attempt, reason=why[:1024], lost=lost):
+        if not self._insist(lambda: self._ledger.requeue(job.id, job.attempt, reason=why[:1024], lost=lost)):
             return False
         logger.warning("job %s, attempt %d: %s; queued again", job.id, job.attempt, why)
+        self.tallies.count("jobs_requeued", "lost" if lost else "drained")
+        self.tallies.flush()
         self._publish(job, JobState.QUEUED)
         # without Redis the job stays queued in the ledger, where the reaper finds it
         with contextlib.suppress(redis.RedisError):
@@ -104,14 +123,60 @@ class Closing:
         return True
 
     def _finish(self, job: JobRecord, state: JobState, **values: Any) -> bool:
-        if not self._ledger.finish(job.id, job.attempt, state, **values):
+        if not self._insist(lambda: self._ledger.finish(job.id, job.attempt, state, **values)):
             logger.warning("job %s: attempt %d came too late to make it %s", job.id, job.attempt, state)
             return False
         logger.info("job %s: attempt %d ended, %s", job.id, job.attempt, state)
+        self._count(job, state, **values)
         self._publish(job, state)
         if job.batch is not None:
             self.advance(job.batch)
+        following = self._ledger.following(job)
+        if following is not None:
+            with contextlib.suppress(redis.RedisError):
+                self._dispatcher.enqueue(following)
         return True
+
+    def _count(
+        self,
+        job: JobRecord,
+        state: JobState,
+        *,
+        verdict: dict[str, Any] | None = None,
+        error: dict[str, Any] | None = None,
+        asked: Asked | None = None,
+        reason: str | None = None,  # noqa: ARG002 - has no few values
+    ) -> None:
+        tallies, outcome = self.tallies, "none" if verdict is None else str(verdict["verdict"])
+        tallies.count("jobs_ended", state, outcome)
+        if error is not None:
+            tallies.count("jobs_failed", error["code"])
+        cached = verdict is not None and bool(verdict.get("cached_from"))
+        if cached or (asked is not None and job.request.get("reuse", True)):
+            tallies.count("cache_lookups", "job", "hit" if cached else "miss")
+        if verdict is not None and not cached:
+            engine = verdict.get("decided_by") or "none"
+            tallies.observe("solve_seconds", float(verdict.get("seconds", 0.0)), engine, outcome)
+        if state is JobState.CANCELLED:
+            ended = self._ledger.job(job.id)
+            if ended.cancelled_at is not None and ended.finished_at is not None:
+                tallies.observe("cancel_seconds", (ended.finished_at - ended.cancelled_at).total_seconds())
+        tallies.flush()
+
+    def _insist(self, write: Callable[[], bool]) -> bool:
+        """What a compare-and-set in the ledger says, tried again while the database cannot be written to.
+
+        One that took effect although its answer was lost says False the next time; either way it is written once.
+        """
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                return write()
+            except OperationalError as error:
+                if time.monotonic() + _PAUSE_SECONDS > end:
+                    raise
+                logger.warning("the ledger cannot be written to (%s); tried again in %g s", error.orig, _PAUSE_SECONDS)
+                time.sleep(_PAUSE_SECONDS)
 
     def _publish(self, job: JobRecord, state: JobState) -> None:
         self._events.publish(job.id, "state", {"state": state, "attempt": job.attempt})

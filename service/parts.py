@@ -7,10 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from service.artifacts import Artifacts
+from service.access.gate import Gate
+from service.artifacts import Artifacts, open_artifacts
 from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
 from service.ledger import Ledger
+from service.probes import Probes
 from service.queue import Dispatcher
 from service.readers import Readers
 from service.settings import Settings
@@ -27,8 +29,8 @@ _CHECKERS = 2
 class Parts:
     """The parts that requests are answered with.
 
-    ``checks`` is how many certificates may be checked at the same time; ``closing`` is set when the process is about to
-    end.
+    ``checks`` is how many certificates may be checked at the same time; ``probes`` asks parts how they are; ``closing``
+    is set when the process is about to end.
     """
 
     settings: Settings
@@ -40,7 +42,9 @@ class Parts:
     readers: Readers
     intake: Intake
     datasets: DatasetIntake
+    gate: Gate
     checks: asyncio.Semaphore
+    probes: Probes
     closing: asyncio.Event
 
 
@@ -48,11 +52,12 @@ class Parts:
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """The parts that ``settings`` describe; the ledger's tables are created where they are missing."""
     ledger = Ledger(settings.ledger_url)
-    artifacts = Artifacts(settings.artifact_dir)
+    artifacts = open_artifacts(settings)
     dispatcher = Dispatcher(settings.queue_url)
     publisher = Events(settings.queue_url)
     events = AsyncEvents(settings.queue_url)
     readers = Readers()
+    gate = Gate(settings, ledger)
     try:
         ledger.create()
         yield Parts(
@@ -65,10 +70,13 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             readers,
             Intake(settings, ledger, artifacts, readers),
             DatasetIntake(settings, ledger, artifacts, readers),
+            gate,
             asyncio.Semaphore(_CHECKERS),
+            Probes(seconds=settings.probe_seconds),
             asyncio.Event(),
         )
     finally:
+        await gate.close()
         readers.close()
         await events.close()
         publisher.close()

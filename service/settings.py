@@ -13,6 +13,7 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,9 +47,21 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir, description="ledger, artifacts and logs live here")
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; None: SQLite in data_dir")
     redis_url: str | None = Field(default=None, description="Redis or Valkey; None: an embedded server")
+    artifacts: str | None = Field(
+        default=None, description="folder or fsspec URL of artifacts, such as s3://bucket/prefix; None: in data_dir"
+    )
+    artifact_cache_mb: int = Field(default=8192, ge=1, description="local copies of artifacts that a URL keeps")
     access: Literal["auto", "on", "off"] = Field(
         default="auto", description="whether callers need a key; auto: unless the service listens on loopback only"
     )
+    quota_running: int | None = Field(default=None, ge=1, description="jobs of one owner that run at the same time")
+    quota_queued: int | None = Field(default=None, ge=1, description="questions of one owner that have not ended")
+    quota_batches: int | None = Field(default=None, ge=1, description="batches of one owner that have not ended")
+    quota_cpu_seconds: float | None = Field(default=None, gt=0, description="CPU seconds of one owner on one day")
+    quota_model_bytes: int | None = Field(default=None, ge=1, description="the largest network of one owner")
+    quota_time_limit: float | None = Field(default=None, gt=0, description="the longest time limit of one owner")
+    quota_rate: float | None = Field(default=100.0, gt=0, description="requests of one key a second")
+    quota_burst: int | None = Field(default=400, ge=1, description="requests of one key at once")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
 
@@ -67,6 +80,10 @@ class Settings(BaseSettings):
 
     check_seconds: float = Field(default=60.0, gt=0, description="time that checking a certificate may take")
 
+    probe_seconds: float = Field(default=2.0, gt=0, description="time that a part has to answer /readyz and /metrics")
+    min_free_mb: int = Field(default=256, ge=0, description="with less free disk in data_dir, /readyz says not ready")
+    scale_seconds: float = Field(default=60.0, gt=0, description="autoscaling: within this, queued jobs should be done")
+
     heartbeat_seconds: float = Field(default=0.5, gt=0, description="a running job renews its lease this often")
     lease_seconds: float = Field(default=15.0, gt=0, description="a job whose lease is older has lost its worker")
     grace_seconds: float = Field(default=10.0, ge=0, description="past its time limit a job is killed after this")
@@ -81,6 +98,12 @@ class Settings(BaseSettings):
             msg = (
                 f"lease_seconds ({self.lease_seconds:g}) must be at least three times heartbeat_seconds "
                 f"({self.heartbeat_seconds:g}), or one slow renewal loses a healthy worker"
+            )
+            raise ValueError(msg)
+        if self.artifacts is not None and "@" in urlsplit(self.artifacts).netloc:
+            msg = (
+                "artifacts must not hold credentials, which would end up in logs; leave them to the environment, such "
+                "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
             raise ValueError(msg)
         if self.default_time_limit > self.max_time_limit:
@@ -121,8 +144,13 @@ class Settings(BaseSettings):
 
     @property
     def artifact_dir(self) -> Path:
-        """Where artifacts are kept."""
+        """Where artifacts are kept, unless ``artifacts`` names another place."""
         return self.data_dir / "artifacts"
+
+    @property
+    def artifact_cache_dir(self) -> Path:
+        """Local copies of artifacts that are kept elsewhere."""
+        return self.data_dir / "cache"
 
     @property
     def log_dir(self) -> Path:

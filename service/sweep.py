@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,13 @@ from networks.exact import exact
 from service.batch_models import ItemRecord
 from service.batch_work import SWEEP_SECONDS, Found, labelled
 from service.closing import plain
+from service.keeping import Keeper
 from service.lease import Lease
 from service.ledger import Ledger
 from service.models import JobRecord
 from service.request import build_query
 from service.reuse import Asked, asked, passes_on, served
+from service.tallies import Tallies
 from solver.options import Engine
 from solver.verdict import Outcome
 
@@ -48,7 +50,8 @@ def run_sweep(
     ledger: Ledger,
     *,
     threads: int,
-    keep: Callable[[bytes], Any],
+    keeper: Keeper,
+    tallies: Tallies,
 ) -> None:
     """Sweep what the job still has to look at, until its time is up or it is told to stop.
 
@@ -59,11 +62,12 @@ def run_sweep(
         lease: of the attempt.
         ledger: gets what is found.
         threads: of the solver.
-        keep: stores a certificate.
+        keeper: stores certificates.
+        tallies: counts what is found.
     """
     dataset = Dataset.read(data)
     chunk = ledger.batches.chunk(job)
-    sweep = _Sweep(job, network, dataset, lease, threads, keep)
+    sweep = _Sweep(job, network, dataset, lease, threads, keeper)
     known = sweep.known(chunk, ledger)
     end = time.monotonic() + SWEEP_SECONDS
     found: list[Found] = []
@@ -77,8 +81,26 @@ def run_sweep(
             if time.monotonic() - written >= _FLUSH_SECONDS:
                 if not ledger.batches.record(job, found):
                     return  # the attempt was given to another worker
+                keeper.confirm()
+                _count(found, tallies)
                 found, written = [], time.monotonic()
-    ledger.batches.record(job, found)
+    if ledger.batches.record(job, found):
+        _count(found, tallies)
+    keeper.confirm()
+
+
+def _count(found: Sequence[Found], tallies: Tallies) -> None:
+    for each in found:
+        verdict = each.verdict
+        if verdict is None or (verdict["verdict"] == Outcome.UNKNOWN and not each.final):
+            continue  # has failed, or is left to a job of its own
+        tallies.count("items_ended", str(verdict["verdict"]))
+        cached = bool(verdict.get("cached_from"))
+        tallies.count("cache_lookups", "item", "hit" if cached else "miss")
+        if not cached:
+            engine = verdict.get("decided_by") or "none"
+            tallies.observe("solve_seconds", float(verdict["seconds"]), engine, str(verdict["verdict"]))
+    tallies.flush()
 
 
 @dataclass(eq=False)
@@ -88,7 +110,7 @@ class _Sweep:
     dataset: Dataset
     lease: Lease
     threads: int
-    keep: Callable[[bytes], Any]
+    keeper: Keeper
     checker: Any = None
 
     def open(self, stack: ExitStack) -> None:
@@ -163,7 +185,7 @@ class _Sweep:
         if verdict.outcome is Outcome.UNKNOWN and self.lease.stop():
             return None
         if verdict.certificate is not None:
-            self.keep(verdict.certificate)
+            self.keeper.put(verdict.certificate)
         final = self.job.request["engine"] == Engine.BOUNDS
         return Found(item.number, plain(verdict.to_json()), final=final, asked=question)
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
 from importlib import metadata
 
 import redis
 from fastapi import APIRouter, Response
-from sqlalchemy.exc import SQLAlchemyError
+from fastapi.responses import PlainTextResponse
 
-from service.access.dependencies import PUBLIC, READ
+from service import metrics
+from service.access.dependencies import ADMIN, PUBLIC, READ
 from service.api.dependencies import PartsOfApp
 from service.parts import Parts
 from service.problems import UNAVAILABLE, ProblemError
-from service.schemas import Check, Health, Readiness, Solvers, Version, WorkerDocument, WorkersDocument
+from service.readiness import examine
+from service.schemas import Health, Readiness, Solvers, Version, WorkerDocument, WorkersDocument
 from service.solvers import describe
+from service.tallies import LAST_SWEEP, Found
 from service.workers import WorkerRecord
 
-__all__ = ["probes", "router"]
+__all__ = ["probe", "probes", "router"]
 
 router = APIRouter(tags=["system"])
 #: Outside ``/v1``: what load balancers and orchestrators ask.
 probes = APIRouter(tags=["system"])
-
-_READY_KEY = "netproof:ready"
 
 
 @probes.get(
@@ -43,19 +44,54 @@ async def health() -> Health:
     responses={503: {"model": Readiness, "description": "Some part is missing; `checks` says which and why"}},
 )
 def readiness(parts: PartsOfApp, response: Response) -> Readiness:
-    """Try the ledger, the queue server and the artifact folder, and look for live workers."""
-    checks = {
-        "ledger": _check(lambda: _ledger(parts)),
-        "queue": _check(lambda: _queue(parts)),
-        "artifacts": _check(lambda: _artifacts(parts)),
-        "workers": _check(lambda: _workers(parts)),
-    }
-    ready = all(check.ok for check in checks.values())
-    if not ready:
+    """Try the ledger, the queue server and the artifacts, and look for live workers, each within a time limit.
+
+    A part that is `degraded` works, but somebody should look; the answer is 200 then. Where callers need a key, it is
+    not said in words how each part is.
+    """
+    found = probe(parts)
+    if not found.ready:
         response.status_code = 503
         response.headers["Retry-After"] = "1"
     response.headers["Cache-Control"] = "no-store"
-    return Readiness(ready=ready, checks=checks)
+    if not parts.settings.access_on:
+        return found
+    bare = {name: each.model_copy(update={"detail": ""}) for name, each in found.checks.items()}
+    return found.model_copy(update={"checks": bare})
+
+
+def probe(parts: Parts) -> Readiness:
+    """Whether all parts are there, and how each of them is."""
+    checks = examine(parts)
+    ready = all(check.ok for check in checks.values())
+    return Readiness(ready=ready, degraded=any(check.degraded for check in checks.values()), checks=checks)
+
+
+@probes.get(
+    "/metrics",
+    operation_id="metrics",
+    dependencies=[ADMIN],
+    summary="Tell Prometheus",
+    response_class=PlainTextResponse,
+    response_description="Metrics in Prometheus' text format",
+)
+def tell_metrics(parts: PartsOfApp) -> Response:
+    """Tell how much there is to do and what was done; a part that does not answer is left out, see `netproof_up`."""
+    answers = parts.probes.ask(
+        {
+            "ledger": parts.ledger.load,
+            "queue": lambda: _tallies(parts),
+            "workers": parts.dispatcher.workers,
+            "artifacts": lambda: shutil.disk_usage(parts.settings.data_dir).free,
+        }
+    )
+    scrape = metrics.Scrape(answers, target_seconds=parts.settings.scale_seconds)
+    return Response(metrics.exposition(scrape), media_type=metrics.MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+
+
+def _tallies(parts: Parts) -> tuple[dict[str, Found], float | None]:
+    swept = parts.dispatcher.redis.get(LAST_SWEEP)
+    return parts.publisher.tallies.read(), None if swept is None else float(swept)
 
 
 @router.get(
@@ -71,7 +107,11 @@ def list_solvers(parts: PartsOfApp) -> Solvers:
 
 
 @router.get(
-    "/workers", operation_id="listWorkers", summary="List the workers", response_description="Those that are alive"
+    "/workers",
+    operation_id="listWorkers",
+    dependencies=[ADMIN],
+    summary="List the workers",
+    response_description="Those that are alive",
 )
 def list_workers(parts: PartsOfApp) -> WorkersDocument:
     """List the live workers: where they run, what they serve under which licences, and what each works on.
@@ -99,44 +139,3 @@ def _live(parts: Parts) -> list[WorkerRecord]:
 async def version() -> Version:
     """Show which version of netproof runs here."""
     return Version(version=metadata.version("netproof"))
-
-
-def _check(probe: Callable[[], str]) -> Check:
-    """The probe's answer; an error's type tells operators enough, its text may hold addresses and passwords."""
-    try:
-        return Check(ok=True, detail=probe())
-    except _NotReadyError as error:
-        return Check(ok=False, detail=str(error))
-    except (SQLAlchemyError, redis.RedisError, OSError) as error:
-        return Check(ok=False, detail=f"does not answer ({type(error).__name__})")
-
-
-class _NotReadyError(Exception):
-    """A part answers, but is not enough."""
-
-
-def _ledger(parts: Parts) -> str:
-    counts = parts.ledger.counts()
-    return ", ".join(f"{number} {state}" for state, number in counts.items() if number) or "no jobs yet"
-
-
-def _queue(parts: Parts) -> str:
-    # a full or read-only server still answers PING
-    parts.dispatcher.redis.set(_READY_KEY, "1", ex=60)
-    waiting = sum(parts.dispatcher.depths().values())
-    return f"{waiting} waiting"
-
-
-def _artifacts(parts: Parts) -> str:
-    with parts.artifacts.upload() as upload:
-        upload.write(b"?")
-    return "writable"
-
-
-def _workers(parts: Parts) -> str:
-    workers = parts.dispatcher.workers()
-    if not workers:
-        msg = "no live worker; start one with `netproof worker`, or look at why they end"
-        raise _NotReadyError(msg)
-    busy, draining = sum(worker.busy for worker in workers), sum(worker.draining for worker in workers)
-    return f"{len(workers)} alive, {busy} busy, {draining} draining"
