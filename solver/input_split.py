@@ -151,7 +151,7 @@ class BoxSearch:
         """Searches until all is decided or ``stop`` gives a reason; see `decide_by_input_split`."""
         with ThreadPoolExecutor(threads, thread_name_prefix="boxes") as executor:
             bounder = Bounder(self._program, self._rows, executor, threads, Inside.of(self._region))
-            room = 2
+            room = max(2, min(policy.BOX_BATCH, len(self._front.pool)))
             for turn in itertools.count():
                 if self._trials.boxes:
                     began = time.perf_counter()

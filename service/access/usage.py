@@ -17,6 +17,8 @@ from service.states import BATCH_ENDED, TERMINAL, BatchState, JobState
 
 __all__ = ["Usage", "Used", "at_work", "charge", "crowded"]
 
+#: A job that is neither of a batch nor a part of another.
+_QUESTION = jobs.c.batch.is_(None) & jobs.c.parent.is_(None)
 _LIVE_JOBS = [state for state in JobState if state not in TERMINAL]
 _LIVE_BATCHES = [state for state in BatchState if state not in BATCH_ENDED]
 
@@ -53,7 +55,8 @@ class Usage:
             return Used(
                 _count(connection, select(func.count()).where(mine, working)),
                 _count(
-                    connection, select(func.count()).where(mine, jobs.c.batch.is_(None), jobs.c.state.in_(_LIVE_JOBS))
+                    connection,
+                    select(func.count()).where(mine, _QUESTION, jobs.c.state.in_(_LIVE_JOBS)),
                 ),
                 _count(
                     connection,
@@ -64,7 +67,7 @@ class Usage:
 
     def questions(self, owner: str) -> int:
         """How many questions of their own have not ended."""
-        query = select(func.count()).where(jobs.c.owner == owner, jobs.c.batch.is_(None), jobs.c.state.in_(_LIVE_JOBS))
+        query = select(func.count()).where(jobs.c.owner == owner, _QUESTION, jobs.c.state.in_(_LIVE_JOBS))
         with self._engine.connect() as connection:
             return _count(connection, query)
 
@@ -92,10 +95,10 @@ def crowded(connection: Connection, job_id: str) -> bool:
 
 
 def at_work(owner: Any) -> Any:
-    """How many jobs of an owner are at work, as an expression; ``owner`` is a name or a column."""
+    """How many jobs of an owner are at work, without their parts; ``owner`` is a name or a column."""
     others = jobs.alias()
     mine = (others.c.owner == owner) & others.c.state.in_([JobState.RUNNING, JobState.CANCELLING])
-    return select(func.count()).select_from(others).where(mine).scalar_subquery()
+    return select(func.count()).select_from(others).where(mine, others.c.parent.is_(None)).scalar_subquery()
 
 
 def charge(connection: Connection, job_id: str, attempt: int, moment: datetime) -> None:
