@@ -58,7 +58,7 @@ def test_part_is_no_question_of_its_own(ledger: Ledger) -> None:
     part = part_of(ledger, parent)
     assert (part.parent, part.owner, part.at_once) == (parent.id, parent.owner, None)
     assert [job.id for job in ledger.jobs()] == [parent.id]
-    assert ledger.usage.questions(parent.owner) == 1
+    assert ledger.usage.of(parent.owner).queued == 1
     assert ledger.start(part.id, worker="v", lease_seconds=9), "it must not wait for the job that it works for"
 
 
