@@ -47,6 +47,15 @@ class Settings(BaseSettings):
     access: Literal["auto", "on", "off"] = Field(
         default="auto", description="whether callers need a key; auto: unless the service listens on loopback only"
     )
+    keep_jobs_days: float | None = Field(default=None, ge=0, description="ended jobs are kept so long; None: for ever")
+    keep_batches_days: float | None = Field(default=None, ge=0, description="the same for batches, by their end")
+    keep_networks_days: float | None = Field(
+        default=None, ge=0, description="networks and data sets that no job and no batch is about are kept so long"
+    )
+    keep_audit_days: float | None = Field(default=None, ge=0, description="entries of the audit log are kept so long")
+    gc_safety_hours: float = Field(
+        default=24.0, ge=0, description="what nothing refers to is kept so long, and an hour more than any job takes"
+    )
     quota_running: int | None = Field(default=None, ge=1, description="jobs of one owner that run at the same time")
     quota_queued: int | None = Field(default=None, ge=1, description="questions of one owner that have not ended")
     quota_batches: int | None = Field(default=None, ge=1, description="batches of one owner that have not ended")
@@ -77,6 +86,7 @@ class Settings(BaseSettings):
     check_seconds: float = Field(default=60.0, gt=0, description="time that checking a certificate may take")
 
     probe_seconds: float = Field(default=2.0, gt=0, description="time that a part has to answer /readyz and /metrics")
+    log_format: Literal["text", "json"] = Field(default="text", description="of the lines on stderr")
     min_free_mb: int = Field(default=256, ge=0, description="with less free disk in data_dir, /readyz says not ready")
     scale_seconds: float = Field(default=60.0, gt=0, description="autoscaling: within this, queued jobs should be done")
 

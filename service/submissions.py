@@ -42,6 +42,7 @@ class Submission:
         fingerprint: digest of the request that the key came with.
         owner: who asks.
         at_once: how many of the owner's jobs may run at the same time; None: any number.
+        origin: request and trace that it came with, see `service.context.origin`.
     """
 
     request: dict[str, Any]
@@ -54,6 +55,7 @@ class Submission:
     fingerprint: str | None = None
     owner: str = LOCAL
     at_once: int | None = None
+    origin: dict[str, str] | None = None
 
 
 class Submissions:
@@ -100,6 +102,7 @@ class Submissions:
             moment,
             owner=each.owner,
             at_once=each.at_once,
+            origin=each.origin,
         )
         key = owned_key(each.owner, each.idempotency_key)
         return _BLANK | row | {"idempotency_key": key, "fingerprint": each.fingerprint}

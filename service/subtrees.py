@@ -53,6 +53,7 @@ class Subtrees:
             moment,
             owner=parent.owner,
             at_once=None,  # it must not wait for the job that it works for
+            origin=parent.origin,
         )
         current = (jobs.c.id == parent.id) & (jobs.c.attempt == parent.attempt) & (jobs.c.state == JobState.RUNNING)
         with self._engine.begin() as connection:

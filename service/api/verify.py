@@ -16,6 +16,7 @@ from service.admission import fingerprint
 from service.api.dependencies import PartsOfApp, Wait
 from service.api.question import BODY, read_question
 from service.api.showing import job_headers, keep_shown
+from service.context import origin
 from service.models import JobRecord
 from service.parts import Parts
 from service.posed import Posed
@@ -98,6 +99,7 @@ async def submit(posed: Posed, idempotency_key: str | None, parts: Parts, caller
             fingerprint=fingerprint(request) if idempotency_key else None,
             owner=caller.owner,
             at_once=caller.quota.running,
+            origin=origin(),
         )
     )
     if posed.asked is not None and new:

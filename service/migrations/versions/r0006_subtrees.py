@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "subtrees"
-down_revision = "access"
+down_revision = "storage"
 
 
 def upgrade() -> None:
