@@ -109,6 +109,7 @@ def run_all(
 ) -> Iterator[Record]:
     """Run instances of the data folder, ``jobs`` at a time, and yield their records as they come."""
     context = multiprocessing.get_context("forkserver")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # see `networks.runtime`
     context.set_forkserver_preload(_IMPORTED)
     queue = list(reversed(instances))
     running: dict[Connection, _Run] = {}

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from networks.errors import NetworkError
 from networks.evaluation import apply, evaluate
 from networks.graph import AffineNode, Conv, ConvTranspose, Dense, InputNode, LinearMap, Network
+from networks.runtime import onnx_runtime
 
 __all__ = ["compare_with_runtime"]
 
@@ -96,8 +97,7 @@ def _samples(network: Network, rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _runtime_outputs(network: Network, x: NDArray[np.float32]) -> Array:
-    import onnxruntime as ort
-
+    ort = onnx_runtime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, RowMapping, select
 
 from networks.errors import SoundnessError
 from networks.exact import exact
+from service.access.principal import LOCAL
 from service.batch_models import answers, items
 from service.database import insert_new
 from service.models import jobs
@@ -35,13 +36,16 @@ class Answers:
         self._engine = engine
         self._now = now
 
-    def find(self, questions: Iterable[Asked]) -> dict[Asked, dict[str, Any]]:
-        """The verdicts that are known of ``questions``, each with ``cached_from``."""
+    def find(self, questions: Iterable[Asked], *, owner: str = LOCAL) -> dict[Asked, dict[str, Any]]:
+        """The verdicts that ``owner`` knows of ``questions``, each with ``cached_from``.
+
+        Those of others serve nobody else: an answer in no time would say that somebody has asked before.
+        """
         wanted = list(questions)
         with self._engine.connect() as connection:
             rows: dict[str, list[RowMapping]] = {}
             for keys in _batched(sorted({asked.question for asked in wanted})):
-                query = select(answers).where(answers.c.question.in_(keys))
+                query = select(answers).where(answers.c.question.in_(keys), answers.c.owner == owner)
                 for row in connection.execute(query).mappings():
                     rows.setdefault(row["question"], []).append(row)
             chosen = {asked: _best(asked, rows[asked.question]) for asked in wanted if asked.question in rows}
@@ -60,6 +64,7 @@ class Answers:
         asked: Asked,
         verdict: dict[str, Any],
         *,
+        owner: str = LOCAL,
         job: str | None = None,
         batch: str | None = None,
         item: int | None = None,
@@ -73,9 +78,10 @@ class Answers:
             return
         over_reals = _over_reals(verdict)
         rows = connection.execute(select(answers).where(answers.c.question == asked.question)).mappings().all()
-        _compare(asked, str(verdict["verdict"]), rows, over_reals=over_reals)
+        _compare(asked, str(verdict["verdict"]), rows, over_reals=over_reals, owner=owner)
         values = {
             "question": asked.question,
+            "owner": owner,
             "epsilon": asked.radius,
             "outcome": verdict["verdict"],
             "engine": asked.engine,
@@ -133,16 +139,20 @@ def _over_reals(verdict: dict[str, Any]) -> bool:
     return margin is not None and margin <= 0
 
 
-def _compare(asked: Asked, outcome: str, rows: Sequence[RowMapping], *, over_reals: bool) -> None:
-    """Raise where a robust ball holds a counterexample over the reals: one of the two answers is wrong."""
+def _compare(asked: Asked, outcome: str, rows: Sequence[RowMapping], *, over_reals: bool, owner: str) -> None:
+    """Raise where a robust ball holds a counterexample over the reals: one of the two answers is wrong.
+
+    Answers of all owners are compared, as soundness is everybody's; those of others are not named.
+    """
     for row in rows:
         if row["outcome"] == outcome or not (over_reals or row["over_reals"]):
             continue
         robust, broken = (asked.epsilon, _epsilon(row)) if outcome == Outcome.ROBUST else (_epsilon(row), asked.epsilon)
         if (robust or Fraction()) >= (broken or Fraction()):
+            source = _source(row) if row["owner"] == owner else "an earlier answer"
             msg = (
                 f"this is {outcome} at epsilon {asked.radius or 'as stated'}, but {row['outcome']} at "
-                f"{row['epsilon'] or 'the same'} according to {_source(row)}; please report this with the network and "
+                f"{row['epsilon'] or 'the same'} according to {source}; please report this with the network and "
                 "the query"
             )
             raise SoundnessError(msg)

@@ -61,8 +61,12 @@ batches = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("changed_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
+    Column("owner", String(64), nullable=False, server_default="local"),
+    Column("at_once", Integer),
     UniqueConstraint("idempotency_key"),
     Index("ix_batches_state", "state"),
+    Index("ix_batches_id_owner", "id", "owner", unique=True),
+    Index("ix_batches_owner", "owner", "id"),
 )
 
 items = Table(
@@ -96,6 +100,7 @@ answers = Table(
     "answers",
     metadata,
     Column("question", String(64), primary_key=True),
+    Column("owner", String(64), primary_key=True),
     Column("epsilon", String(_EXACT), primary_key=True),
     Column("outcome", String(16), primary_key=True),
     Column("engine", String(16), primary_key=True),
@@ -141,6 +146,8 @@ class BatchRecord:
         inputs, items: how many; an item is one input at one epsilon.
         revision: counts the changes of the record and of its items.
         changed_at: when its state changed last.
+        owner: who asked; see `service.access`.
+        at_once: how many jobs of its owner may run at the same time; None: any number.
     """
 
     id: str
@@ -161,6 +168,8 @@ class BatchRecord:
     created_at: datetime
     changed_at: datetime
     finished_at: datetime | None
+    owner: str
+    at_once: int | None
 
     @property
     def ended(self) -> bool:

@@ -134,7 +134,7 @@ def record(connection: Connection, job: JobRecord, found: Sequence[Found], answe
         if connection.execute(query).rowcount == 0:
             return False
         if each.asked is not None and each.verdict is not None:
-            answers.add(connection, each.asked, each.verdict, batch=job.batch, item=each.number)
+            answers.add(connection, each.asked, each.verdict, owner=job.owner, batch=job.batch, item=each.number)
     return True
 
 
@@ -309,7 +309,15 @@ def _add_job(
     connection: Connection, batch: BatchRecord, request: dict[str, Any], limit: float, moment: datetime
 ) -> JobRecord:
     values = queued_job(
-        new_id(int(moment.timestamp() * 1000)), batch.network, request, batch.queue, limit, batch.max_attempts, moment
+        new_id(int(moment.timestamp() * 1000)),
+        batch.network,
+        request,
+        batch.queue,
+        limit,
+        batch.max_attempts,
+        moment,
+        owner=batch.owner,
+        at_once=batch.at_once,
     )
     connection.execute(insert(jobs).values(**values, batch=batch.id))
     return JobRecord.of(connection.execute(select(jobs).where(jobs.c.id == values["id"])).mappings().one())

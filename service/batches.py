@@ -17,12 +17,13 @@ from sqlalchemy import Connection, Engine, Select, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service import batch_work
+from service.access.principal import LOCAL
 from service.answers import Answers
 from service.batch_models import BatchRecord, ItemRecord, batches, items
 from service.batch_work import LIVE, Found
 from service.errors import IdempotencyError, NotFoundError, StateChangeError
 from service.identifiers import new_id
-from service.models import JobRecord, jobs
+from service.models import JobRecord, jobs, owned_key
 from service.states import BatchState, ItemState, JobState, batch_sources
 from solver.verdict import Outcome
 
@@ -80,6 +81,8 @@ class Batches:
         max_attempts: int,
         idempotency_key: str | None = None,
         fingerprint: str | None = None,
+        owner: str = LOCAL,
+        at_once: int | None = None,
     ) -> tuple[BatchRecord, bool]:
         """Record a new batch and its items; returns it and whether it is new. `advance` then makes its first jobs.
 
@@ -90,6 +93,8 @@ class Batches:
             max_attempts: of each of them.
             idempotency_key: the same key gives the same batch.
             fingerprint: digest of the request that the key came with.
+            owner: who asks.
+            at_once: how many of the owner's jobs may run at the same time, None for any number.
 
         Raises:
             IdempotencyError: the key came before with another fingerprint.
@@ -110,8 +115,10 @@ class Batches:
             "inputs": len({index for index, _, _ in wanted}),
             "items": len(wanted),
             "revision": 0,
-            "idempotency_key": idempotency_key,
+            "idempotency_key": owned_key(owner, idempotency_key),
             "fingerprint": fingerprint,
+            "owner": owner,
+            "at_once": at_once,
             "created_at": moment,
             "changed_at": moment,
         }
@@ -129,28 +136,37 @@ class Batches:
         except IntegrityError:
             if idempotency_key is None:
                 raise
-            return self._earlier(idempotency_key, fingerprint), False
+            return self._earlier(owner, idempotency_key, fingerprint), False
         return self.get(identifier), True
 
-    def _earlier(self, key: str, fingerprint: str | None) -> BatchRecord:
+    def _earlier(self, owner: str, key: str, fingerprint: str | None) -> BatchRecord:
+        query = select(batches).where(batches.c.idempotency_key == owned_key(owner, key))
         with self._engine.connect() as connection:
-            row = connection.execute(select(batches).where(batches.c.idempotency_key == key)).mappings().one()
+            row = connection.execute(query).mappings().one()
         if row["fingerprint"] != fingerprint:
             raise IdempotencyError(key, f"batch {row['id']}")
         return BatchRecord.of(row)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def get(self, batch_id: str) -> BatchRecord:
-        """Raises NotFoundError if there is no such batch."""
+    def get(self, batch_id: str, *, owner: str | None = None) -> BatchRecord:
+        """The batch, if it is one of ``owner``'s; None sees all. Raises NotFoundError."""
         with self._engine.connect() as connection:
-            return _read(connection, batch_id)
+            return _read(connection, batch_id, owner=owner)
 
     def newest(
-        self, *, limit: int = 50, before: str | None = None, state: BatchState | None = None, network: str | None = None
+        self,
+        *,
+        limit: int = 50,
+        before: str | None = None,
+        state: BatchState | None = None,
+        network: str | None = None,
+        owner: str | None = None,
     ) -> list[BatchRecord]:
-        """Newest batches first; ``before`` is the identifier that ended the previous page."""
+        """Newest batches first, those of ``owner`` or all; ``before`` is the identifier that ended the last page."""
         query = select(batches).order_by(batches.c.id.desc()).limit(limit)
+        if owner is not None:
+            query = query.where(batches.c.owner == owner)
         if before is not None:
             query = query.where(batches.c.id < before)
         if state is not None:
@@ -350,8 +366,11 @@ class Batches:
         return connection.execute(query.values(state=after, **moment, **values)).rowcount == 1
 
 
-def _read(connection: Connection, batch_id: str) -> BatchRecord:
-    row = connection.execute(select(batches).where(batches.c.id == batch_id)).mappings().first()
+def _read(connection: Connection, batch_id: str, *, owner: str | None = None) -> BatchRecord:
+    query = select(batches).where(batches.c.id == batch_id)
+    if owner is not None:
+        query = query.where(batches.c.owner == owner)
+    row = connection.execute(query).mappings().first()
     if row is None:
         raise NotFoundError(batch_id, kind="batch")
     return BatchRecord.of(row)

@@ -18,7 +18,7 @@ from service.errors import SchemaError
 __all__ = ["HEAD", "insert_new", "migrate", "open_engine"]
 
 #: The newest revision in ``service/migrations/versions``; a test compares them.
-HEAD = "0002"
+HEAD = "access"
 #: What a ledger of netproof 0.1 has, which knew no migrations.
 _BASE = "0001"
 

@@ -1,15 +1,14 @@
 """Reading an uploaded data set, away from the web process; and the form in which the service keeps it.
 
-``python -m service.dataset_reading OUT IMAGES [LABELS]`` is the child: it reads a stranger's files under limits on time
-and memory, writes them to OUT as an uncompressed ``.npz``, and prints one JSON object: the summary, or the refusal.
-Workers read OUT, never what was uploaded.
+`main` is the reader, a process of its own that is confined as `service.sandbox` says: it reads a stranger's files,
+writes them to a file of ours as an uncompressed ``.npz``, and prints one JSON object: the summary, or the refusal.
+Workers read that file, never what was uploaded.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +17,40 @@ import numpy as np
 from networks.dataset import Dataset
 from networks.dataset_files import read_dataset
 from networks.errors import DatasetError
-from service.child import ChildError, ask
-from service.limits import die_with_parent, limit_memory
+from service.readers import ReaderError, Readers
+from service.sandbox import confine
 from solver.sizes import is_memory_error
 
 __all__ = ["convert", "main", "read_upload", "stored_labels", "summary_of"]
 
+#: What the headers of an ``.npz`` take beside its arrays, and labels that grew to int64.
+_MARGIN_BYTES = 64 * 2**20
+
 
 async def read_upload(
-    files: tuple[Path, ...], out: Path, *, name: str, as_bytes: bool, seconds: float, memory_mb: int, max_bytes: int
+    readers: Readers,
+    files: tuple[Path, ...],
+    out: Path,
+    *,
+    name: str,
+    as_bytes: bool,
+    seconds: float,
+    memory_mb: int,
+    max_bytes: int,
 ) -> dict[str, Any]:
     """Convert the uploaded ``files`` (a data set, or its images and its labels) to ``out``; their summary.
 
     Raises:
         DatasetError: they are no data set, or cannot be read within the limits.
     """
-    limits = ("--memory-mb", str(memory_mb), "--max-bytes", str(max_bytes))
+    limits = ("--memory-mb", str(memory_mb), "--max-bytes", str(max_bytes), "--seconds", f"{seconds:g}")
     names = ("--name", name, *(["--as-bytes"] if as_bytes else []))
     try:
-        reply = await ask(__name__, str(out), *map(str, files), *names, *limits, seconds=seconds)
+        reply = await readers.ask(__name__, str(out), *map(str, files), *names, *limits, seconds=seconds)
     except TimeoutError as error:
         msg = f"data set {name} could not be read within {seconds:g} seconds; split it, or send it as .npz"
         raise DatasetError(msg) from error
-    except ChildError as error:
+    except ReaderError as error:
         msg = f"data set {name} could not be read: its reader ended with {error}; send it as .npz"
         raise DatasetError(msg) from error
     if "refused" in reply:
@@ -85,18 +95,22 @@ def stored_labels(path: Path) -> list[int]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the summary or the refusal; status 0 either way, since both are answers."""
-    parser = argparse.ArgumentParser(prog="python -m service.dataset_reading", description=__doc__)
+    parser = argparse.ArgumentParser(prog="service.dataset_reading", description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--name", default="")
     parser.add_argument("--as-bytes", action="store_true")
     parser.add_argument("--memory-mb", type=int, default=4096)
     parser.add_argument("--max-bytes", type=int, default=2**32)
-    parser.add_argument("--parent", type=int, default=None)
+    parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args(arguments)
-    if options.parent is not None:
-        die_with_parent(options.parent)
-    limit_memory(options.memory_mb)
+    confine(
+        memory_mb=options.memory_mb,
+        seconds=options.seconds,
+        reads=options.files,
+        writes=[options.out],
+        most_bytes=options.max_bytes + _MARGIN_BYTES,
+    )
     try:
         reply = convert(
             tuple(options.files),
@@ -113,7 +127,3 @@ def main(arguments: list[str] | None = None) -> int:
         reply = {"refused": f"reading the data set takes more than {options.memory_mb} MB of memory; split it"}
     print(json.dumps(reply))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

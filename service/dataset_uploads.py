@@ -1,4 +1,4 @@
-"""A data set's way in: files to disk under limits, to a child that reads them, to an artifact and a record.
+"""A data set's way in: files to disk under limits, to a process that reads them, to an artifact and a record.
 
 A data set is addressed by the hash of its content (element types, shapes, values), so the same inputs are the same data
 set in whatever form they came, and it is what ``netproof audit`` writes into its records.
@@ -19,11 +19,13 @@ from starlette.concurrency import run_in_threadpool
 
 from networks.dataset import Dataset
 from networks.errors import DatasetError
+from service.access.principal import Principal
 from service.artifacts import Artifacts, Upload
 from service.batch_models import DatasetRecord
 from service.dataset_reading import read_upload, summary_of
 from service.inflating import Inflating
 from service.ledger import Ledger
+from service.readers import Readers
 from service.settings import Settings
 
 __all__ = ["DatasetIntake"]
@@ -35,19 +37,21 @@ _READERS = 2
 class DatasetIntake:
     """Takes data sets in, for one process."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, artifacts: Artifacts) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, artifacts: Artifacts, readers: Readers) -> None:
         self._settings = settings
         self._ledger = ledger
         self._artifacts = artifacts
-        self._readers = asyncio.Semaphore(_READERS)
+        self._readers = readers
+        self._places = asyncio.Semaphore(_READERS)
 
     async def take(
-        self, files: Sequence[AsyncIterable[bytes]], *, name: str = "", as_bytes: bool = False
+        self, files: Sequence[AsyncIterable[bytes]], caller: Principal, *, name: str = "", as_bytes: bool = False
     ) -> tuple[DatasetRecord, bool]:
-        """Keep the data set that ``files`` hold; returns its record and whether it is new.
+        """Keep the data set that ``files`` hold; returns its record and whether it is new to the caller's owner.
 
         Args:
             files: one data set, or its images and its labels; each may be gzipped.
+            caller: whose it becomes.
             name: what the user calls it; used in messages and lists, never as a path.
             as_bytes: see `networks.dataset_files.read_dataset`.
 
@@ -62,8 +66,9 @@ class DatasetIntake:
             for upload, chunks in zip(uploads, files, strict=True):
                 await _receive(chunks, upload, label)
             converted = stack.enter_context(self._artifacts.upload())
-            async with self._readers:
+            async with self._places:
                 summary = await read_upload(
+                    self._readers,
                     tuple(upload.path for upload in uploads),
                     converted.path,
                     name=label,
@@ -72,10 +77,10 @@ class DatasetIntake:
                     memory_mb=self._settings.memory_limit_mb,
                     max_bytes=limit,
                 )
-            return await run_in_threadpool(self._keep, converted.path, label, summary)
+            return await run_in_threadpool(self._keep, converted.path, label, summary, caller)
 
-    def take_inline(self, images: list[Any], labels: list[int]) -> tuple[DatasetRecord, bool]:
-        """Keep inputs that came inside a request, as float32.
+    def take_inline(self, images: list[Any], labels: list[int], caller: Principal) -> tuple[DatasetRecord, bool]:
+        """Keep inputs that came inside a request, as float32; they become the caller's.
 
         Raises:
             DatasetError: they are not numbers, or not of one shape.
@@ -94,16 +99,20 @@ class DatasetIntake:
         buffer = io.BytesIO()
         np.savez(buffer, images=dataset.stored, labels=dataset.labels)
         artifact = self._artifacts.put(buffer.getvalue())
-        return self._record(summary_of(dataset), artifact.sha256, artifact.size, "inline")
+        return self._record(summary_of(dataset), artifact.sha256, artifact.size, "inline", caller)
 
-    def _keep(self, path: Path, name: str, summary: dict[str, Any]) -> tuple[DatasetRecord, bool]:
+    def _keep(self, path: Path, name: str, summary: dict[str, Any], caller: Principal) -> tuple[DatasetRecord, bool]:
         with path.open("rb") as stream:
             artifact = self._artifacts.put(iter(lambda: stream.read(2**20), b""))
-        return self._record(summary, artifact.sha256, artifact.size, name)
+        return self._record(summary, artifact.sha256, artifact.size, name, caller)
 
-    def _record(self, summary: dict[str, Any], artifact: str, size: int, name: str) -> tuple[DatasetRecord, bool]:
+    def _record(
+        self, summary: dict[str, Any], artifact: str, size: int, name: str, caller: Principal
+    ) -> tuple[DatasetRecord, bool]:
         facts = {key: value for key, value in summary.items() if key != "sha256"}
-        return self._ledger.datasets.add(summary["sha256"], artifact=artifact, size=size, name=name, summary=facts)
+        return self._ledger.datasets.add(
+            summary["sha256"], artifact=artifact, size=size, name=name, summary=facts, owner=caller.owner
+        )
 
 
 async def _receive(chunks: AsyncIterable[bytes], upload: Upload, label: str) -> None:

@@ -1,46 +1,51 @@
 """Reading an uploaded network, away from the web process.
 
-Parsing ONNX means running a large native parser on a stranger's bytes, so a child process does it under limits on time
-and memory. `inspect` is the parent's side and imports nothing heavy; ``python -m service.inspection PATH`` is the
-child, which prints one JSON object: the summary, or the refusal with the name of the error class.
+Parsing ONNX means running a large native parser on a stranger's bytes, so a process of its own does it, confined as
+`service.sandbox` says. `inspect` is the web process's side and imports nothing heavy; `main` is the reader, which
+prints one JSON object: the summary, or the refusal with the name of the error class.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from networks import errors
 from networks.errors import NetproofError, NetworkError, NetworkFormatError
-from service.child import ChildError, ask
-from service.limits import die_with_parent, limit_memory
+from service.readers import ReaderError, Readers
+from service.sandbox import confine
 from solver.sizes import is_memory_error
 
 __all__ = ["inspect", "inspect_network", "main"]
 
 _MAX_BYTES = 512 * 2**20
+#: What reading takes of memory: a hundredth of a gigabyte of weights must not get what a gigabyte needs.
+_FEWEST_MB, _COPIES = 2048, 12
 
 
-async def inspect(path: Path, *, name: str, seconds: float, memory_mb: int, max_bytes: int) -> dict[str, Any]:
+async def inspect(
+    readers: Readers, path: Path, *, name: str, seconds: float, memory_mb: int, max_bytes: int
+) -> dict[str, Any]:
     """What the network file at ``path`` holds, see `inspect_network`.
 
     Args:
+        readers: have it read.
         path: the file.
         name: what the user calls it, for messages.
-        seconds: limit on the child's wall clock.
-        memory_mb: limit on the child's memory.
+        seconds: limit on the reader's wall clock.
+        memory_mb: limit on the reader's memory; small files get less, see `_memory_for`.
         max_bytes: largest network, decompressed.
 
     Raises:
         NetworkError: the network cannot be verified, or not be read within the limits.
     """
     try:
-        reply = await ask(
+        reply = await readers.ask(
             __name__,
-            *(str(path), "--name", name, "--memory-mb", str(memory_mb), "--max-bytes", str(max_bytes)),
+            *(str(path), "--name", name, "--max-bytes", str(max_bytes)),
+            *("--memory-mb", str(_memory_for(path, memory_mb)), "--seconds", f"{seconds:g}"),
             seconds=seconds,
         )
     except TimeoutError as error:
@@ -49,7 +54,7 @@ async def inspect(path: Path, *, name: str, seconds: float, memory_mb: int, max_
             "operator to raise NETPROOF_INSPECT_SECONDS"
         )
         raise NetworkFormatError(msg) from error
-    except ChildError as error:
+    except ReaderError as error:
         msg = (
             f"{name or 'the network'} could not be read: the ONNX parser ended with {error}; "
             "check the file with onnx.checker.check_model"
@@ -60,8 +65,13 @@ async def inspect(path: Path, *, name: str, seconds: float, memory_mb: int, max_
     return reply
 
 
+def _memory_for(path: Path, most: int) -> int:
+    """MB that reading a file may take: several copies of its weights, and the values of some inputs in every layer."""
+    return min(most, _FEWEST_MB + _COPIES * path.stat().st_size // 2**20)
+
+
 def _rebuilt(refusal: dict[str, Any]) -> NetproofError:
-    """The child's error, as if it had been raised here."""
+    """The reader's error, as if it had been raised here."""
     kind = getattr(errors, refusal["error"], NetworkError)
     if not (isinstance(kind, type) and issubclass(kind, NetproofError)):
         kind = NetworkError
@@ -98,20 +108,20 @@ def _refusal(error: Exception, memory_mb: int) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the summary or the refusal of one file; status 0 either way, since both are answers."""
-    parser = argparse.ArgumentParser(prog="python -m service.inspection", description=__doc__)
+    parser = argparse.ArgumentParser(prog="service.inspection", description=__doc__)
     parser.add_argument("path", type=Path)
     parser.add_argument("--name", default="")
     parser.add_argument("--memory-mb", type=int, default=4096)
     parser.add_argument("--max-bytes", type=int, default=_MAX_BYTES)
-    parser.add_argument("--parent", type=int, default=None)
+    parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args(arguments)
-    if options.parent is not None:
-        die_with_parent(options.parent)
-    # imported before the limit is set, which counts from what is mapped then
+    # imported before the limits are set, which count from what is mapped then
     import onnx  # noqa: F401
-    import onnxruntime  # noqa: F401
 
-    limit_memory(options.memory_mb)
+    from networks.runtime import onnx_runtime
+
+    onnx_runtime()
+    confine(memory_mb=options.memory_mb, seconds=options.seconds, reads=[options.path])
     try:
         reply = inspect_network(options.path, name=options.name, max_bytes=options.max_bytes)
     except (NetworkError, MemoryError) as error:
@@ -122,7 +132,3 @@ def main(arguments: list[str] | None = None) -> int:
         reply = {"refused": _refusal(error, options.memory_mb)}
     print(json.dumps(reply))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

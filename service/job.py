@@ -55,7 +55,7 @@ def run_job(job_id: str, around: Surroundings) -> None:
     """
     settings = around.settings
     ledger = Ledger(settings.ledger_url)
-    job = ledger.start(job_id, worker=around.worker, lease_seconds=settings.lease_seconds)
+    job = ledger.start(job_id, worker=around.worker, lease_seconds=settings.lease_seconds, threads=settings.job_threads)
     if job is None:
         logger.info("job %s is not queued any more; nothing to do", job_id)
         return
@@ -120,11 +120,11 @@ def _work(job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings) -> _
         data = artifacts.get(ledger.datasets.get(job.request["dataset"]).artifact).path
         run_sweep(job, network, data, lease, ledger, threads=settings.job_threads, keep=artifacts.put)
         return None
-    return _solve(job.request, network, lease, ledger, artifacts, settings)
+    return _solve(job, network, lease, ledger, artifacts, settings)
 
 
 def _solve(
-    request: dict[str, Any],
+    job: JobRecord,
     network: Network,
     lease: Lease,
     ledger: Ledger,
@@ -133,14 +133,14 @@ def _solve(
 ) -> _Answer:
     from solver import answer
 
-    request = _with_input(request, ledger, artifacts)
+    request = _with_input(job.request, ledger, artifacts)
     if request["query"].get("kind") == "universal":
         return _Answer(_universal(request, network, lease, settings), None)
     key = asked(request)
     request = _with_other(request, ledger, artifacts)
     question, options, budget = build_query(request, network, threads=settings.job_threads)
     if key is not None and request.get("reuse", True):
-        known = ledger.answers.find([key]).get(key)
+        known = ledger.answers.find([key], owner=job.owner).get(key)
         if known is not None:
             return _Answer(known, None)
     verdict = answer(question, options=options, budget=budget, progress=lease.report, cancel=lease.stop)

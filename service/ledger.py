@@ -18,13 +18,15 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from service.access.grants import give, held
+from service.access.principal import LOCAL
 from service.answers import Answers, Asked
 from service.batches import Batches
-from service.database import migrate, open_engine
+from service.database import insert_new, migrate, open_engine
 from service.datasets import Datasets
 from service.errors import IdempotencyError, NotFoundError, StateChangeError
 from service.identifiers import new_id
-from service.models import AttemptRecord, JobRecord, NetworkRecord, attempts, jobs, networks, queued_job
+from service.models import AttemptRecord, JobRecord, NetworkRecord, attempts, jobs, networks, owned_key, queued_job
 from service.states import JobState, NetworkState, sources
 
 __all__ = ["Ledger"]
@@ -76,28 +78,28 @@ class Ledger:
     # -- networks ------------------------------------------------------------------------------------------------
 
     def add_network(
-        self, sha256: str, *, size: int, name: str, state: NetworkState, summary: dict[str, Any]
+        self, sha256: str, *, size: int, name: str, state: NetworkState, summary: dict[str, Any], owner: str = LOCAL
     ) -> tuple[NetworkRecord, bool]:
-        """Record a network; returns its record and whether it is new. What is known already stays as it is."""
+        """Record a network; returns its record and whether it is new to ``owner``. What is known stays as it is."""
+        moment = self._now()
         values = {"sha256": sha256, "size": size, "name": name[:255], "state": state, "summary": summary}
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(insert(networks).values(created_at=self._now(), **values))
-        except IntegrityError:
-            return self.network(sha256), False
-        return self.network(sha256), True
+        with self._engine.begin() as connection:
+            connection.execute(insert_new(connection, networks).values(created_at=moment, **values))
+            new = give(connection, "network", sha256, owner=owner, name=name, moment=moment)
+        return self.network(sha256, owner=owner), new
 
-    def network(self, sha256: str) -> NetworkRecord:
-        """Raises NotFoundError if the network was never uploaded."""
+    def network(self, sha256: str, *, owner: str | None = None) -> NetworkRecord:
+        """A network, if ``owner`` has it; None sees all. Raises NotFoundError."""
+        query = held(networks, "network", owner).where(networks.c.sha256 == sha256)
         with self._engine.connect() as connection:
-            row = connection.execute(select(networks).where(networks.c.sha256 == sha256)).mappings().first()
+            row = connection.execute(query).mappings().first()
         if row is None:
             raise NotFoundError(sha256, kind="network")
         return NetworkRecord.of(row)
 
-    def networks(self, *, limit: int = 50) -> list[NetworkRecord]:
-        """The newest networks first."""
-        query = select(networks).order_by(networks.c.created_at.desc(), networks.c.sha256).limit(limit)
+    def networks(self, *, limit: int = 50, owner: str | None = None) -> list[NetworkRecord]:
+        """The newest networks first, those of ``owner`` or all."""
+        query = held(networks, "network", owner).limit(limit)
         with self._engine.connect() as connection:
             return [NetworkRecord.of(row) for row in connection.execute(query).mappings()]
 
@@ -114,6 +116,8 @@ class Ledger:
         idempotency_key: str | None = None,
         fingerprint: str | None = None,
         verdict: dict[str, Any] | None = None,
+        owner: str = LOCAL,
+        at_once: int | None = None,
     ) -> tuple[JobRecord, bool]:
         """Record a new queued job, or with a ``verdict`` that is known already one that has succeeded.
 
@@ -126,8 +130,10 @@ class Ledger:
         """
         moment = self._now()
         identifier = new_id(int(moment.timestamp() * 1000))
-        values = queued_job(identifier, network, request, queue, time_limit, max_attempts, moment)
-        values |= {"idempotency_key": idempotency_key, "fingerprint": fingerprint}
+        values = queued_job(
+            identifier, network, request, queue, time_limit, max_attempts, moment, owner=owner, at_once=at_once
+        )
+        values |= {"idempotency_key": owned_key(owner, idempotency_key), "fingerprint": fingerprint}
         if verdict is not None:
             values |= {"state": JobState.SUCCEEDED, "verdict": verdict, "finished_at": moment}
         try:
@@ -137,20 +143,20 @@ class Ledger:
             self.network(network)
             if idempotency_key is None:
                 raise
-            return self._earlier(idempotency_key, fingerprint), False
+            return self._earlier(owner, idempotency_key, fingerprint), False
         return JobRecord.of(_BLANK | values), True
 
-    def _earlier(self, key: str, fingerprint: str | None) -> JobRecord:
+    def _earlier(self, owner: str, key: str, fingerprint: str | None) -> JobRecord:
         with self._engine.connect() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.idempotency_key == key)).one()
+            row = connection.execute(select(jobs).where(jobs.c.idempotency_key == owned_key(owner, key))).one()
         if row.fingerprint != fingerprint:
             raise IdempotencyError(key, f"job {row.id}")
         return self.job(row.id)
 
-    def job(self, job_id: str) -> JobRecord:
-        """The job with its attempts. Raises NotFoundError if there is none."""
+    def job(self, job_id: str, *, owner: str | None = None) -> JobRecord:
+        """The job with its attempts, if it is one of ``owner``'s; None sees all. Raises NotFoundError."""
         with self._engine.connect() as connection:
-            return _read(connection, job_id)
+            return _read(connection, job_id, owner=owner)
 
     def jobs(
         self,
@@ -160,12 +166,15 @@ class Ledger:
         state: JobState | None = None,
         network: str | None = None,
         batch: str | None = None,
+        owner: str | None = None,
     ) -> list[JobRecord]:
         """Newest jobs first, without their attempts: those of one batch, or by default those of none.
 
-        ``before`` is the identifier that ended the previous page.
+        ``before`` is the identifier that ended the previous page; of ``owner``'s jobs, or of everybody's.
         """
         query = select(jobs).where(jobs.c.batch == batch).order_by(jobs.c.id.desc()).limit(limit)
+        if owner is not None:
+            query = query.where(jobs.c.owner == owner)
         if before is not None:
             query = query.where(jobs.c.id < before)
         if state is not None:
@@ -183,8 +192,11 @@ class Ledger:
 
     # -- state changes -------------------------------------------------------------------------------------------
 
-    def start(self, job_id: str, *, worker: str, lease_seconds: float) -> JobRecord | None:
-        """Begin the next attempt: queued → running. None if the job is not queued (started elsewhere, cancelled)."""
+    def start(self, job_id: str, *, worker: str, lease_seconds: float, threads: int = 1) -> JobRecord | None:
+        """Begin the next attempt, with so many threads: queued → running.
+
+        None if the job is not queued (started elsewhere, cancelled).
+        """
         moment = self._now()
         with self._engine.begin() as connection:
             started = {"attempt": jobs.c.attempt + 1, "started_at": moment, "progress": None}
@@ -198,6 +210,7 @@ class Ledger:
                     worker=worker,
                     started_at=moment,
                     lease_until=moment + timedelta(seconds=lease_seconds),
+                    threads=threads,
                 )
             )
             return _read(connection, job_id)
@@ -248,7 +261,7 @@ class Ledger:
             if job.batch is not None:
                 self.batches.settle(connection, job)
             if asked is not None and verdict is not None:
-                self.answers.add(connection, asked, verdict, job=job_id)
+                self.answers.add(connection, asked, verdict, owner=job.owner, job=job_id)
             return True
 
     def requeue(self, job_id: str, attempt: int, *, reason: str, lost: bool) -> bool:
@@ -345,8 +358,11 @@ def _changed(result: CursorResult[Any]) -> bool:
     return result.rowcount == 1
 
 
-def _read(connection: Connection, job_id: str) -> JobRecord:
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().first()
+def _read(connection: Connection, job_id: str, *, owner: str | None = None) -> JobRecord:
+    query = select(jobs).where(jobs.c.id == job_id)
+    if owner is not None:
+        query = query.where(jobs.c.owner == owner)
+    row = connection.execute(query).mappings().first()
     if row is None:
         raise NotFoundError(job_id, kind="job")
     tries = connection.execute(select(attempts).where(attempts.c.job == job_id).order_by(attempts.c.number))

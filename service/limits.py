@@ -10,9 +10,9 @@ import signal
 import sys
 from pathlib import Path
 
-__all__ = ["die_with_parent", "keep_memory", "lift_memory_limit", "limit_memory"]
+__all__ = ["die_with_parent", "keep_memory", "lift_memory_limit", "limit_memory", "set_no_new_privileges"]
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 #: glibc's parameters of `mallopt`, and from which sizes on memory goes back to the kernel.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -60,6 +60,11 @@ def die_with_parent(parent: int, sent: signal.Signals = signal.SIGKILL) -> None:
     _prctl(_PR_SET_PDEATHSIG, sent)
     if os.getppid() != parent:  # it ended before the kernel was told
         os._exit(1)
+
+
+def set_no_new_privileges() -> None:
+    """Give up that programs started from here could have more rights than this process (Linux)."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -6,6 +6,7 @@ JSON columns hold finite numbers only, which every database accepts.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ __all__ = [
     "jobs",
     "metadata",
     "networks",
+    "owned_key",
     "queued_job",
 ]
 
@@ -95,10 +97,15 @@ jobs = Table(
     Column("cancelled_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
     Column("batch", String(26)),
+    Column("owner", String(64), nullable=False, server_default="local"),
+    Column("at_once", Integer),
     UniqueConstraint("idempotency_key"),
     # the reaper asks for what is queued or running; nearly every row is neither
     Index("ix_jobs_state_queued", "state", "queued_at"),
     Index("ix_jobs_batch", "batch", "state"),
+    # decides about what is not the caller's without a look at the row, which may hold megabytes
+    Index("ix_jobs_id_owner", "id", "owner", unique=True),
+    Index("ix_jobs_owner", "owner", "batch", "id"),
 )
 
 attempts = Table(
@@ -112,6 +119,7 @@ attempts = Table(
     Column("ended_at", UtcDateTime),
     Column("outcome", String(16)),
     Column("reason", String(1024)),
+    Column("threads", Integer, nullable=False, server_default="1"),
 )
 
 
@@ -143,6 +151,7 @@ class AttemptRecord:
     ended_at: datetime | None = None
     outcome: str | None = None
     reason: str | None = None
+    threads: int = 1
 
     @classmethod
     def of(cls, row: RowMapping) -> Self:
@@ -160,8 +169,11 @@ class JobRecord:
         progress: `solver.Progress` as last reported, in JSON.
         verdict: `solver.Verdict` in JSON, for ``succeeded`` and for ``cancelled`` after it had started.
         error: ``{"code", "message"}``, for ``failed``.
+        idempotency_key: digest of the owner's key, see `owned_key`.
         fingerprint: digest of the request that the idempotency key came with.
         batch: the batch that it works for, None for a question of its own.
+        owner: who asked; see `service.access`.
+        at_once: how many jobs of its owner may run at the same time, this one included; None: any number.
     """
 
     id: str
@@ -184,6 +196,8 @@ class JobRecord:
     cancelled_at: datetime | None
     finished_at: datetime | None
     batch: str | None
+    owner: str
+    at_once: int | None
     attempts: tuple[AttemptRecord, ...] = field(default=())
 
     @property
@@ -204,6 +218,9 @@ def queued_job(
     time_limit: float,
     max_attempts: int,
     moment: datetime,
+    *,
+    owner: str,
+    at_once: int | None,
 ) -> dict[str, Any]:
     """The columns of a job that nobody has begun."""
     return {
@@ -216,4 +233,11 @@ def queued_job(
         "max_attempts": max_attempts,
         "created_at": moment,
         "queued_at": moment,
+        "owner": owner,
+        "at_once": at_once,
     }
+
+
+def owned_key(owner: str, key: str | None) -> str | None:
+    """What keeps the idempotency keys of different owners apart: a digest of both."""
+    return None if key is None else hashlib.sha256(f"{owner}\0{key}".encode()).hexdigest()

@@ -12,6 +12,7 @@ from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
 from service.ledger import Ledger
 from service.queue import Dispatcher
+from service.readers import Readers
 from service.settings import Settings
 from service.uploads import Intake
 
@@ -36,6 +37,7 @@ class Parts:
     dispatcher: Dispatcher
     publisher: Events
     events: AsyncEvents
+    readers: Readers
     intake: Intake
     datasets: DatasetIntake
     checks: asyncio.Semaphore
@@ -50,6 +52,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     dispatcher = Dispatcher(settings.queue_url)
     publisher = Events(settings.queue_url)
     events = AsyncEvents(settings.queue_url)
+    readers = Readers()
     try:
         ledger.create()
         yield Parts(
@@ -59,12 +62,14 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             dispatcher,
             publisher,
             events,
-            Intake(settings, ledger, artifacts),
-            DatasetIntake(settings, ledger, artifacts),
+            readers,
+            Intake(settings, ledger, artifacts, readers),
+            DatasetIntake(settings, ledger, artifacts, readers),
             asyncio.Semaphore(_CHECKERS),
             asyncio.Event(),
         )
     finally:
+        readers.close()
         await events.close()
         publisher.close()
         dispatcher.close()

@@ -111,6 +111,8 @@ NO_CERTIFICATE = Kind("no-certificate", "The job ended without a certificate", 4
 NO_PRODUCT = Kind("no-product", "The job is about the network that was given", 404)
 JOB_NOT_ENDED = Kind("job-not-ended", "The job has not ended", 409)
 JOB_ENDED = Kind("job-ended", "The job has ended", 409)
+UNAUTHENTICATED = Kind("unauthenticated", "The service does not know who asks", 401)
+FORBIDDEN = Kind("forbidden", "The key does not allow it", 403)
 UNAVAILABLE = Kind("unavailable", "A part of the service is not available", 503)
 
 #: Pydantic's words where ours say better what to do.

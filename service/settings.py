@@ -7,10 +7,12 @@ environment.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import tempfile
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,6 +29,15 @@ def _default_data_dir() -> Path:
     return Path(base).expanduser() / "netproof"
 
 
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Settings(BaseSettings):
     """Settings of one deployment; the web process, its workers and its reaper must agree on them."""
 
@@ -35,6 +46,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir, description="ledger, artifacts and logs live here")
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; None: SQLite in data_dir")
     redis_url: str | None = Field(default=None, description="Redis or Valkey; None: an embedded server")
+    access: Literal["auto", "on", "off"] = Field(
+        default="auto", description="whether callers need a key; auto: unless the service listens on loopback only"
+    )
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
 
@@ -76,6 +90,11 @@ class Settings(BaseSettings):
             )
             raise ValueError(msg)
         return self
+
+    @property
+    def access_on(self) -> bool:
+        """Whether callers need a key."""
+        return self.access == "on" or (self.access == "auto" and not _is_loopback(self.host))
 
     @property
     def ledger_url(self) -> str:

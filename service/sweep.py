@@ -117,7 +117,9 @@ class _Sweep:
                 questions[item.number] = None  # the input cannot be asked about; deciding it says why
         answers: dict[Asked, dict[str, Any]] = {}
         if self.job.request["reuse"]:
-            answers = ledger.answers.find({each for each in questions.values() if each is not None})
+            answers = ledger.answers.find(
+                {each for each in questions.values() if each is not None}, owner=self.job.owner
+            )
         return {number: (each, None if each is None else answers.get(each)) for number, each in questions.items()}
 
     def decide(

@@ -1,7 +1,7 @@
 """A network's way in: from a stream of bytes, plain or gzipped, to an artifact and a record.
 
 Bytes go to disk as they come, under limits on what was sent and on what it unpacks to. The network is looked up by its
-hash first; only one that is new is read, by a child process, and only one that can be verified is kept.
+hash first; only one that is new is read, by a process of its own, and only one that can be verified is kept.
 """
 
 from __future__ import annotations
@@ -14,35 +14,43 @@ from pathlib import PurePosixPath
 from starlette.concurrency import run_in_threadpool
 
 from networks.errors import NetworkFormatError
+from service.access.principal import Principal
 from service.artifacts import Artifacts
 from service.errors import NotFoundError
 from service.inflating import Inflating
 from service.inspection import inspect
 from service.ledger import Ledger
 from service.models import NetworkRecord
+from service.readers import Readers
 from service.settings import Settings
 from service.states import NetworkState
 
 __all__ = ["Intake"]
 
-#: Networks that are read at the same time; each reader is a process that loads ONNX Runtime.
+#: Networks that are read at the same time, each by a process of its own.
 _READERS = 2
 
 
 class Intake:
     """Takes networks in, for one process."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, artifacts: Artifacts) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, artifacts: Artifacts, readers: Readers) -> None:
         self._settings = settings
         self._ledger = ledger
         self._artifacts = artifacts
-        self._readers = asyncio.Semaphore(_READERS)
+        self._readers = readers
+        self._places = asyncio.Semaphore(_READERS)
 
-    async def take(self, chunks: AsyncIterable[bytes], *, name: str = "") -> tuple[NetworkRecord, bool]:
-        """Keep the network that ``chunks`` hold; returns its record and whether it is new.
+    async def take(
+        self, chunks: AsyncIterable[bytes], caller: Principal, *, name: str = ""
+    ) -> tuple[NetworkRecord, bool]:
+        """Keep the network that ``chunks`` hold; returns its record and whether it is new to the caller's owner.
+
+        What others have uploaded is read once more: an answer in no time would say that they have.
 
         Args:
             chunks: an ONNX file, or its gzip.
+            caller: whose it becomes.
             name: what the user calls it; used in messages and lists, never as a path.
 
         Raises:
@@ -50,7 +58,8 @@ class Intake:
             TooLargeError: it has more bytes than the settings allow.
         """
         label = _label(name)
-        with self._artifacts.upload(limit=self._settings.max_model_bytes) as upload:
+        limit = min(self._settings.max_model_bytes, caller.quota.model_bytes or self._settings.max_model_bytes)
+        with self._artifacts.upload(limit=limit) as upload:
             writer = Inflating(upload.write, label, NetworkFormatError)
             async for chunk in chunks:
                 await run_in_threadpool(writer.write, chunk)
@@ -59,14 +68,15 @@ class Intake:
                 msg = "the request has no network in it; send the bytes of an .onnx or .onnx.gz file as the body"
                 raise NetworkFormatError(msg)
             try:
-                record = await run_in_threadpool(self._ledger.network, upload.sha256)
+                record = await run_in_threadpool(self._ledger.network, upload.sha256, owner=caller.owner)
             except NotFoundError:
                 pass
             else:
                 await run_in_threadpool(upload.commit)  # repairs an artifact that was lost
                 return record, False
-            async with self._readers:
+            async with self._places:
                 summary = await inspect(
+                    self._readers,
                     upload.path,
                     name=label,
                     seconds=self._settings.inspect_seconds,
@@ -81,6 +91,7 @@ class Intake:
             name=label,
             state=NetworkState.READY,
             summary=summary,
+            owner=caller.owner,
         )
 
 

@@ -291,15 +291,16 @@ def preload() -> None:
     """
     import highspy  # noqa: F401
     import onnx  # noqa: F401
-    import onnxruntime  # noqa: F401
     import pyomo.environ
     import pyomo.repn.plugins.standard_form  # noqa: F401
     import torch  # noqa: F401
 
     import bounds.tighten  # noqa: F401
-    import networks  # noqa: F401
     import solver.ladder
     import solver.milp  # noqa: F401
+    from networks.runtime import onnx_runtime
+
+    onnx_runtime()
 
 
 def main(settings: Settings, queues: Sequence[str] = QUEUES, *, name: str | None = None, burst: bool = False) -> None:

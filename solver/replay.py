@@ -11,6 +11,7 @@ from networks.exact_evaluation import evaluate_exactly
 from networks.graph import Network
 from networks.property import Property
 from networks.region import Region
+from networks.runtime import onnx_runtime
 from solver.verdict import Counterexample
 
 __all__ = ["Replayer"]
@@ -30,8 +31,7 @@ class Replayer:
     """
 
     def __init__(self, network: Network) -> None:
-        import onnxruntime
-
+        onnxruntime = onnx_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

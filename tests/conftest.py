@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Tests import ONNX Runtime directly, too; see `networks.runtime`.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # The machines that run this are shared, so a slow example is no failure.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")

@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlencode
 
@@ -19,6 +20,8 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, StreamingResponse
 
+from service.access.dependencies import READ, SUBMIT, Caller
+from service.access.principal import Principal
 from service.admission import fingerprint
 from service.api.datasets import known_dataset
 from service.api.dependencies import PartsOfApp, Wait, media_type, read_body
@@ -86,11 +89,11 @@ _RETRY: dict[str, Any] = {
 
 
 async def _batch(
-    batch_id: Annotated[str, Path(description="identifier of the batch")], parts: PartsOfApp
+    batch_id: Annotated[str, Path(description="identifier of the batch")], parts: PartsOfApp, caller: Caller
 ) -> BatchRecord:
     if not _BATCH_ID.fullmatch(batch_id):  # nothing else ever reaches the database
         raise NotFoundError(batch_id[:40], kind="batch")
-    return await run_in_threadpool(parts.ledger.batches.get, batch_id)
+    return await run_in_threadpool(parts.ledger.batches.get, batch_id, owner=caller.reach)
 
 
 Batch: TypeAlias = Annotated[BatchRecord, Depends(_batch)]
@@ -111,6 +114,7 @@ Item: TypeAlias = Annotated[ItemRecord, Depends(_item)]
     "/batches",
     status_code=202,
     operation_id="submitBatch",
+    dependencies=[SUBMIT],
     summary="Ask about many inputs",
     response_model=BatchDocument,
     responses={202: {"description": "The batch is at work", "headers": {"Location": {"schema": {"type": "string"}}}}},
@@ -119,6 +123,7 @@ Item: TypeAlias = Annotated[ItemRecord, Depends(_item)]
 async def submit_batch(
     request: Request,
     parts: PartsOfApp,
+    caller: Caller,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -141,33 +146,40 @@ async def submit_batch(
         raise ProblemError(UNSUPPORTED_MEDIA_TYPE, detail)
     advice = "upload the inputs by POST /v1/datasets and name them by their sha256"
     asked = parse_batch(await read_body(request, _MAX_BYTES, advice))
-    network = await _network(asked, parts)
-    dataset = await _dataset(asked, parts)
-    batch = await run_in_threadpool(_submit, asked, network, dataset, idempotency_key, parts)
+    network = await _network(asked, parts, caller)
+    dataset = await _dataset(asked, parts, caller)
+    batch = await run_in_threadpool(_submit, asked, network, dataset, idempotency_key, parts, caller)
     return await _shown(batch, parts, 202)
 
 
-async def _network(asked: BatchRequest, parts: Parts) -> NetworkRecord:
+async def _network(asked: BatchRequest, parts: Parts, caller: Principal) -> NetworkRecord:
     if isinstance(asked.network, InlineNetwork):
-        return (await parts.intake.take(decoded(asked.network.onnx)))[0]
-    return await run_in_threadpool(parts.ledger.network, asked.network)
+        return (await parts.intake.take(decoded(asked.network.onnx), caller))[0]
+    return await run_in_threadpool(parts.ledger.network, asked.network, owner=caller.reach)
 
 
-async def _dataset(asked: BatchRequest, parts: Parts) -> DatasetRecord:
+async def _dataset(asked: BatchRequest, parts: Parts, caller: Principal) -> DatasetRecord:
     if not isinstance(asked.dataset, InlineInputs):
-        return await known_dataset(asked.dataset, parts)
+        return await known_dataset(asked.dataset, parts, caller)
     if len(asked.dataset.inputs) != len(asked.dataset.labels):
         detail = f"there are {len(asked.dataset.inputs)} inputs but {len(asked.dataset.labels)} labels; each needs one"
         raise ProblemError(INVALID_REQUEST, detail, errors=[Fault("/dataset/labels", detail)])
-    record, _ = await run_in_threadpool(parts.datasets.take_inline, asked.dataset.inputs, asked.dataset.labels)
+    inline = asked.dataset
+    record, _ = await run_in_threadpool(parts.datasets.take_inline, inline.inputs, inline.labels, caller)
     return record
 
 
 def _submit(
-    asked: BatchRequest, network: NetworkRecord, dataset: DatasetRecord, idempotency_key: str | None, parts: Parts
+    asked: BatchRequest,
+    network: NetworkRecord,
+    dataset: DatasetRecord,
+    idempotency_key: str | None,
+    parts: Parts,
+    caller: Principal,
 ) -> BatchRecord:
     labels = stored_labels(parts.artifacts.get(dataset.artifact).path)
-    request, items = admit_batch(asked, network, dataset, labels, parts.settings, parts.ledger.network)
+    find = partial(parts.ledger.network, owner=caller.reach)
+    request, items = admit_batch(asked, network, dataset, labels, parts.settings, find)
     batch, new = parts.ledger.batches.submit(
         request,
         items,
@@ -175,6 +187,8 @@ def _submit(
         max_attempts=parts.settings.max_attempts,
         idempotency_key=idempotency_key,
         fingerprint=fingerprint(request) if idempotency_key else None,
+        owner=caller.owner,
+        at_once=caller.quota.running,
     )
     if new:
         _advance(batch, parts)
@@ -188,12 +202,14 @@ def _advance(batch: BatchRecord, parts: Parts) -> None:
 @router.get(
     "/batches",
     operation_id="listBatches",
+    dependencies=[READ],
     summary="List batches",
     response_description="One page of batches",
     responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}}}},
 )
 async def list_batches(
     parts: PartsOfApp,
+    caller: Caller,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=100, description="how many")] = 20,
     cursor: Annotated[
@@ -204,7 +220,12 @@ async def list_batches(
 ) -> BatchPage:
     """List batches, the newest first."""
     found = await run_in_threadpool(
-        parts.ledger.batches.newest, limit=limit + 1, before=cursor, state=state, network=network
+        parts.ledger.batches.newest,
+        limit=limit + 1,
+        before=cursor,
+        state=state,
+        network=network,
+        owner=caller.reach,
     )
     following = found[limit - 1].id if len(found) > limit else None
     if following is not None:
@@ -218,6 +239,7 @@ async def list_batches(
 @router.get(
     "/batches/{batch_id}",
     operation_id="getBatch",
+    dependencies=[READ],
     summary="Show a batch",
     response_model=BatchDocument,
     response_description="The batch",
@@ -245,6 +267,7 @@ async def get_batch(
 @router.get(
     "/batches/{batch_id}/items",
     operation_id="listItems",
+    dependencies=[READ],
     summary="List a batch's items",
     response_description="One page of items",
     responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}}}},
@@ -292,6 +315,7 @@ async def list_items(
 @router.get(
     "/batches/{batch_id}/items/{number}",
     operation_id="getItem",
+    dependencies=[READ],
     summary="Show an item",
     response_description="The item with its whole verdict",
 )
@@ -303,6 +327,7 @@ async def get_item(item: Item) -> ItemDocument:
 @router.get(
     "/batches/{batch_id}/items/{number}/counterexample",
     operation_id="getItemCounterexample",
+    dependencies=[READ],
     summary="Download an item's counterexample",
     response_model=CounterexampleDocument,
     response_description="The input that breaks the property, and the network's output",
@@ -327,6 +352,7 @@ async def get_item_counterexample(
 @router.get(
     "/batches/{batch_id}/items/{number}/certificate",
     operation_id="getItemCertificate",
+    dependencies=[READ],
     summary="Download an item's certificate",
     response_class=FileResponse,
     response_description="The file that `netproof check` proves the verdict from",
@@ -348,6 +374,7 @@ async def get_item_certificate(item: Item, parts: PartsOfApp) -> FileResponse:
 @router.get(
     "/batches/{batch_id}/export.{form}",
     operation_id="exportBatch",
+    dependencies=[READ],
     summary="Export a batch",
     response_class=StreamingResponse,
     response_description="Every item: a row of CSV or Parquet, or one line of JSON with its whole verdict",
@@ -365,6 +392,7 @@ async def export_batch(
 @router.get(
     "/batches/{batch_id}/events",
     operation_id="followBatch",
+    dependencies=[READ],
     summary="Follow a batch",
     response_class=EventSourceResponse,
     response_description="Events of kind `progress`, and one of kind `state` when the batch has ended",
@@ -400,6 +428,7 @@ async def follow_batch(
     "/batches/{batch_id}/cancel",
     status_code=202,
     operation_id="cancelBatch",
+    dependencies=[SUBMIT],
     summary="Cancel a batch",
     response_model=BatchDocument,
     response_description="The batch, cancelled or about to be",
@@ -418,6 +447,7 @@ async def cancel_batch(batch: Batch, parts: PartsOfApp) -> Response:
     "/batches/{batch_id}/resume",
     status_code=202,
     operation_id="resumeBatch",
+    dependencies=[SUBMIT],
     summary="Resume a batch",
     response_model=BatchDocument,
     response_description="The batch, at work",
@@ -435,6 +465,7 @@ async def resume_batch(batch: Batch, request: Request, parts: PartsOfApp) -> Res
     "/batches/{batch_id}/retry",
     status_code=202,
     operation_id="retryBatch",
+    dependencies=[SUBMIT],
     summary="Try again what failed or stayed unknown",
     response_model=BatchDocument,
     response_description="The batch, at work",

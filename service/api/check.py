@@ -9,6 +9,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from service.access.dependencies import READ, Caller, permit
+from service.access.principal import Principal, Scope
 from service.api.dependencies import PartsOfApp, media_type
 from service.api.networks import pieces_of, take_file
 from service.checking import check
@@ -51,6 +53,7 @@ _BODY: dict[str, Any] = {
 @router.post(
     "/check",
     operation_id="check",
+    dependencies=[READ],
     summary="Check a certificate",
     response_description="What the independent checker found",
     openapi_extra=_BODY,
@@ -58,6 +61,7 @@ _BODY: dict[str, Any] = {
 async def check_certificate(
     request: Request,
     parts: PartsOfApp,
+    caller: Caller,
     network: Annotated[Sha256 | None, Query(description="sha256 of the network, where it does not come along")] = None,
     exact: Annotated[
         bool, Query(description="decide every claim in exact arithmetic; about the reals alone, and slow")
@@ -75,11 +79,11 @@ async def check_certificate(
         if network is None:
             detail = "name the network by its sha256, ?network=…, or send certificate and network as a form"
             raise ProblemError(INVALID_REQUEST, detail, errors=[Fault("network", detail)])
-        record = await run_in_threadpool(parts.ledger.network, network)
+        record = await run_in_threadpool(parts.ledger.network, network, owner=caller.reach)
         return await _checked(request.stream(), record, parts, exact=exact)
     if given == "multipart/form-data":
         async with request.form(max_files=2, max_fields=2) as form:
-            record = await _network(form, parts)
+            record = await _network(form, parts, caller)
             certificate = form.get("certificate")
             if not isinstance(certificate, UploadFile):
                 detail = "the form needs a file named certificate; with curl: -F certificate=@proof.zip"
@@ -92,12 +96,13 @@ async def check_certificate(
     raise ProblemError(UNSUPPORTED_MEDIA_TYPE, detail)
 
 
-async def _network(form: FormData, parts: Parts) -> NetworkRecord:
-    """The network that a form names or brings along."""
+async def _network(form: FormData, parts: Parts, caller: Principal) -> NetworkRecord:
+    """The network that a form names, or brings along, which takes a key that may upload it."""
     part = form.get("network")
     if isinstance(part, str):
-        return await run_in_threadpool(parts.ledger.network, part)
-    record, _ = await take_file(part, parts)
+        return await run_in_threadpool(parts.ledger.network, part, owner=caller.reach)
+    permit(caller, Scope.SUBMIT)
+    record, _ = await take_file(part, parts, caller)
     return record
 
 
@@ -111,6 +116,7 @@ async def _checked(
             await run_in_threadpool(upload.write, chunk)
         async with parts.checks:
             found = await check(
+                parts.readers,
                 upload.path,
                 model.path,
                 exact=exact,

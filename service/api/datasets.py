@@ -9,6 +9,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
+from service.access.dependencies import READ, SUBMIT, Caller
+from service.access.principal import Principal
 from service.api.dependencies import PartsOfApp, media_type
 from service.api.networks import pieces_of
 from service.batch_models import DatasetRecord
@@ -53,6 +55,7 @@ _UPLOAD_BODY: dict[str, Any] = {
     "/datasets",
     status_code=201,
     operation_id="uploadDataset",
+    dependencies=[SUBMIT],
     summary="Upload a data set",
     response_model=DatasetDocument,
     responses={
@@ -65,6 +68,7 @@ async def upload_dataset(
     request: Request,
     response: Response,
     parts: PartsOfApp,
+    caller: Caller,
     name: Annotated[str, Query(max_length=255, description="a name for messages and lists")] = "",
     dtype: Annotated[
         Literal["float32", "uint8"],
@@ -79,12 +83,13 @@ async def upload_dataset(
     given = media_type(request)
     as_bytes = dtype == "uint8"
     if given in _BINARY:
-        record, new = await parts.datasets.take([request.stream()], name=name, as_bytes=as_bytes)
+        record, new = await parts.datasets.take([request.stream()], caller, name=name, as_bytes=as_bytes)
     elif given == "multipart/form-data":
         async with request.form(max_files=2, max_fields=2) as form:
             files = _files(dict(form))
             streams = [pieces_of(file) for file in files]
-            record, new = await parts.datasets.take(streams, name=name or files[0].filename or "", as_bytes=as_bytes)
+            label = name or files[0].filename or ""
+            record, new = await parts.datasets.take(streams, caller, name=label, as_bytes=as_bytes)
     else:
         detail = (
             f"a data set comes as application/octet-stream or multipart/form-data, got {given}; with curl: "
@@ -109,28 +114,38 @@ def _files(form: dict[str, Any]) -> list[UploadFile]:
 
 
 @router.get(
-    "/datasets", operation_id="listDatasets", summary="List data sets", response_description="The newest data sets"
+    "/datasets",
+    operation_id="listDatasets",
+    dependencies=[READ],
+    summary="List data sets",
+    response_description="The newest data sets",
 )
 async def list_datasets(
-    parts: PartsOfApp, limit: Annotated[int, Query(ge=1, le=200, description="how many")] = 50
+    parts: PartsOfApp, caller: Caller, limit: Annotated[int, Query(ge=1, le=200, description="how many")] = 50
 ) -> DatasetPage:
     """List the data sets that were uploaded last."""
-    records = await run_in_threadpool(parts.ledger.datasets.newest, limit=limit)
+    records = await run_in_threadpool(parts.ledger.datasets.newest, limit=limit, owner=caller.reach)
     return DatasetPage(datasets=[dataset_document(record) for record in records])
 
 
 @router.get(
-    "/datasets/{sha256}", operation_id="getDataset", summary="Show a data set", response_description="The data set"
+    "/datasets/{sha256}",
+    operation_id="getDataset",
+    dependencies=[READ],
+    summary="Show a data set",
+    response_description="The data set",
 )
 async def get_dataset(
-    sha256: Annotated[str, Path(description="SHA-256 of the data set's content")], parts: PartsOfApp
+    sha256: Annotated[str, Path(description="SHA-256 of the data set's content")],
+    parts: PartsOfApp,
+    caller: Caller,
 ) -> DatasetDocument:
     """Show what is known of one data set."""
-    return dataset_document(await known_dataset(sha256, parts))
+    return dataset_document(await known_dataset(sha256, parts, caller))
 
 
-async def known_dataset(sha256: str, parts: Parts) -> DatasetRecord:
-    """The data set with this hash. Raises NotFoundError."""
+async def known_dataset(sha256: str, parts: Parts, caller: Principal) -> DatasetRecord:
+    """The data set with this hash, if the caller sees it. Raises NotFoundError."""
     if not _SHA256.fullmatch(sha256):  # nothing else ever reaches the database
         raise NotFoundError(sha256[:80], kind="data set")
-    return await run_in_threadpool(parts.ledger.datasets.get, sha256)
+    return await run_in_threadpool(parts.ledger.datasets.get, sha256, owner=caller.reach)

@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from service.access.dependencies import Caller
 from service.errors import NotFoundError
 from service.models import JobRecord, NetworkRecord
 from service.parts import Parts
@@ -50,21 +51,25 @@ def _wait(
 Wait: TypeAlias = Annotated[float, Depends(_wait)]
 
 
-async def _job(job_id: Annotated[str, Path(description="identifier of the job")], parts: PartsOfApp) -> JobRecord:
+async def _job(
+    job_id: Annotated[str, Path(description="identifier of the job")], parts: PartsOfApp, caller: Caller
+) -> JobRecord:
     if not _JOB_ID.fullmatch(job_id):  # nothing else ever reaches the database
         raise NotFoundError(job_id[:40], kind="job")
-    return await run_in_threadpool(parts.ledger.job, job_id)
+    return await run_in_threadpool(parts.ledger.job, job_id, owner=caller.reach)
 
 
 Job: TypeAlias = Annotated[JobRecord, Depends(_job)]
 
 
 async def _network(
-    sha256: Annotated[str, Path(description="SHA-256 of the decompressed ONNX file")], parts: PartsOfApp
+    sha256: Annotated[str, Path(description="SHA-256 of the decompressed ONNX file")],
+    parts: PartsOfApp,
+    caller: Caller,
 ) -> NetworkRecord:
     if not _SHA256.fullmatch(sha256):
         raise NotFoundError(sha256[:80], kind="network")
-    return await run_in_threadpool(parts.ledger.network, sha256)
+    return await run_in_threadpool(parts.ledger.network, sha256, owner=caller.reach)
 
 
 Network: TypeAlias = Annotated[NetworkRecord, Depends(_network)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -12,6 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
+from service.access.dependencies import READ, SUBMIT, Caller
 from service.api.dependencies import Job, PartsOfApp, Wait, job_headers, job_response
 from service.closing import Closing
 from service.errors import StateChangeError
@@ -35,6 +36,7 @@ Include = Annotated[
 @router.get(
     "/jobs/{job_id}",
     operation_id="getJob",
+    dependencies=[READ],
     summary="Show a job",
     response_model=JobDocument,
     response_description="The job",
@@ -65,12 +67,14 @@ async def get_job(
 @router.get(
     "/jobs",
     operation_id="listJobs",
+    dependencies=[READ],
     summary="List jobs",
     response_description="One page of jobs",
     responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}}}},
 )
 async def list_jobs(
     parts: PartsOfApp,
+    caller: Caller,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=200, description="how many")] = 50,
     cursor: Annotated[
@@ -85,13 +89,12 @@ async def list_jobs(
     ] = None,
 ) -> JobPage:
     """List jobs, the newest first, without their evidence and attempts."""
-    records = await run_in_threadpool(
-        parts.ledger.jobs, limit=limit + 1, before=cursor, state=state, network=network, batch=batch
-    )
+    asked: dict[str, Any] = {"state": state, "network": network, "batch": batch}
+    records = await run_in_threadpool(parts.ledger.jobs, limit=limit + 1, before=cursor, owner=caller.reach, **asked)
     following = records[limit - 1].id if len(records) > limit else None
     if following is not None:
-        asked = {"limit": limit, "cursor": following, "state": state, "network": network, "batch": batch}
-        target = urlencode({key: value for key, value in asked.items() if value is not None})
+        further = {"limit": limit, "cursor": following, **asked}
+        target = urlencode({key: value for key, value in further.items() if value is not None})
         response.headers["Link"] = f'</v1/jobs?{target}>; rel="next"'
     return JobPage(jobs=[job_document(record, brief=True) for record in records[:limit]], next_cursor=following)
 
@@ -99,6 +102,7 @@ async def list_jobs(
 @router.get(
     "/jobs/{job_id}/events",
     operation_id="followJob",
+    dependencies=[READ],
     summary="Follow a job",
     response_class=EventSourceResponse,
     response_description="Events of kind `progress` and `state`, until the job has ended",
@@ -120,6 +124,7 @@ async def follow_job(
     "/jobs/{job_id}/cancel",
     status_code=202,
     operation_id="cancelJob",
+    dependencies=[SUBMIT],
     summary="Cancel a job",
     response_model=JobDocument,
     response_description="The job, cancelled or about to be",
@@ -145,6 +150,7 @@ async def cancel_job(job: Job, parts: PartsOfApp) -> Response:
 @router.get(
     "/jobs/{job_id}/counterexample",
     operation_id="getCounterexample",
+    dependencies=[READ],
     summary="Download a counterexample",
     response_model=CounterexampleDocument,
     response_description="The input that breaks the property, and the network's output",
@@ -180,6 +186,7 @@ def _tags(header: str | None) -> set[str]:
 @router.get(
     "/jobs/{job_id}/certificate",
     operation_id="getCertificate",
+    dependencies=[READ],
     summary="Download a certificate",
     response_class=FileResponse,
     response_description="The file that `netproof check` proves the verdict from",
@@ -204,6 +211,7 @@ async def get_certificate(job: Job, parts: PartsOfApp) -> FileResponse:
 @router.get(
     "/jobs/{job_id}/product",
     operation_id="getProduct",
+    dependencies=[READ],
     summary="Download the network of a comparison",
     response_class=FileResponse,
     response_description="The ONNX file that counterexample and certificate are about",

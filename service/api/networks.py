@@ -9,6 +9,8 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
+from service.access.dependencies import READ, SUBMIT, Caller
+from service.access.principal import Principal
 from service.api.dependencies import Network, PartsOfApp, media_type
 from service.models import NetworkRecord
 from service.parts import Parts
@@ -47,6 +49,7 @@ _UPLOAD_BODY: dict[str, Any] = {
     "/networks",
     status_code=201,
     operation_id="uploadNetwork",
+    dependencies=[SUBMIT],
     summary="Upload a network",
     response_model=NetworkDocument,
     responses={
@@ -59,6 +62,7 @@ async def upload_network(
     request: Request,
     response: Response,
     parts: PartsOfApp,
+    caller: Caller,
     name: Annotated[str, Query(max_length=255, description="a name for messages and lists")] = "",
 ) -> NetworkDocument:
     """Upload an ONNX file, plain or gzipped, as the body or as the `network` part of a form.
@@ -68,10 +72,10 @@ async def upload_network(
     """
     given = media_type(request)
     if given in _BINARY:
-        record, new = await parts.intake.take(request.stream(), name=name)
+        record, new = await parts.intake.take(request.stream(), caller, name=name)
     elif given == "multipart/form-data":
         async with request.form(max_files=1, max_fields=4) as form:
-            record, new = await take_file(form.get("network") or form.get("file"), parts, name=name)
+            record, new = await take_file(form.get("network") or form.get("file"), parts, caller, name=name)
     else:
         detail = (
             f"a network comes as application/octet-stream or multipart/form-data, got {given}; with curl: "
@@ -84,8 +88,8 @@ async def upload_network(
     return document
 
 
-async def take_file(part: object, parts: Parts, *, name: str = "") -> tuple[NetworkRecord, bool]:
-    """Take in the network in a form's ``network`` part.
+async def take_file(part: object, parts: Parts, caller: Principal, *, name: str = "") -> tuple[NetworkRecord, bool]:
+    """Take in the network in a form's ``network`` part; it becomes the caller's.
 
     Raises:
         ProblemError: the part is missing or is not a file.
@@ -93,7 +97,7 @@ async def take_file(part: object, parts: Parts, *, name: str = "") -> tuple[Netw
     if not isinstance(part, UploadFile):
         detail = "the form needs a file named network; with curl: -F network=@net.onnx"
         raise ProblemError(INVALID_REQUEST, detail, errors=[Fault("/network", detail)])
-    return await parts.intake.take(pieces_of(part), name=name or part.filename or "")
+    return await parts.intake.take(pieces_of(part), caller, name=name or part.filename or "")
 
 
 async def pieces_of(part: UploadFile) -> AsyncIterator[bytes]:
@@ -103,18 +107,26 @@ async def pieces_of(part: UploadFile) -> AsyncIterator[bytes]:
 
 
 @router.get(
-    "/networks", operation_id="listNetworks", summary="List networks", response_description="The newest networks"
+    "/networks",
+    operation_id="listNetworks",
+    dependencies=[READ],
+    summary="List networks",
+    response_description="The newest networks",
 )
 async def list_networks(
-    parts: PartsOfApp, limit: Annotated[int, Query(ge=1, le=200, description="how many")] = 50
+    parts: PartsOfApp, caller: Caller, limit: Annotated[int, Query(ge=1, le=200, description="how many")] = 50
 ) -> NetworkPage:
     """List the networks that were uploaded last."""
-    records = await run_in_threadpool(parts.ledger.networks, limit=limit)
+    records = await run_in_threadpool(parts.ledger.networks, limit=limit, owner=caller.reach)
     return NetworkPage(networks=[network_document(record) for record in records])
 
 
 @router.get(
-    "/networks/{sha256}", operation_id="getNetwork", summary="Show a network", response_description="The network"
+    "/networks/{sha256}",
+    operation_id="getNetwork",
+    dependencies=[READ],
+    summary="Show a network",
+    response_description="The network",
 )
 async def get_network(network: Network) -> NetworkDocument:
     """Show what is known of one network."""

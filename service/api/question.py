@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from networks.errors import VnnlibError
+from service.access.principal import Principal
 from service.admission import parse_request
 from service.api.dependencies import media_type, read_body
 from service.api.networks import take_file
@@ -55,7 +56,7 @@ BODY: dict[str, Any] = {
 }
 
 
-async def read_question(request: Request, parts: Parts) -> tuple[VerifyRequest, NetworkRecord]:
+async def read_question(request: Request, parts: Parts, caller: Principal) -> tuple[VerifyRequest, NetworkRecord]:
     """What is asked, and the network that it is about; a network that comes along is taken in.
 
     Raises:
@@ -68,15 +69,15 @@ async def read_question(request: Request, parts: Parts) -> tuple[VerifyRequest, 
         advice = "upload a large network by POST /v1/networks and name it by its sha256"
         asked = parse_request(await read_body(request, _MAX_BYTES, advice))
         if isinstance(asked.network, InlineNetwork):
-            network, _ = await parts.intake.take(decoded(asked.network.onnx))
+            network, _ = await parts.intake.take(decoded(asked.network.onnx), caller)
         else:
-            network = await run_in_threadpool(parts.ledger.network, asked.network)
+            network = await run_in_threadpool(parts.ledger.network, asked.network, owner=caller.reach)
         return asked, network
     if given == "multipart/form-data":
         limits = {"max_files": len(_FIELDS), "max_fields": len(_FIELDS), "max_part_size": _MAX_BYTES}
         async with request.form(**limits) as form:
             members = await _members(form)
-            network, _ = await take_file(form.get("network"), parts)
+            network, _ = await take_file(form.get("network"), parts, caller)
         return parse_request(json.dumps(members | {"network": network.sha256}).encode()), network
     detail = (
         f"a query comes as application/json or multipart/form-data, got {given or 'no Content-Type'}; with curl: "

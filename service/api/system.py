@@ -9,6 +9,7 @@ import redis
 from fastapi import APIRouter, Response
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.access.dependencies import PUBLIC, READ
 from service.api.dependencies import PartsOfApp
 from service.parts import Parts
 from service.problems import UNAVAILABLE, ProblemError
@@ -25,7 +26,9 @@ probes = APIRouter(tags=["system"])
 _READY_KEY = "netproof:ready"
 
 
-@probes.get("/healthz", operation_id="health", summary="Is the process up?", response_description="It is")
+@probes.get(
+    "/healthz", operation_id="health", dependencies=[PUBLIC], summary="Is the process up?", response_description="It is"
+)
 async def health() -> Health:
     """Say that the process answers; for whether the service works, ask `/readyz`."""
     return Health()
@@ -34,6 +37,7 @@ async def health() -> Health:
 @probes.get(
     "/readyz",
     operation_id="readiness",
+    dependencies=[PUBLIC],
     summary="Would a job be worked on?",
     response_description="All parts are there",
     responses={503: {"model": Readiness, "description": "Some part is missing; `checks` says which and why"}},
@@ -55,7 +59,11 @@ def readiness(parts: PartsOfApp, response: Response) -> Readiness:
 
 
 @router.get(
-    "/solvers", operation_id="listSolvers", summary="List the MIP solvers", response_description="What is known of them"
+    "/solvers",
+    operation_id="listSolvers",
+    dependencies=[READ],
+    summary="List the MIP solvers",
+    response_description="What is known of them",
 )
 def list_solvers(parts: PartsOfApp) -> Solvers:
     """List the MIP solvers with version, licence and the number of live workers that serve them."""
@@ -81,7 +89,13 @@ def _live(parts: Parts) -> list[WorkerRecord]:
         raise ProblemError(UNAVAILABLE, detail, headers={"Retry-After": "5"}) from error
 
 
-@router.get("/version", operation_id="version", summary="Show the version", response_description="The version")
+@router.get(
+    "/version",
+    operation_id="version",
+    dependencies=[READ],
+    summary="Show the version",
+    response_description="The version",
+)
 async def version() -> Version:
     """Show which version of netproof runs here."""
     return Version(version=metadata.version("netproof"))

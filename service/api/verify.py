@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Annotated, Any
 
 import redis
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from service.access.dependencies import SUBMIT, Caller
+from service.access.principal import Principal
 from service.admission import admit, fingerprint
 from service.api.dependencies import PartsOfApp, Wait, job_headers, job_response
 from service.api.question import BODY, read_question
@@ -37,6 +40,7 @@ _HEADERS = {
     "/verify",
     status_code=202,
     operation_id="verify",
+    dependencies=[SUBMIT],
     summary="Verify a property of a network",
     response_model=JobDocument,
     responses={
@@ -48,6 +52,7 @@ _HEADERS = {
 async def verify(
     request: Request,
     parts: PartsOfApp,
+    caller: Caller,
     wait: Wait,
     idempotency_key: Annotated[
         str | None,
@@ -65,9 +70,10 @@ async def verify(
     The network is named by its SHA-256, or comes along: in base64 as `{"onnx": "..."}`, or as a part of a form. What
     can be checked without solving is checked before the job is made; a refusal says what to change, by JSON pointer.
     """
-    posed, network = await read_question(request, parts)
-    admitted = await run_in_threadpool(admit, posed, network, parts.settings, parts.ledger.network)
-    job = await run_in_threadpool(_submit, admitted, idempotency_key, parts)
+    posed, network = await read_question(request, parts, caller)
+    find = partial(parts.ledger.network, owner=caller.reach)
+    admitted = await run_in_threadpool(admit, posed, network, parts.settings, find)
+    job = await run_in_threadpool(_submit, admitted, idempotency_key, parts, caller)
     job = await wait_for_end(job, wait, parts)
     document = job_document(job)
     headers = job_headers(job) | {"Location": document.links.self}
@@ -76,13 +82,15 @@ async def verify(
     return job_response(document, 200 if job.terminal else 202, headers)
 
 
-def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts) -> JobRecord:
+def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts, caller: Principal) -> JobRecord:
     """Record the job, then hand it to the queue; without the queue, the reaper hands it over later.
 
     A question whose answer is known already gets a job that has ended, of which nobody has to be told.
     """
     question = asked(request) if request["reuse"] else None
-    known = parts.ledger.answers.find([question]).get(question) if question is not None else None
+    known = None
+    if question is not None:
+        known = parts.ledger.answers.find([question], owner=caller.owner).get(question)
     job, new = parts.ledger.submit(
         request["network"],
         request,
@@ -92,6 +100,8 @@ def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts) 
         idempotency_key=idempotency_key,
         fingerprint=fingerprint(request) if idempotency_key else None,
         verdict=known,
+        owner=caller.owner,
+        at_once=caller.quota.running,
     )
     if new and known is None:
         parts.publisher.publish(job.id, "state", {"state": JobState.QUEUED, "attempt": 0})

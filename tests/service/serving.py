@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from service.models import JobRecord
+from service.readers import Readers
 from service.states import JobState
 from service.web import WebServer
 from tests.faults.deployment import Deployment
 from tests.random_networks import dense_model
 
-__all__ = ["NETWORK", "PROBLEM", "Service", "ball", "problem"]
+__all__ = ["NETWORK", "PROBLEM", "Service", "ball", "problem", "read_with"]
 
 PROBLEM = "application/problem+json"
 #: Three inputs, two outputs.
@@ -95,3 +98,16 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert "Traceback" not in answer.text
     assert ".py" not in answer.text
     return dict(document)
+
+
+def read_with(function: Callable[..., Awaitable[dict[str, Any]]], *arguments: object, **options: Any) -> dict[str, Any]:
+    """What ``function(readers, …)`` returns, with a readers' server of its own."""
+
+    async def read() -> dict[str, Any]:
+        readers = Readers()
+        try:
+            return await function(readers, *arguments, **options)
+        finally:
+            readers.close()
+
+    return asyncio.run(read())

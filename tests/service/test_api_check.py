@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from networks import Network
 from service.checking import check
 from service.problems import ProblemError
 from tests.certificates.proofs import pack, proven, unpack
-from tests.service.serving import Service, problem
+from tests.service.serving import Service, problem, read_with
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +89,9 @@ def test_time_and_memory_are_limited(tmp_path: Path, proof: tuple[Network, bytes
     certificate.write_bytes(data)
     model.write_bytes(network.model)
     with pytest.raises(ProblemError, match=r"did not end within 0\.05 seconds"):
-        asyncio.run(check(certificate, model, exact=False, seconds=0.05, memory_mb=1024))
+        read_with(check, certificate, model, exact=False, seconds=0.05, memory_mb=1024)
     with pytest.raises(ProblemError, match="needs more than 1 MB"):
-        asyncio.run(check(certificate, model, exact=False, seconds=60, memory_mb=1))
+        read_with(check, certificate, model, exact=False, seconds=60, memory_mb=1)
     certificate.write_bytes(data[:-30])
     with pytest.raises(CertificateError):
-        asyncio.run(check(certificate, model, exact=False, seconds=60, memory_mb=1024))
+        read_with(check, certificate, model, exact=False, seconds=60, memory_mb=1024)

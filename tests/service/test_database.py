@@ -13,6 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
+import service.access.models
 import service.batch_models  # noqa: F401  its tables belong to the metadata
 from service import database
 from service.database import HEAD, migrate, open_engine
@@ -56,10 +57,24 @@ def test_a_ledger_from_before_migrations_keeps_its_jobs(url: str) -> None:
     job = submit(ledger)
     engine = open_engine(url)
     with engine.begin() as connection:
-        for table in ("items", "batches", "datasets", "answers", "alembic_version"):
+        for table in (
+            "items",
+            "batches",
+            "datasets",
+            "answers",
+            "sessions",
+            "keys",
+            "audit",
+            "usage",
+            "grants",
+            "alembic_version",
+        ):
             connection.execute(text(f"DROP TABLE {table}"))
-        connection.execute(text("DROP INDEX ix_jobs_batch"))
-        connection.execute(text("ALTER TABLE jobs DROP COLUMN batch"))
+        for index in ("ix_jobs_batch", "ix_jobs_id_owner", "ix_jobs_owner"):
+            connection.execute(text(f"DROP INDEX {index}"))
+        for column in ("batch", "owner", "at_once"):
+            connection.execute(text(f"ALTER TABLE jobs DROP COLUMN {column}"))
+        connection.execute(text("ALTER TABLE attempts DROP COLUMN threads"))
     ledger.create()
     assert ledger.job(job.id).state is JobState.QUEUED
     with engine.connect() as connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ from onnx import helper
 from networks.errors import NetworkError, NetworkFormatError, UnsupportedOperatorError
 from service.inspection import inspect
 from tests.random_networks import dense_model, model
+from tests.service.serving import read_with
 
 
 def inspected(path: Path, **limits: Any) -> dict[str, Any]:
     values = {"name": "n.onnx", "seconds": 60.0, "memory_mb": 2048, "max_bytes": 2**26, **limits}
-    return asyncio.run(inspect(path, **values))
+    return read_with(inspect, path, **values)
 
 
 def written(folder: Path, content: bytes) -> Path:

@@ -1,0 +1,65 @@
+"""What routes say about access, and how a request's caller is found out.
+
+A route carries one of `PUBLIC`, `READ`, `SUBMIT` and `ADMIN` among its ``dependencies``, which are resolved before all
+else, so a caller who may not ask learns nothing of what was asked about; and it takes a `Caller` where it looks at
+objects. A test goes through the app's routes and finds those that say nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+from fastapi import Depends, Request, Security
+from fastapi.security import SecurityScopes
+
+from service.access.principal import EVERYBODY, Principal, Scope
+from service.parts import Parts
+from service.problems import FORBIDDEN, UNAUTHENTICATED, ProblemError
+
+__all__ = ["ADMIN", "PUBLIC", "READ", "SUBMIT", "Caller", "permit"]
+
+
+async def _caller(request: Request) -> Principal:
+    """Who asks; found out once for each request."""
+    known = getattr(request.state, "caller", None)
+    if known is None:
+        known = request.state.caller = await _identify(request)
+    assert isinstance(known, Principal)
+    return known
+
+
+Caller: TypeAlias = Annotated[Principal, Depends(_caller)]
+
+
+async def _identify(request: Request) -> Principal:
+    parts: Parts = request.app.state.parts
+    if not parts.settings.access_on:
+        return EVERYBODY
+    detail = "this service wants a key; send Authorization: Bearer np_…, or X-API-Key"
+    raise ProblemError(UNAUTHENTICATED, detail, headers={"WWW-Authenticate": 'Bearer realm="netproof"'})
+
+
+async def _permitted(caller: Caller, needed: SecurityScopes) -> None:
+    for scope in needed.scopes:
+        permit(caller, Scope(scope))
+
+
+def permit(caller: Principal, scope: Scope) -> None:
+    """Raise ProblemError, 403, unless ``caller`` has ``scope``."""
+    if not caller.scope.includes(scope):
+        detail = f"this takes a key with the scope {scope}, and yours has {caller.scope}; ask for another key"
+        raise ProblemError(FORBIDDEN, detail)
+
+
+def _public() -> None:
+    """Nobody is asked who they are."""
+
+
+#: Open to everybody, with access on, too.
+PUBLIC: Any = Depends(_public)
+#: Looks at what the caller may see.
+READ: Any = Security(_permitted, scopes=[str(Scope.READ)])
+#: Makes, changes or stops something of the caller's.
+SUBMIT: Any = Security(_permitted, scopes=[str(Scope.SUBMIT)])
+#: Is about the service as a whole, or about everybody.
+ADMIN: Any = Security(_permitted, scopes=[str(Scope.ADMIN)])
