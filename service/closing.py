@@ -37,12 +37,17 @@ class Failure(enum.StrEnum):
 
 
 class Closing:
-    """Ends attempts: in the ledger, in the job's event stream and, where there is another try, in the queue."""
+    """Ends attempts: in the ledger, in the job's event stream and, where there is another try, in the queue.
+
+    Attributes:
+        tallies: where it counts what it does.
+    """
 
     def __init__(self, ledger: Ledger, events: Events, dispatcher: Dispatcher) -> None:
         self._ledger = ledger
         self._events = events
         self._dispatcher = dispatcher
+        self.tallies = events.tallies
 
     def succeed(self, job: JobRecord, verdict: dict[str, Any], *, asked: Asked | None = None) -> bool:
         """The job has its verdict, ``unknown`` being one; it serves later questions like ``asked``.
@@ -97,6 +102,8 @@ class Closing:
         if not self._ledger.requeue(job.id, job.attempt, reason=why[:1024], lost=lost):
             return False
         logger.warning("job %s, attempt %d: %s; queued again", job.id, job.attempt, why)
+        self.tallies.count("jobs_requeued", "lost" if lost else "drained")
+        self.tallies.flush()
         self._publish(job, JobState.QUEUED)
         # without Redis the job stays queued in the ledger, where the reaper finds it
         with contextlib.suppress(redis.RedisError):
@@ -108,10 +115,37 @@ class Closing:
             logger.warning("job %s: attempt %d came too late to make it %s", job.id, job.attempt, state)
             return False
         logger.info("job %s: attempt %d ended, %s", job.id, job.attempt, state)
+        self._count(job, state, **values)
         self._publish(job, state)
         if job.batch is not None:
             self.advance(job.batch)
         return True
+
+    def _count(
+        self,
+        job: JobRecord,
+        state: JobState,
+        *,
+        verdict: dict[str, Any] | None = None,
+        error: dict[str, Any] | None = None,
+        asked: Asked | None = None,
+        reason: str | None = None,  # noqa: ARG002 - has no few values
+    ) -> None:
+        tallies, outcome = self.tallies, "none" if verdict is None else str(verdict["verdict"])
+        tallies.count("jobs_ended", state, outcome)
+        if error is not None:
+            tallies.count("jobs_failed", error["code"])
+        cached = verdict is not None and bool(verdict.get("cached_from"))
+        if cached or (asked is not None and job.request.get("reuse", True)):
+            tallies.count("cache_lookups", "job", "hit" if cached else "miss")
+        if verdict is not None and not cached:
+            engine = verdict.get("decided_by") or "none"
+            tallies.observe("solve_seconds", float(verdict.get("seconds", 0.0)), engine, outcome)
+        if state is JobState.CANCELLED:
+            ended = self._ledger.job(job.id)
+            if ended.cancelled_at is not None and ended.finished_at is not None:
+                tallies.observe("cancel_seconds", (ended.finished_at - ended.cancelled_at).total_seconds())
+        tallies.flush()
 
     def _publish(self, job: JobRecord, state: JobState) -> None:
         self._events.publish(job.id, "state", {"state": state, "attempt": job.attempt})

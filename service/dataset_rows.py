@@ -19,9 +19,10 @@ __all__ = ["read_rows"]
 
 
 def read_rows(path: Path, begin: int, end: int, *, name: str = "") -> Dataset:
-    """Inputs ``begin`` to ``end`` (excluded) of a data set in the service's own form; fewer if there are not so many."""
+    """Inputs ``begin`` to ``end`` (excluded) of a data set in the service's own form; fewer at its end."""
     with zipfile.ZipFile(path) as archive:
-        return Dataset.of(*(_rows(archive, f"{part}.npy", begin, end) for part in ("images", "labels")), name)
+        images, labels = (_rows(archive, f"{part}.npy", begin, end) for part in ("images", "labels"))
+    return Dataset.of(images, labels, name)
 
 
 def _rows(archive: zipfile.ZipFile, member: str, begin: int, end: int) -> NDArray[Any]:
@@ -29,7 +30,7 @@ def _rows(archive: zipfile.ZipFile, member: str, begin: int, end: int) -> NDArra
         shape, by_columns, dtype = _header(stream)
         if by_columns:  # the entries of an input lie far apart
             stream.seek(0)
-            return np.lib.format.read_array(stream, allow_pickle=False)[begin:end]  # type: ignore[no-any-return]
+            return np.lib.format.read_array(stream, allow_pickle=False)[begin:end]
         width = math.prod(shape[1:]) * dtype.itemsize
         count = max(0, min(end, shape[0]) - begin)
         stream.seek(begin * width, 1)
@@ -37,6 +38,6 @@ def _rows(archive: zipfile.ZipFile, member: str, begin: int, end: int) -> NDArra
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(stream)  # type: ignore[no-untyped-call, no-any-return]
+    return read(stream)

@@ -16,6 +16,7 @@ import redis
 import redis.asyncio
 
 from service.connections import connect, connect_async
+from service.tallies import Tallies
 
 __all__ = ["AsyncEvents", "Event", "Events"]
 
@@ -39,11 +40,16 @@ class Event:
 
 
 class Events:
-    """Publishes and reads events, for processes without an event loop."""
+    """Publishes and reads events, for processes without an event loop.
+
+    Attributes:
+        tallies: counts that go the same way, and may be lost in the same way.
+    """
 
     def __init__(self, url: str) -> None:
         # one try, and a short one: a job's heartbeat publishes, and must not miss its next
         self._redis = connect(url, retries=0, seconds=1.0)
+        self.tallies = Tallies(self._redis)
 
     def publish(self, job: str, kind: str, data: dict[str, Any]) -> None:
         """Append an event to the job's stream; with Redis away, the event is dropped."""

@@ -25,6 +25,7 @@ from service.request import build_query
 from service.reuse import Asked, asked
 from service.settings import Settings
 from service.sweep import run_sweep
+from service.tallies import Tallies
 from solver.sizes import is_memory_error
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def run_job(job_id: str, around: Surroundings) -> None:
         dispatcher = Dispatcher(settings.queue_url)
         stack.callback(dispatcher.close)
         closing = Closing(ledger, events, dispatcher)
+        if job.started_at is not None:
+            events.tallies.observe("queued_seconds", (job.started_at - job.queued_at).total_seconds(), job.queue)
         events.publish(job.id, "state", {"state": job.state, "attempt": job.attempt})
         with _deadline(job, settings), Lease(job, ledger, events, closing, settings, leash=around.leash) as lease:
             _run(job, lease, ledger, closing, settings)
@@ -75,7 +78,7 @@ def run_job(job_id: str, around: Surroundings) -> None:
 def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, settings: Settings) -> None:
     limit_memory(settings.memory_limit_mb)
     try:
-        found = _work(job, lease, ledger, settings)
+        found = _work(job, lease, ledger, closing.tallies, settings)
     except Exception as error:  # noqa: BLE001 - the last place that can tell the user anything
         lift_memory_limit()
         lease.release()
@@ -107,7 +110,7 @@ class _Answer:
     asked: Asked | None
 
 
-def _work(job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings) -> _Answer | None:
+def _work(job: JobRecord, lease: Lease, ledger: Ledger, tallies: Tallies, settings: Settings) -> _Answer | None:
     """The job's answer; None for a sweep, which has written down what it found."""
     import networks
 
@@ -118,7 +121,8 @@ def _work(job: JobRecord, lease: Lease, ledger: Ledger, settings: Settings) -> _
     network = networks.load_bytes(model, name=record.name, compare=False)
     if "sweep" in job.request:
         data = artifacts.get(ledger.datasets.get(job.request["dataset"]).artifact).path
-        run_sweep(job, network, data, lease, ledger, threads=settings.job_threads, keep=artifacts.put)
+        threads, keep = settings.job_threads, artifacts.put
+        run_sweep(job, network, data, lease, ledger, threads=threads, keep=keep, tallies=tallies)
         return None
     return _solve(job, network, lease, ledger, artifacts, settings)
 

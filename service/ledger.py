@@ -26,6 +26,7 @@ from service.database import insert_new, migrate, open_engine
 from service.datasets import Datasets
 from service.errors import IdempotencyError, NotFoundError, StateChangeError
 from service.identifiers import new_id
+from service.load import Load, load_of
 from service.models import AttemptRecord, JobRecord, NetworkRecord, attempts, jobs, networks, owned_key, queued_job
 from service.states import JobState, NetworkState, sources
 
@@ -189,6 +190,10 @@ class Ledger:
         with self._engine.connect() as connection:
             rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
         return dict.fromkeys(JobState, 0) | {JobState(state): number for state, number in rows}
+
+    def load(self) -> Load:
+        """What there is to do."""
+        return load_of(self._engine)
 
     # -- state changes -------------------------------------------------------------------------------------------
 

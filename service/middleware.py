@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import metrics
 from service.identifiers import new_id
 from service.problems import INTERNAL, TOO_LARGE, ProblemError, problem_document, problem_response
 
@@ -53,7 +54,7 @@ class Envelope:
         request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
         scope.setdefault("state", {})["request_id"] = request_id
         announced = headers.get("Content-Length", "")
-        received, status, begun = 0, 0, time.perf_counter()
+        received, status, begun, answered = 0, 0, time.perf_counter(), 0.0
 
         async def limited_receive() -> Message:
             nonlocal received
@@ -66,9 +67,9 @@ class Envelope:
             return message
 
         async def dressed_send(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], time.perf_counter()
                 answer = MutableHeaders(scope=message)
                 answer["X-Request-ID"] = request_id
                 for name, value in _SECURITY_HEADERS.items():
@@ -90,7 +91,14 @@ class Envelope:
         finally:
             level = logging.DEBUG if scope["path"] in _PROBES else logging.INFO
             milliseconds = (time.perf_counter() - begun) * 1e3
+            metrics.requested(scope["method"], _route(scope), status, (answered or time.perf_counter()) - begun)
             logger.log(level, "%s %r %d %.0f ms %s", scope["method"], scope["path"], status, milliseconds, request_id)
 
     def _too_large(self) -> ProblemError:
         return ProblemError(TOO_LARGE, f"the request's body is larger than {self._limit} bytes, the most accepted here")
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that answered; what nothing answers has one name, however many paths are tried."""
+    included = scope.get("fastapi", {}).get("effective_route_context")  # a route alone does not know its prefix
+    return str(getattr(included, "path", None) or getattr(scope.get("route"), "path", "other"))

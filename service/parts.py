@@ -11,6 +11,7 @@ from service.artifacts import Artifacts
 from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
 from service.ledger import Ledger
+from service.probes import Probes
 from service.queue import Dispatcher
 from service.readers import Readers
 from service.settings import Settings
@@ -27,8 +28,8 @@ _CHECKERS = 2
 class Parts:
     """The parts that requests are answered with.
 
-    ``checks`` is how many certificates may be checked at the same time; ``closing`` is set when the process is about to
-    end.
+    ``checks`` is how many certificates may be checked at the same time; ``probes`` asks parts how they are; ``closing``
+    is set when the process is about to end.
     """
 
     settings: Settings
@@ -41,6 +42,7 @@ class Parts:
     intake: Intake
     datasets: DatasetIntake
     checks: asyncio.Semaphore
+    probes: Probes
     closing: asyncio.Event
 
 
@@ -66,6 +68,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             Intake(settings, ledger, artifacts, readers),
             DatasetIntake(settings, ledger, artifacts, readers),
             asyncio.Semaphore(_CHECKERS),
+            Probes(seconds=settings.probe_seconds),
             asyncio.Event(),
         )
     finally:

@@ -17,6 +17,7 @@ import argparse
 import logging
 import signal
 import threading
+import time
 from contextlib import ExitStack
 
 import redis
@@ -30,6 +31,7 @@ from service.limits import die_with_parent
 from service.logs import start_logging
 from service.queue import Dispatcher
 from service.settings import Settings
+from service.tallies import LAST_SWEEP
 
 __all__ = ["Reaper", "main"]
 
@@ -47,6 +49,7 @@ class Reaper:
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._closing = Closing(ledger, events, dispatcher)
+        self._tallies = events.tallies
 
     def sweep(self) -> int:
         """Look once; returns how many jobs were put right. Another reaper at work means none.
@@ -59,10 +62,15 @@ class Reaper:
         if not lock.acquire():
             return 0
         try:
-            put_right = self._lapsed() + self._overdue() + self._stray()
+            done = {"lapsed": self._lapsed(), "overdue": self._overdue(), "stray": self._stray()}
+            for action, number in done.items():
+                self._tallies.count("reaper_actions", action, by=number)
+            self._tallies.count("leases_lost", by=done["lapsed"])
+            self._tallies.flush()
+            self._dispatcher.redis.set(LAST_SWEEP, time.time())
             for batch in self._ledger.batches.unfinished():
                 self._closing.advance(batch)  # whoever ended its last job may not have come to it
-            return put_right
+            return sum(done.values())
         finally:
             try:
                 lock.release()

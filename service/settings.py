@@ -67,6 +67,9 @@ class Settings(BaseSettings):
 
     check_seconds: float = Field(default=60.0, gt=0, description="time that checking a certificate may take")
 
+    probe_seconds: float = Field(default=2.0, gt=0, description="time that a part has to answer /readyz and /metrics")
+    scale_seconds: float = Field(default=60.0, gt=0, description="autoscaling: within this, queued jobs should be done")
+
     heartbeat_seconds: float = Field(default=0.5, gt=0, description="a running job renews its lease this often")
     lease_seconds: float = Field(default=15.0, gt=0, description="a job whose lease is older has lost its worker")
     grace_seconds: float = Field(default=10.0, ge=0, description="past its time limit a job is killed after this")

@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -114,7 +115,10 @@ def serve(
         else:
             with connect(settings.redis_url) as queue:
                 queue.ping()
-        children = _children(settings, listener)
+        shared = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="netproof-metrics-", ignore_cleanup_errors=True)
+        )
+        children = _children(settings, listener, shared)
         stack.callback(_shut_down, children, settings)
         host, port = listener.getsockname()[:2]
         for child in children:
@@ -162,8 +166,9 @@ def _prepare(settings: Settings) -> None:
     ledger.close()
 
 
-def _children(settings: Settings, listener: socket.socket) -> list[_Child]:
-    environment = {**os.environ, **settings.environment()}
+def _children(settings: Settings, listener: socket.socket, shared: str) -> list[_Child]:
+    """Every process; the web processes count requests in the folder ``shared``, so that each can tell of all."""
+    environment = {"PROMETHEUS_MULTIPROC_DIR": shared, **os.environ, **settings.environment()}
     parent = ("--parent", str(os.getpid()))
     descriptor = listener.fileno()
 

@@ -28,6 +28,7 @@ from service.ledger import Ledger
 from service.models import JobRecord
 from service.request import build_query
 from service.reuse import Asked, asked, passes_on, served
+from service.tallies import Tallies
 from solver.options import Engine
 from solver.verdict import Outcome
 
@@ -49,6 +50,7 @@ def run_sweep(
     *,
     threads: int,
     keep: Callable[[bytes], Any],
+    tallies: Tallies,
 ) -> None:
     """Sweep what the job still has to look at, until its time is up or it is told to stop.
 
@@ -60,6 +62,7 @@ def run_sweep(
         ledger: gets what is found.
         threads: of the solver.
         keep: stores a certificate.
+        tallies: counts what is found.
     """
     dataset = Dataset.read(data)
     chunk = ledger.batches.chunk(job)
@@ -77,8 +80,24 @@ def run_sweep(
             if time.monotonic() - written >= _FLUSH_SECONDS:
                 if not ledger.batches.record(job, found):
                     return  # the attempt was given to another worker
+                _count(found, tallies)
                 found, written = [], time.monotonic()
-    ledger.batches.record(job, found)
+    if ledger.batches.record(job, found):
+        _count(found, tallies)
+
+
+def _count(found: Sequence[Found], tallies: Tallies) -> None:
+    for each in found:
+        verdict = each.verdict
+        if verdict is None or (verdict["verdict"] == Outcome.UNKNOWN and not each.final):
+            continue  # has failed, or is left to a job of its own
+        tallies.count("items_ended", str(verdict["verdict"]))
+        cached = bool(verdict.get("cached_from"))
+        tallies.count("cache_lookups", "item", "hit" if cached else "miss")
+        if not cached:
+            engine = verdict.get("decided_by") or "none"
+            tallies.observe("solve_seconds", float(verdict["seconds"]), engine, str(verdict["verdict"]))
+    tallies.flush()
 
 
 @dataclass(eq=False)

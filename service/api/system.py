@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from importlib import metadata
 
 import redis
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.access.dependencies import PUBLIC, READ
+from service import metrics
+from service.access.dependencies import ADMIN, PUBLIC, READ
 from service.api.dependencies import PartsOfApp
 from service.parts import Parts
 from service.problems import UNAVAILABLE, ProblemError
 from service.schemas import Check, Health, Readiness, Solvers, Version, WorkerDocument, WorkersDocument
 from service.solvers import describe
+from service.tallies import LAST_SWEEP, Found
 from service.workers import WorkerRecord
 
 __all__ = ["probes", "router"]
@@ -58,6 +62,33 @@ def readiness(parts: PartsOfApp, response: Response) -> Readiness:
     return Readiness(ready=ready, checks=checks)
 
 
+@probes.get(
+    "/metrics",
+    operation_id="metrics",
+    dependencies=[ADMIN],
+    summary="Tell Prometheus",
+    response_class=PlainTextResponse,
+    response_description="Metrics in Prometheus' text format",
+)
+def tell_metrics(parts: PartsOfApp) -> Response:
+    """Tell how much there is to do and what was done; a part that does not answer is left out, see `netproof_up`."""
+    answers = parts.probes.ask(
+        {
+            "ledger": parts.ledger.load,
+            "queue": lambda: _tallies(parts),
+            "workers": parts.dispatcher.workers,
+            "artifacts": lambda: shutil.disk_usage(parts.settings.data_dir).free,
+        }
+    )
+    scrape = metrics.Scrape(answers, target_seconds=parts.settings.scale_seconds)
+    return Response(metrics.exposition(scrape), media_type=metrics.MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+
+
+def _tallies(parts: Parts) -> tuple[dict[str, Found], float | None]:
+    swept = parts.dispatcher.redis.get(LAST_SWEEP)
+    return parts.publisher.tallies.read(), None if swept is None else float(swept)
+
+
 @router.get(
     "/solvers",
     operation_id="listSolvers",
@@ -71,7 +102,11 @@ def list_solvers(parts: PartsOfApp) -> Solvers:
 
 
 @router.get(
-    "/workers", operation_id="listWorkers", summary="List the workers", response_description="Those that are alive"
+    "/workers",
+    operation_id="listWorkers",
+    dependencies=[ADMIN],
+    summary="List the workers",
+    response_description="Those that are alive",
 )
 def list_workers(parts: PartsOfApp) -> WorkersDocument:
     """List the live workers: where they run, what they serve under which licences, and what each works on.

@@ -10,6 +10,7 @@ import redis
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from service import metrics
 from service.access.dependencies import SUBMIT, Caller
 from service.access.principal import Principal
 from service.admission import admit, fingerprint
@@ -91,6 +92,7 @@ def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts, 
     known = None
     if question is not None:
         known = parts.ledger.answers.find([question], owner=caller.owner).get(question)
+        metrics.cached(hit=known is not None)
     job, new = parts.ledger.submit(
         request["network"],
         request,

@@ -30,7 +30,7 @@ def overview(request: Request, parts: PartsOfApp) -> Response:
 
 def _found(parts: Parts) -> dict[str, Any]:
     try:
-        workers, depths = parts.dispatcher.workers(), parts.dispatcher.depths()
+        workers, depths = len(parts.dispatcher.workers()), parts.dispatcher.depths()
     except redis.RedisError:
         workers, depths = 0, {}
     jobs = [job_document(record, brief=True) for record in parts.ledger.jobs(limit=_LATEST)]
