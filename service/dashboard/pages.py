@@ -60,6 +60,7 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
     shared = {
         "path": request.url.path,
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "origin": str(request.base_url).rstrip("/"),
         "theme": theme if theme in THEMES else "auto",
         "refresh": None,
         "version": metadata.version("netproof"),

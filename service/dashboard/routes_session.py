@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Form, Response
 from fastapi.responses import RedirectResponse
 
+from service.access.dependencies import PUBLIC
 from service.dashboard.pages import THEME_COOKIE, THEMES, page_router
 
 __all__ = ["local_path", "router"]
@@ -22,7 +23,7 @@ def local_path(target: str) -> str:
     return "/" if outside else target
 
 
-@router.post("/theme")
+@router.post("/theme", dependencies=[PUBLIC])
 async def choose_theme(theme: Annotated[str, Form()] = "auto", back: Annotated[str, Form()] = "/") -> Response:
     """Remember which colours the reader wants, and go back to the page."""
     answer = RedirectResponse(local_path(back), 303)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["FILTERS", "ago", "bytes_", "duration", "number", "question", "shape", "short", "stamp"]
+__all__ = ["FILTERS", "ago", "bytes_", "duration", "number", "question", "shape", "short", "since", "stamp"]
 
 _MISSING = "–"
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
@@ -24,13 +24,15 @@ def number(value: float | None, digits: int = 4) -> str:
         text = "∞" if value > 0 else "-∞"
     else:
         text = f"{value:.{digits}g}"
-    return text.replace("-", "\u2212", 1) if text.startswith("-") else text
+    return text.replace("-", "\u2212")
 
 
 def duration(seconds: float | None) -> str:
     """Seconds as people say them: ``12 ms``, ``3.4 s``, ``2 min 5 s``, ``3 h 20 min``."""
     if seconds is None:
         return _MISSING
+    if seconds == 0:
+        return "0 s"
     if seconds < 0.9995:
         return f"{seconds * 1e3:.0f} ms"
     if seconds < 59.95:
@@ -52,6 +54,11 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"
     return f"{int(seconds)} s ago" if seconds >= 5 else "just now"
+
+
+def since(moment: datetime, now: datetime | None = None) -> str:
+    """How long something has lasted that began at ``moment``."""
+    return duration(float(round(max(0.0, ((now or datetime.now(UTC)) - moment).total_seconds()))))
 
 
 def stamp(moment: datetime | None) -> str:
@@ -127,6 +134,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "question": question,
     "shape": shape,
     "short": short,
+    "since": since,
     "stamp": stamp,
     "template": lambda request: question(request["query"] | {"epsilon": request["epsilon"]}),
 }
