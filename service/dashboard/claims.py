@@ -16,10 +16,10 @@ _BALLS = {
     "l0": "at most {epsilon} entries are changed",
 }
 _ROBUST = {
-    "real": "No input of the region breaks the property, for the network over the real numbers with its stored weights.",
+    "real": "No input of the region breaks the property, for the network over the reals with its stored weights.",
     "float32": (
-        "No input of the region breaks the property, for the network over the real numbers with its stored weights, and "
-        "in float32 inference in any order of summation as well."
+        "No input of the region breaks the property, for the network over the reals with its stored weights, and in "
+        "float32 inference in any order of summation as well."
     ),
 }
 _TRUST = {
@@ -134,7 +134,9 @@ def claim_of(verdict: Mapping[str, Any]) -> str:
         return _distance(verdict)
     if kind == "universal":
         least, most = verdict["universal"]["flips"]
-        return f"One perturbation flips {least} of the inputs" + (f", and none flips more than {most}." if most else ".")
+        return f"One perturbation flips {least} of the inputs" + (
+            f", and none flips more than {most}." if most else "."
+        )
     lower, upper = verdict["margin"]
     if kind == "margin":
         proven = "nothing is proven from below" if lower is None else f"at least {number(lower)} is proven"
@@ -152,6 +154,8 @@ def claim_of(verdict: Mapping[str, Any]) -> str:
 
 def _distance(verdict: Mapping[str, Any]) -> str:
     lower, upper = verdict["distance"]
+    if lower is not None and upper is not None and number(lower) == number(upper):
+        return f"The nearest violation is between {number(lower, 7)} and {number(upper, 7)} away."
     away = "" if lower is None else f"Every violation is farther away than {number(lower)}"
     if upper is None:
         return f"{away or 'Nothing is proven'}, and none is known."

@@ -111,7 +111,7 @@ def _pictures(
 def _range(values: Sequence[float]) -> tuple[float, float]:
     """The ends of a scale that shows all values: 0 to 1 where they lie within."""
     low, high = min(values), max(values)
-    return (0.0, 1.0) if 0 <= low and high <= 1 else (low, high)
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
 def _outputs(

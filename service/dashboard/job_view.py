@@ -75,8 +75,10 @@ def job_view(record: JobRecord, parts: Parts, points: Sequence[Point], site: str
     job = job_document(record)
     progress = record.progress or {}
     spent = float((verdict or progress).get("seconds") or 0.0)
-    kept = [Point(*each) for each in (verdict or {}).get("history", ())] or list(points)
     measures = "distance" if query.get("kind") == "distance" else "margin"
+    kept = [Point(*each) for each in (verdict or {}).get("history", ())] or list(points)
+    if kept and verdict is not None:
+        kept.append(Point(max(spent, kept[-1].at), *verdict[measures]))
     charts = [convergence(kept, name="bounds", measures=measures, end=spent)] if kept else []
     if verdict is not None:
         charts += [stage_chart(verdict)] if not verdict.get("cached_from") else []
@@ -173,8 +175,8 @@ def _commands(record: JobRecord, network: NetworkRecord, site: str) -> list[tupl
     return [
         (
             "Ask this service again",
-            f"curl -s '{site}/v1/jobs/{record.id}?include=input' | jq '{asked}' |\n"
-            f"  curl -s --json @- '{site}/v1/verify?wait=60'",
+            (f"curl -s '{site}/v1/jobs/{record.id}?include=input' | jq '{asked}' |\n"
+            f"  curl -s --json @- '{site}/v1/verify?wait=60'"),
         ),
         ("Decide it on your own machine", "\n".join(_local(record, network, site))),
     ]

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from service.dashboard import (
     assets,
     routes_datasets,
+    routes_jobs,
     routes_lists,
     routes_networks,
     routes_overview,
@@ -25,7 +26,15 @@ def add_dashboard(app: FastAPI) -> None:
     """Add the pages to ``app``, before the API's routes of the same paths, and a page for what there is not."""
     app.include_router(assets.router)
     app.include_router(routes_datasets.pictures)
-    for module in (routes_overview, routes_networks, routes_datasets, routes_lists, routes_samples, routes_session):
+    for module in (
+        routes_overview,
+        routes_networks,
+        routes_datasets,
+        routes_jobs,
+        routes_lists,
+        routes_samples,
+        routes_session,
+    ):
         app.include_router(module.router)
     answer = app.exception_handlers[HTTPException]
 

@@ -12,9 +12,9 @@ from service.access.dependencies import READ, SUBMIT, Caller
 from service.api.dependencies import Job, PartsOfApp
 from service.checking import check
 from service.dashboard.charts import Point
-from service.dashboard.inside import acted
+from service.dashboard.inside import call
 from service.dashboard.job_view import JobView, job_view
-from service.dashboard.pages import fragment, page, page_router
+from service.dashboard.pages import fragment, page, page_router, refused
 from service.dashboard.streaming import closing_event, message
 from service.events import Event
 from service.models import JobRecord
@@ -59,7 +59,9 @@ async def follow_page(request: Request, job: Job, parts: PartsOfApp, caller: Cal
 async def cancel(request: Request, job: Job) -> Response:
     """Stop the job, and show it; a button that was pressed too late does no harm."""
     if not job.terminal:
-        await acted(request, "POST", f"/v1/jobs/{job.id}/cancel", unless=409)
+        answer = await call(request, "POST", f"/v1/jobs/{job.id}/cancel")
+        if answer.is_error and answer.status_code != 409:
+            return refused(request, answer)
     return RedirectResponse(f"/jobs/{job.id}", 303)
 
 
@@ -69,8 +71,10 @@ async def again(request: Request, job: Job) -> Response:
     if job.batch is not None:
         detail = f"job {job.id} works for batch {job.batch}; try the batch's items again on its own page"
         raise ProblemError(INVALID_REQUEST, detail)
-    new = await acted(request, "POST", "/v1/verify", json=job.request | {"reuse": False})
-    return RedirectResponse(f"/jobs/{new['id']}", 303)
+    answer = await call(request, "POST", "/v1/verify", json=job.request | {"reuse": False})
+    if answer.is_error:
+        return refused(request, answer)
+    return RedirectResponse(f"/jobs/{answer.json()['id']}", 303)
 
 
 @router.post("/jobs/{job_id}/check", dependencies=[READ])
@@ -84,6 +88,7 @@ async def check_certificate(request: Request, job: Job, parts: PartsOfApp) -> Re
     settings = parts.settings
     async with parts.checks:
         report = await check(
+            parts.readers,
             certificate.path,
             model.path,
             exact=False,
