@@ -10,9 +10,12 @@ import contextlib
 import enum
 import logging
 import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
+from sqlalchemy.exc import OperationalError
 
 from service.answers import Asked
 from service.events import Events
@@ -25,6 +28,9 @@ from solver.verdict import Outcome, Reason, Verdict
 __all__ = ["Closing", "Failure", "unknown_verdict"]
 
 logger = logging.getLogger(__name__)
+
+
+_PAUSE_SECONDS = 0.5
 
 
 class Failure(enum.StrEnum):
@@ -41,9 +47,15 @@ class Closing:
 
     Attributes:
         tallies: where it counts what it does.
+
+    Args:
+        ledger, events, dispatcher: where.
+        patience: seconds for which a ledger that does not answer, or has no room, is tried again: a job that holds a
+            verdict had better wait than have it found once more.
     """
 
-    def __init__(self, ledger: Ledger, events: Events, dispatcher: Dispatcher) -> None:
+    def __init__(self, ledger: Ledger, events: Events, dispatcher: Dispatcher, *, patience: float = 0.0) -> None:
+        self._patience = patience
         self._ledger = ledger
         self._events = events
         self._dispatcher = dispatcher
@@ -99,7 +111,7 @@ class Closing:
         return self._requeue(job, why, lost=True)
 
     def _requeue(self, job: JobRecord, why: str, *, lost: bool) -> bool:
-        if not self._ledger.requeue(job.id, job.attempt, reason=why[:1024], lost=lost):
+        if not self._insist(lambda: self._ledger.requeue(job.id, job.attempt, reason=why[:1024], lost=lost)):
             return False
         logger.warning("job %s, attempt %d: %s; queued again", job.id, job.attempt, why)
         self.tallies.count("jobs_requeued", "lost" if lost else "drained")
@@ -111,7 +123,7 @@ class Closing:
         return True
 
     def _finish(self, job: JobRecord, state: JobState, **values: Any) -> bool:
-        if not self._ledger.finish(job.id, job.attempt, state, **values):
+        if not self._insist(lambda: self._ledger.finish(job.id, job.attempt, state, **values)):
             logger.warning("job %s: attempt %d came too late to make it %s", job.id, job.attempt, state)
             return False
         logger.info("job %s: attempt %d ended, %s", job.id, job.attempt, state)
@@ -146,6 +158,21 @@ class Closing:
             if ended.cancelled_at is not None and ended.finished_at is not None:
                 tallies.observe("cancel_seconds", (ended.finished_at - ended.cancelled_at).total_seconds())
         tallies.flush()
+
+    def _insist(self, write: Callable[[], bool]) -> bool:
+        """What a compare-and-set in the ledger says, tried again while the database cannot be written to.
+
+        One that took effect although its answer was lost says False the next time; either way it is written once.
+        """
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                return write()
+            except OperationalError as error:
+                if time.monotonic() + _PAUSE_SECONDS > end:
+                    raise
+                logger.warning("the ledger cannot be written to (%s); tried again in %g s", error.orig, _PAUSE_SECONDS)
+                time.sleep(_PAUSE_SECONDS)
 
     def _publish(self, job: JobRecord, state: JobState) -> None:
         self._events.publish(job.id, "state", {"state": state, "attempt": job.attempt})

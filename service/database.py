@@ -12,10 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 
 from service.errors import SchemaError
 
-__all__ = ["HEAD", "insert_new", "migrate", "open_engine"]
+__all__ = ["HEAD", "insert_new", "is_full", "migrate", "open_engine"]
 
 #: The newest revision in ``service/migrations/versions``; a test compares them.
 HEAD = "access"
@@ -69,6 +70,12 @@ def migrate(engine: Engine) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         _upgrade(connection)
         connection.commit()
+
+
+def is_full(error: OperationalError) -> bool:
+    """Whether the database says that its disk has no room left."""
+    state = getattr(error.orig, "sqlstate", None)  # PostgreSQL: disk_full
+    return state == "53100" or "disk is full" in str(error.orig)
 
 
 def insert_new(connection: Connection, table: Table) -> Insert:

@@ -99,12 +99,18 @@ class DatasetIntake:
         buffer = io.BytesIO()
         np.savez(buffer, images=dataset.stored, labels=dataset.labels)
         artifact = self._artifacts.put(buffer.getvalue())
-        return self._record(summary_of(dataset), artifact.sha256, artifact.size, "inline", caller)
+        found = self._record(summary_of(dataset), artifact.sha256, artifact.size, "inline", caller)
+        self._artifacts.confirm(buffer.getvalue())
+        return found
 
     def _keep(self, path: Path, name: str, summary: dict[str, Any], caller: Principal) -> tuple[DatasetRecord, bool]:
-        with path.open("rb") as stream:
-            artifact = self._artifacts.put(iter(lambda: stream.read(2**20), b""))
-        return self._record(summary, artifact.sha256, artifact.size, name, caller)
+        with path.open("rb") as stream, self._artifacts.upload() as upload:
+            while piece := stream.read(2**20):
+                upload.write(piece)
+            artifact = upload.commit()
+            found = self._record(summary, artifact.sha256, artifact.size, name, caller)
+            upload.confirm()
+        return found
 
     def _record(
         self, summary: dict[str, Any], artifact: str, size: int, name: str, caller: Principal

@@ -6,6 +6,9 @@ NetproofError (networks.errors)
     ├── ConflictError (RuntimeError)        the request contradicts what is recorded: HTTP 409 or 422
     │   ├── StateChangeError                a job or batch cannot go from its state to the wanted one
     │   └── IdempotencyError (ValueError)   a key was used before with another request
+    ├── StorageError (OSError)              artifacts cannot be read or written: HTTP 503
+    │   ├── StorageFullError                there is no room for them: HTTP 507
+    │   └── StorageDamagedError             one has other bytes than its name says: HTTP 500
     ├── TooLargeError (ValueError)          an upload beyond the limit: HTTP 413
     ├── SchemaError (RuntimeError)          the ledger's schema is not one that this version knows
     └── EmbeddedServerError (RuntimeError)  no queue server could be started
@@ -23,6 +26,9 @@ __all__ = [
     "SchemaError",
     "ServiceError",
     "StateChangeError",
+    "StorageDamagedError",
+    "StorageError",
+    "StorageFullError",
     "TooLargeError",
 ]
 
@@ -64,6 +70,18 @@ class IdempotencyError(ConflictError, ValueError):
         )
         self.key = key
         self.owner = owner
+
+
+class StorageError(ServiceError, OSError):
+    """Artifacts cannot be read or written now."""
+
+
+class StorageDamagedError(StorageError):
+    """An artifact has other bytes than its name says."""
+
+
+class StorageFullError(StorageError):
+    """There is no room for artifacts now."""
 
 
 class TooLargeError(ServiceError, ValueError):

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from networks.dataset import Dataset
 from networks.errors import NetproofError, SoundnessError
-from service.artifacts import Artifacts
+from service.artifacts import Artifacts, open_artifacts
 from service.closing import Closing, Failure, plain
+from service.errors import StorageDamagedError, StorageError
 from service.events import Events
+from service.keeping import Keeper
 from service.lease import Lease, Stop
 from service.ledger import Ledger
 from service.limits import lift_memory_limit, limit_memory
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 #: The interpreter-independent deadline comes this much after the one that can still write a verdict.
 _LAST_RESORT_SECONDS = 5.0
+#: A verdict waits so long for a ledger that cannot be written to; then the job is left to the reaper, and done again.
+_PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def run_job(job_id: str, around: Surroundings) -> None:
         stack.callback(events.close)
         dispatcher = Dispatcher(settings.queue_url)
         stack.callback(dispatcher.close)
-        closing = Closing(ledger, events, dispatcher)
+        closing = Closing(ledger, events, dispatcher, patience=_PATIENCE_SECONDS)
         if job.started_at is not None:
             events.tallies.observe("queued_seconds", (job.started_at - job.queued_at).total_seconds(), job.queue)
         events.publish(job.id, "state", {"state": job.state, "attempt": job.attempt})
@@ -77,12 +81,17 @@ def run_job(job_id: str, around: Surroundings) -> None:
 
 def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, settings: Settings) -> None:
     limit_memory(settings.memory_limit_mb)
+    artifacts = open_artifacts(settings)
+    keeper = Keeper(artifacts, lease)
     try:
-        found = _work(job, lease, ledger, closing.tallies, settings)
+        found = _work(job, lease, ledger, closing.tallies, settings, artifacts, keeper)
     except Exception as error:  # noqa: BLE001 - the last place that can tell the user anything
         lift_memory_limit()
         lease.release()
-        closing.fail(job, *_explain(job, error, settings))
+        if isinstance(error, StorageError) and not isinstance(error, StorageDamagedError):
+            closing.give_back(job, str(error))  # no fault of the job's: it is worked on again when the store is back
+        else:
+            closing.fail(job, *_explain(job, error, settings))
         return
     lift_memory_limit()
     lease.release()
@@ -100,6 +109,7 @@ def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, setting
             closing.succeed(job, found.verdict, asked=found.asked)
         except SoundnessError as error:
             closing.fail(job, *_explain(job, error, settings))
+    keeper.confirm()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +120,28 @@ class _Answer:
     asked: Asked | None
 
 
-def _work(job: JobRecord, lease: Lease, ledger: Ledger, tallies: Tallies, settings: Settings) -> _Answer | None:
+def _work(
+    job: JobRecord,
+    lease: Lease,
+    ledger: Ledger,
+    tallies: Tallies,
+    settings: Settings,
+    artifacts: Artifacts,
+    keeper: Keeper,
+) -> _Answer | None:
     """The job's answer; None for a sweep, which has written down what it found."""
     import networks
 
     record = ledger.network(job.network)
-    artifacts = Artifacts(settings.artifact_dir)
     model = artifacts.read(job.network)
     # The inspection of the upload has compared these very bytes with ONNX Runtime already.
     network = networks.load_bytes(model, name=record.name, compare=False)
     if "sweep" in job.request:
         data = artifacts.get(ledger.datasets.get(job.request["dataset"]).artifact).path
-        threads, keep = settings.job_threads, artifacts.put
-        run_sweep(job, network, data, lease, ledger, threads=threads, keep=keep, tallies=tallies)
+        threads = settings.job_threads
+        run_sweep(job, network, data, lease, ledger, threads=threads, keeper=keeper, tallies=tallies)
         return None
-    return _solve(job, network, lease, ledger, artifacts, settings)
+    return _solve(job, network, lease, ledger, artifacts, keeper, settings)
 
 
 def _solve(
@@ -133,6 +150,7 @@ def _solve(
     lease: Lease,
     ledger: Ledger,
     artifacts: Artifacts,
+    keeper: Keeper,
     settings: Settings,
 ) -> _Answer:
     from solver import answer
@@ -149,10 +167,10 @@ def _solve(
             return _Answer(known, None)
     verdict = answer(question, options=options, budget=budget, progress=lease.report, cancel=lease.stop)
     if verdict.certificate is not None:
-        artifacts.put([verdict.certificate])
+        keeper.put(verdict.certificate)
     document = plain(verdict.to_json())
     if question.network is not network:
-        artifacts.put([question.network.model])
+        keeper.put(question.network.model)
         document["product"] = {"bytes": len(question.network.model), "sha256": question.network.sha256}
     return _Answer(document, key)
 
@@ -219,12 +237,23 @@ def _deadline(job: JobRecord, settings: Settings) -> Iterator[None]:
 
     The dump of all threads goes to a log file. The worker outside sees the exit and closes the attempt.
     """
-    settings.log_dir.mkdir(parents=True, exist_ok=True)
-    with (settings.log_dir / "deadlines.log").open("a") as log:
-        print(f"job {job.id} attempt {job.attempt} pid {os.getpid()}", file=log, flush=True)
+    log = _deadline_log(settings)
+    try:
+        with contextlib.suppress(OSError):  # what a full disk does not take is not worth a job
+            os.write(log, f"job {job.id} attempt {job.attempt} pid {os.getpid()}\n".encode())
         seconds = job.time_limit + settings.grace_seconds + _LAST_RESORT_SECONDS
         faulthandler.dump_traceback_later(seconds, exit=True, file=log)
-        try:
-            yield
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        os.close(log)
+
+
+def _deadline_log(settings: Settings) -> int:
+    """A descriptor of the log file of deadlines; without room for one, of the worker's own log."""
+    try:
+        settings.log_dir.mkdir(parents=True, exist_ok=True)
+        return os.open(settings.log_dir / "deadlines.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError as error:
+        logger.warning("deadlines are logged to stderr: %s", error)
+        return os.dup(2)

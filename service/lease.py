@@ -109,6 +109,11 @@ class Lease:
         return self._stop is not None
 
     @property
+    def remaining(self) -> float:
+        """Seconds until the attempt is ended from outside, whatever it is doing then."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    @property
     def reason(self) -> Stop | None:
         """Why `stop` is true."""
         return self._stop

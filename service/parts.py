@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from service.artifacts import Artifacts
+from service.artifacts import Artifacts, open_artifacts
 from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
 from service.ledger import Ledger
@@ -50,7 +50,7 @@ class Parts:
 async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """The parts that ``settings`` describe; the ledger's tables are created where they are missing."""
     ledger = Ledger(settings.ledger_url)
-    artifacts = Artifacts(settings.artifact_dir)
+    artifacts = open_artifacts(settings)
     dispatcher = Dispatcher(settings.queue_url)
     publisher = Events(settings.queue_url)
     events = AsyncEvents(settings.queue_url)

@@ -9,6 +9,7 @@ use ``about:blank``, as the RFC asks.
 from __future__ import annotations
 
 import http
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from certificates.errors import CertificateError
@@ -34,7 +36,17 @@ from networks.errors import (
     UnsupportedOperatorError,
     VnnlibError,
 )
-from service.errors import IdempotencyError, NotFoundError, StateChangeError, TooLargeError
+from service.artifacts import is_full
+from service.database import is_full as database_is_full
+from service.errors import (
+    IdempotencyError,
+    NotFoundError,
+    StateChangeError,
+    StorageDamagedError,
+    StorageError,
+    StorageFullError,
+    TooLargeError,
+)
 from solver.errors import BackendError, BackendUnavailableError, LicenceLimitError, NumericsError
 
 __all__ = [
@@ -49,6 +61,8 @@ __all__ = [
     "problem_document",
     "problem_response",
 ]
+
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -95,6 +109,9 @@ KINDS: dict[type[Exception], Kind] = {
     NotFoundError: Kind("not-found", "There is no such thing", 404),
     StateChangeError: Kind("illegal-state-change", "The job's state does not allow it", 409),
     IdempotencyError: Kind("idempotency-key-reused", "The idempotency key belongs to another request", 422),
+    StorageFullError: Kind("storage-full", "There is no room left to store what this needs", 507),
+    StorageDamagedError: Kind("storage-damaged", "What is stored is damaged", 500),
+    StorageError: Kind("storage-unavailable", "What is stored cannot be reached", 503),
     TooLargeError: Kind("too-large", "The request is too large", 413),
     NetproofError: Kind("failed", "The request failed", 500),
 }
@@ -114,6 +131,9 @@ JOB_ENDED = Kind("job-ended", "The job has ended", 409)
 UNAUTHENTICATED = Kind("unauthenticated", "The service does not know who asks", 401)
 FORBIDDEN = Kind("forbidden", "The key does not allow it", 403)
 UNAVAILABLE = Kind("unavailable", "A part of the service is not available", 503)
+
+#: When to ask again for what cannot be had now.
+_LATER = {"Retry-After": "5"}
 
 #: Pydantic's words where ours say better what to do.
 _WORDS = {
@@ -219,6 +239,8 @@ def handle_problems(app: FastAPI) -> None:
     """Make ``app`` answer every error as a problem document."""
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(NetproofError, _on_netproof_error)
+    app.add_exception_handler(OSError, _on_system_error)
+    app.add_exception_handler(OperationalError, _on_database_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
 
@@ -246,11 +268,39 @@ async def _on_problem(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_netproof_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, NetproofError)
+    if isinstance(error, StorageError) and not isinstance(error, StorageDamagedError):
+        logger.error("request %s: %s", _request_id(request), error)
+        return problem_response(problem_document(error), request_id=_request_id(request), headers=_LATER)
     if kind_of(error).status >= http.HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(
         error, BackendUnavailableError
     ):
         raise error  # unexpected here: the outermost handler logs it and answers without its text
     return problem_response(problem_document(error), request_id=_request_id(request))
+
+
+async def _on_system_error(request: Request, error: Exception) -> JSONResponse:
+    """A disk without room is the operator's to mend, and what was asked can be asked again; the rest is a fault."""
+    if not is_full(error):
+        raise error
+    return _no_room(request, error)
+
+
+async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
+    """A database that cannot be reached, or has no room, may be back in a moment; nothing was acknowledged."""
+    assert isinstance(error, OperationalError)
+    if database_is_full(error):
+        return _no_room(request, error)
+    logger.error("request %s: the ledger does not answer: %s", _request_id(request), error.orig)
+    detail = "the ledger does not answer now; nothing was changed by this request, so ask again in a moment"
+    document = problem_document(ProblemError(UNAVAILABLE, detail))
+    return problem_response(document, request_id=_request_id(request), headers=_LATER)
+
+
+def _no_room(request: Request, error: Exception) -> JSONResponse:
+    logger.error("request %s: no room left: %s", _request_id(request), error)
+    detail = "a disk of the service is full, so nothing was kept of this request; ask again when its operator made room"
+    document = problem_document(ProblemError(KINDS[StorageFullError], detail))
+    return problem_response(document, request_id=_request_id(request), headers=_LATER)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:

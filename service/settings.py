@@ -13,6 +13,7 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,6 +47,10 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir, description="ledger, artifacts and logs live here")
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; None: SQLite in data_dir")
     redis_url: str | None = Field(default=None, description="Redis or Valkey; None: an embedded server")
+    artifacts: str | None = Field(
+        default=None, description="folder or fsspec URL of artifacts, such as s3://bucket/prefix; None: in data_dir"
+    )
+    artifact_cache_mb: int = Field(default=8192, ge=1, description="local copies of artifacts that a URL keeps")
     access: Literal["auto", "on", "off"] = Field(
         default="auto", description="whether callers need a key; auto: unless the service listens on loopback only"
     )
@@ -86,6 +91,12 @@ class Settings(BaseSettings):
                 f"({self.heartbeat_seconds:g}), or one slow renewal loses a healthy worker"
             )
             raise ValueError(msg)
+        if self.artifacts is not None and "@" in urlsplit(self.artifacts).netloc:
+            msg = (
+                "artifacts must not hold credentials, which would end up in logs; leave them to the environment, such "
+                "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+            raise ValueError(msg)
         if self.default_time_limit > self.max_time_limit:
             msg = (
                 f"default_time_limit ({self.default_time_limit:g}) exceeds max_time_limit ({self.max_time_limit:g}); "
@@ -124,8 +135,13 @@ class Settings(BaseSettings):
 
     @property
     def artifact_dir(self) -> Path:
-        """Where artifacts are kept."""
+        """Where artifacts are kept, unless ``artifacts`` names another place."""
         return self.data_dir / "artifacts"
+
+    @property
+    def artifact_cache_dir(self) -> Path:
+        """Local copies of artifacts that are kept elsewhere."""
+        return self.data_dir / "cache"
 
     @property
     def log_dir(self) -> Path:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from networks.exact import exact
 from service.batch_models import ItemRecord
 from service.batch_work import SWEEP_SECONDS, Found, labelled
 from service.closing import plain
+from service.keeping import Keeper
 from service.lease import Lease
 from service.ledger import Ledger
 from service.models import JobRecord
@@ -49,7 +50,7 @@ def run_sweep(
     ledger: Ledger,
     *,
     threads: int,
-    keep: Callable[[bytes], Any],
+    keeper: Keeper,
     tallies: Tallies,
 ) -> None:
     """Sweep what the job still has to look at, until its time is up or it is told to stop.
@@ -61,12 +62,12 @@ def run_sweep(
         lease: of the attempt.
         ledger: gets what is found.
         threads: of the solver.
-        keep: stores a certificate.
+        keeper: stores certificates.
         tallies: counts what is found.
     """
     dataset = Dataset.read(data)
     chunk = ledger.batches.chunk(job)
-    sweep = _Sweep(job, network, dataset, lease, threads, keep)
+    sweep = _Sweep(job, network, dataset, lease, threads, keeper)
     known = sweep.known(chunk, ledger)
     end = time.monotonic() + SWEEP_SECONDS
     found: list[Found] = []
@@ -80,10 +81,12 @@ def run_sweep(
             if time.monotonic() - written >= _FLUSH_SECONDS:
                 if not ledger.batches.record(job, found):
                     return  # the attempt was given to another worker
+                keeper.confirm()
                 _count(found, tallies)
                 found, written = [], time.monotonic()
     if ledger.batches.record(job, found):
         _count(found, tallies)
+    keeper.confirm()
 
 
 def _count(found: Sequence[Found], tallies: Tallies) -> None:
@@ -107,7 +110,7 @@ class _Sweep:
     dataset: Dataset
     lease: Lease
     threads: int
-    keep: Callable[[bytes], Any]
+    keeper: Keeper
     checker: Any = None
 
     def open(self, stack: ExitStack) -> None:
@@ -182,7 +185,7 @@ class _Sweep:
         if verdict.outcome is Outcome.UNKNOWN and self.lease.stop():
             return None
         if verdict.certificate is not None:
-            self.keep(verdict.certificate)
+            self.keeper.put(verdict.certificate)
         final = self.job.request["engine"] == Engine.BOUNDS
         return Found(item.number, plain(verdict.to_json()), final=final, asked=question)
 

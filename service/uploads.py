@@ -84,15 +84,17 @@ class Intake:
                     max_bytes=self._settings.max_model_bytes,
                 )
             artifact = await run_in_threadpool(upload.commit)
-        return await run_in_threadpool(
-            self._ledger.add_network,
-            artifact.sha256,
-            size=artifact.size,
-            name=label,
-            state=NetworkState.READY,
-            summary=summary,
-            owner=caller.owner,
-        )
+            found = await run_in_threadpool(
+                self._ledger.add_network,
+                artifact.sha256,
+                size=artifact.size,
+                name=label,
+                state=NetworkState.READY,
+                summary=summary,
+                owner=caller.owner,
+            )
+            await run_in_threadpool(upload.confirm)
+            return found
 
 
 def _label(name: str) -> str:

@@ -367,7 +367,7 @@ async def get_item_certificate(item: Item, parts: PartsOfApp) -> FileResponse:
             "none where a MIP solver decided"
         )
         raise ProblemError(NO_CERTIFICATE, detail)
-    path = parts.artifacts.get(found["sha256"]).path
+    path = (await run_in_threadpool(parts.artifacts.get, found["sha256"])).path
     return FileResponse(path, media_type="application/zip", filename=f"certificate-{item.batch}-{item.number}.zip")
 
 

@@ -110,7 +110,7 @@ async def _checked(
     certificate: AsyncIterator[bytes], network: NetworkRecord, parts: Parts, *, exact: bool
 ) -> CheckDocument:
     settings = parts.settings
-    model = parts.artifacts.get(network.sha256)
+    model = await run_in_threadpool(parts.artifacts.get, network.sha256)
     with parts.artifacts.upload(limit=settings.max_model_bytes) as upload:
         async for chunk in certificate:
             await run_in_threadpool(upload.write, chunk)

@@ -204,7 +204,7 @@ async def get_certificate(job: Job, parts: PartsOfApp) -> FileResponse:
             "where a MIP solver decided"
         )
         raise ProblemError(NO_CERTIFICATE, detail)
-    path = parts.artifacts.get(found["sha256"]).path
+    path = (await run_in_threadpool(parts.artifacts.get, found["sha256"])).path
     return FileResponse(path, media_type="application/zip", filename=f"certificate-{job.id}.zip")
 
 
@@ -229,5 +229,5 @@ async def get_product(job: Job, parts: PartsOfApp) -> FileResponse:
     if found is None:
         detail = f"the evidence of job {job.id} is about the network that was given, /v1/networks/{job.network}"
         raise ProblemError(NO_PRODUCT, detail)
-    path = parts.artifacts.get(found["sha256"]).path
+    path = (await run_in_threadpool(parts.artifacts.get, found["sha256"])).path
     return FileResponse(path, media_type="application/octet-stream", filename=f"product-{job.id}.onnx")

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from onnx import helper
 
-from service.artifacts import Artifacts
+from service.artifacts import open_artifacts
 from service.embedded import EmbeddedServer
 from service.events import Events
 from service.ledger import Ledger
@@ -82,7 +82,7 @@ class Deployment:
         self.server.start()
         self.ledger = Ledger(self.settings.ledger_url)
         self.ledger.create()
-        self.artifacts = Artifacts(self.settings.artifact_dir)
+        self.artifacts = open_artifacts(self.settings)
         self.dispatcher = Dispatcher(self.settings.queue_url)
         self.events = Events(self.settings.queue_url)
         self.reaper = Reaper(self.settings, self.ledger, self.events, self.dispatcher)

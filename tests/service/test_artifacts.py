@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.artifacts import Artifacts
+from service.artifacts import FolderArtifacts
 from service.errors import NotFoundError, TooLargeError
 
 
@@ -16,7 +16,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_artifact_is_found_by_its_hash(tmp_path: Path) -> None:
-    store = Artifacts(tmp_path)
+    store = FolderArtifacts(tmp_path)
     artifact = store.put([b"ab", b"c"])
     assert artifact.sha256 == hashlib.sha256(b"abc").hexdigest()
     assert artifact.size == 3
@@ -26,20 +26,20 @@ def test_artifact_is_found_by_its_hash(tmp_path: Path) -> None:
 
 
 def test_equal_uploads_are_one_file(tmp_path: Path) -> None:
-    store = Artifacts(tmp_path)
+    store = FolderArtifacts(tmp_path)
     assert store.put(b"abc") == store.put(b"abc")
     assert len(files(tmp_path)) == 1
 
 
 def test_upload_beyond_the_limit_leaves_nothing(tmp_path: Path) -> None:
-    store = Artifacts(tmp_path)
+    store = FolderArtifacts(tmp_path)
     with pytest.raises(TooLargeError, match="larger than 4 bytes"):
         store.put([b"abc", b"de"], limit=4)
     assert files(tmp_path) == []
 
 
 def test_abandoned_upload_leaves_nothing(tmp_path: Path) -> None:
-    store = Artifacts(tmp_path)
+    store = FolderArtifacts(tmp_path)
     with store.upload() as upload:
         upload.write(b"abc")
         assert len(files(tmp_path)) == 1
@@ -49,9 +49,9 @@ def test_abandoned_upload_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "a" * 63])
 def test_what_is_no_hash_is_no_artifact(tmp_path: Path, name: str) -> None:
     with pytest.raises(NotFoundError, match="there is no artifact"):
-        Artifacts(tmp_path).get(name)
+        FolderArtifacts(tmp_path).get(name)
 
 
 def test_absent_artifact_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
-        Artifacts(tmp_path).read("a" * 64)
+        FolderArtifacts(tmp_path).read("a" * 64)

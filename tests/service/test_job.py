@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import solver.kinds
-from service.artifacts import Artifacts
+from service.artifacts import open_artifacts
 from service.embedded import EmbeddedServer
 from service.events import Events
 from service.job import Surroundings, run_job
@@ -36,7 +36,7 @@ def book(settings: Settings) -> Iterator[Ledger]:
 
 def run(settings: Settings, book: Ledger, **changes: Any) -> JobRecord:
     """Submit a query about a tiny network and run it as a worker's child would."""
-    artifact = Artifacts(settings.artifact_dir).put(dense_model(1, (3, 5, 2)))
+    artifact = open_artifacts(settings).put(dense_model(1, (3, 5, 2)))
     book.add_network(artifact.sha256, size=artifact.size, name="tiny", state=NetworkState.READY, summary={})
     query = {"input": [0.5, 0.5, 0.5], "epsilon": 0.01, "norm": "linf", "domain": [0, 1], "label": 0, "targets": None}
     request = {"network": artifact.sha256, "query": {**query, **changes}, "time_limit": 20.0, "seed": 0, "reuse": False}
