@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError
 from service.access.grants import give, held
 from service.access.principal import LOCAL
 from service.answers import Answers, Asked
+from service.batch_figures import BatchFigures
 from service.batches import Batches
 from service.database import insert_new, migrate, open_engine
 from service.datasets import Datasets
@@ -58,6 +59,7 @@ class Ledger:
         self.datasets = Datasets(self._engine, now)
         self.answers = Answers(self._engine, now)
         self.batches = Batches(self._engine, now, self.answers)
+        self.figures = BatchFigures(self._engine)
 
     def create(self) -> None:
         """Create the tables, or bring them up to date; several processes may do so at once.

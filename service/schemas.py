@@ -253,7 +253,7 @@ class VerdictDocument(_Answer):
     history: list[tuple[float, float | None, float | None]] = Field(
         default_factory=list,
         description=(
-            "how the bounds came together: seconds, proven lower bound and smallest attained value, of the margin or of "
+            "how the bounds came together: seconds, proven lower bound, smallest attained value, of the margin or of "
             "what `kind` asks for; left out in lists"
         ),
     )

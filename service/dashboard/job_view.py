@@ -21,7 +21,7 @@ from service.parts import Parts
 from service.schemas import JobDocument
 from service.views import job_document
 
-__all__ = ["JobView", "center_of", "domain_of", "facts_of_stages", "job_view", "layer_chart", "stage_chart"]
+__all__ = ["JobView", "answer_charts", "center_of", "domain_of", "evidence_of", "job_view"]
 
 #: Members of a stage that are not facts of it.
 _STAGE = ("name", "seconds")
@@ -81,8 +81,7 @@ def job_view(record: JobRecord, parts: Parts, points: Sequence[Point], site: str
         kept.append(Point(max(spent, kept[-1].at), *verdict[measures]))
     charts = [convergence(kept, name="bounds", measures=measures, end=spent)] if kept else []
     if verdict is not None:
-        charts += [stage_chart(verdict)] if not verdict.get("cached_from") else []
-        charts += [layer_chart(verdict)] if verdict.get("statistics", {}).get("layers") else []
+        charts += answer_charts(verdict)
     stated = query if "vnnlib" not in query else {**query, "omitted": ["vnnlib"]}
     return JobView(
         job=job,
@@ -92,7 +91,7 @@ def job_view(record: JobRecord, parts: Parts, points: Sequence[Point], site: str
         claim=claim_of(verdict) if verdict is not None else "",
         trust=trust_of(verdict) if verdict is not None else "",
         reason=reason_of(verdict) if verdict is not None else "",
-        evidence=_evidence(record, network, parts),
+        evidence=evidence_of(query, verdict or {}, network, parts),
         charts=charts,
         limit=record.time_limit,
         share=min(1.0, spent / record.time_limit),
@@ -102,18 +101,23 @@ def job_view(record: JobRecord, parts: Parts, points: Sequence[Point], site: str
     )
 
 
-def _evidence(record: JobRecord, network: NetworkRecord, parts: Parts) -> Shown:
-    query, verdict = record.request["query"], record.verdict or {}
+def evidence_of(query: Mapping[str, Any], verdict: Mapping[str, Any], network: NetworkRecord, parts: Parts) -> Shown:
+    """What was asked about and what was found, as pictures and numbers.
+
+    Args:
+        query: of the question.
+        verdict: the answer, empty while there is none.
+        network: that was asked about.
+        parts: data sets and their files.
+    """
     found = verdict.get("counterexample") or verdict.get("witness")
-    center = center_of(query, parts)
-    if verdict.get("product"):  # its evidence is about another network, whose inputs may be others
-        center = None
-    shape = (found or {}).get("shape") or network.summary["input_shape"]
+    # the evidence of a comparison is about another network, whose inputs may be others
+    center = None if verdict.get("product") else center_of(query, parts)
     return evidence(
         center,
         found,
-        shape=shape,
-        center_output=verdict.get("statistics", {}).get("center_output"),
+        shape=(found or {}).get("shape") or network.summary["input_shape"],
+        center_output=(verdict.get("statistics") or {}).get("center_output"),
         label=query.get("label"),
         domain=domain_of(query),
     )
@@ -140,13 +144,20 @@ def domain_of(query: Mapping[str, Any]) -> tuple[float, float] | None:
     return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
-def stage_chart(verdict: Mapping[str, Any]) -> Chart:
-    """Where the time of a verdict went."""
-    spent = [(each["name"], float(each["seconds"]), facts_of_stages(each)) for each in verdict.get("stages", ())]
-    return stages(spent, name="stages")
+def answer_charts(verdict: Mapping[str, Any]) -> list[Chart]:
+    """What an answer took: its time by stage, and which layers leave ReLUs open."""
+    shown = []
+    if not verdict.get("cached_from"):
+        spent = [(each["name"], float(each["seconds"]), _facts(each)) for each in verdict.get("stages", ())]
+        shown.append(stages(spent, name="stages"))
+    counts = (verdict.get("statistics") or {}).get("layers")
+    if counts:
+        named = [(f"ReLU {i}", each["relus"], each["unstable"]) for i, each in enumerate(counts, 1)]
+        shown.append(layers(named, name="layers"))
+    return shown
 
 
-def facts_of_stages(stage: Mapping[str, Any]) -> str:
+def _facts(stage: Mapping[str, Any]) -> str:
     """What a stage came to, in one line."""
     return ", ".join(f"{key} {_fact(value)}" for key, value in stage.items() if key not in _STAGE)
 
@@ -159,12 +170,6 @@ def _fact(value: object) -> str:
     return number(value)
 
 
-def layer_chart(verdict: Mapping[str, Any]) -> Chart:
-    """Which layers leave ReLUs open."""
-    counts = verdict["statistics"]["layers"]
-    return layers([(f"ReLU {i}", each["relus"], each["unstable"]) for i, each in enumerate(counts, 1)], name="layers")
-
-
 def _commands(record: JobRecord, network: NetworkRecord, site: str) -> list[tuple[str, str]]:
     """The same question to this service again, and on another machine."""
     if record.batch is not None:
@@ -175,8 +180,10 @@ def _commands(record: JobRecord, network: NetworkRecord, site: str) -> list[tupl
     return [
         (
             "Ask this service again",
-            (f"curl -s '{site}/v1/jobs/{record.id}?include=input' | jq '{asked}' |\n"
-            f"  curl -s --json @- '{site}/v1/verify?wait=60'"),
+            (
+                f"curl -s '{site}/v1/jobs/{record.id}?include=input' | jq '{asked}' |\n"
+                f"  curl -s --json @- '{site}/v1/verify?wait=60'"
+            ),
         ),
         ("Decide it on your own machine", "\n".join(_local(record, network, site))),
     ]

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from service.dashboard import (
     assets,
+    routes_batches,
     routes_datasets,
     routes_jobs,
     routes_lists,
@@ -32,6 +33,7 @@ def add_dashboard(app: FastAPI) -> None:
         routes_datasets,
         routes_jobs,
         routes_lists,
+        routes_batches,
         routes_samples,
         routes_session,
     ):

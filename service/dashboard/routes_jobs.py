@@ -10,8 +10,8 @@ from starlette.responses import RedirectResponse, StreamingResponse
 
 from service.access.dependencies import READ, SUBMIT, Caller
 from service.api.dependencies import Job, PartsOfApp
-from service.checking import check
 from service.dashboard.charts import Point
+from service.dashboard.checks import check_result, checked
 from service.dashboard.inside import call
 from service.dashboard.job_view import JobView, job_view
 from service.dashboard.pages import fragment, page, page_router, refused
@@ -19,9 +19,8 @@ from service.dashboard.streaming import closing_event, message
 from service.events import Event
 from service.models import JobRecord
 from service.parts import Parts
-from service.problems import INVALID_REQUEST, NO_CERTIFICATE, ProblemError
+from service.problems import INVALID_REQUEST, ProblemError
 from service.streams import follow
-from service.views import certificate_of
 
 __all__ = ["router"]
 
@@ -80,24 +79,10 @@ async def again(request: Request, job: Job) -> Response:
 @router.post("/jobs/{job_id}/check", dependencies=[READ])
 async def check_certificate(request: Request, job: Job, parts: PartsOfApp) -> Response:
     """What the independent checker says now about the job's certificate: a part of the page, or without scripts all."""
-    found = certificate_of(job)
-    if found is None:
-        raise ProblemError(NO_CERTIFICATE, f"job {job.id} has no certificate to check")
-    about = (job.verdict or {}).get("product", {}).get("sha256") or job.network
-    certificate, model = [await run_in_threadpool(parts.artifacts.get, each) for each in (found["sha256"], about)]
-    settings = parts.settings
-    async with parts.checks:
-        report = await check(
-            parts.readers,
-            certificate.path,
-            model.path,
-            exact=False,
-            seconds=settings.check_seconds,
-            memory_mb=settings.memory_limit_mb,
-        )
-    if "HX-Request" in request.headers:
-        return Response(fragment("check_result.html", report=report), media_type="text/html")
-    return page(request, "job.html", view=await _view(request, job, parts), report=report)
+    report = await checked(job.verdict, job.network, parts)
+    return check_result(request, report) or page(
+        request, "job.html", view=await _view(request, job, parts), report=report
+    )
 
 
 async def _view(request: Request, job: JobRecord, parts: Parts) -> JobView:
