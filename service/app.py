@@ -13,6 +13,7 @@ from importlib import metadata
 from fastapi import FastAPI
 
 from service import api
+from service.access.trail import Trail
 from service.dashboard import add_dashboard
 from service.middleware import Envelope
 from service.openapi import document
@@ -49,12 +50,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    for router in (api.verify, api.check, api.batches, api.networks, api.datasets, api.jobs, api.system):
+    for router in (api.verify, api.check, api.batches, api.networks, api.datasets, api.jobs, api.keys, api.system):
         app.include_router(router, prefix="/v1")
     app.include_router(api.probes)
     handle_problems(app)
     add_dashboard(app)
     app.include_router(api.promised)
+    app.add_middleware(Trail)
     app.add_middleware(
         Envelope, max_body_bytes=max(settings.max_model_bytes, settings.max_dataset_bytes) + _BODY_MARGIN_BYTES
     )

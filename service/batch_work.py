@@ -102,8 +102,10 @@ def advance(connection: Connection, batch_id: str, moment: datetime) -> list[Job
     counted = select(items.c.state, func.count()).where(items.c.batch == batch_id).group_by(items.c.state)
     counts: dict[str, int] = {str(state): int(number) for state, number in connection.execute(counted)}
     live = select(func.count()).where(jobs.c.batch == batch_id, jobs.c.state.in_(LIVE))
-    room = _WINDOW - int(connection.execute(live).scalar_one())
-    idle = room == _WINDOW
+    window = _WINDOW if batch.at_once is None else min(_WINDOW, batch.at_once + 1)
+    at_work = int(connection.execute(live).scalar_one())
+    room = max(0, window - at_work)
+    idle = at_work == 0
     if not any(counts.get(state) for state in ItemState if state not in {ItemState.DONE, ItemState.FAILED}):
         if idle:
             _end(connection, batch, BatchState.FINISHED, moment)

@@ -131,6 +131,10 @@ class Closing:
         self._publish(job, state)
         if job.batch is not None:
             self.advance(job.batch)
+        following = self._ledger.following(job)
+        if following is not None:
+            with contextlib.suppress(redis.RedisError):
+                self._dispatcher.enqueue(following)
         return True
 
     def _count(

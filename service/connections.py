@@ -43,9 +43,14 @@ def connect(url: str, *, retries: int = PROMPT, seconds: float = 5.0) -> redis.R
     )
 
 
-def connect_async(url: str, *, retries: int = PROMPT) -> redis.asyncio.Redis:
-    """The same for asyncio, without a limit on answers: readers of streams wait for as long as they say."""
+def connect_async(url: str, *, retries: int = PROMPT, seconds: float | None = None) -> redis.asyncio.Redis:
+    """The same for asyncio, by default without a limit on answers: readers of streams wait for as long as they say."""
     retry = AsyncRetry(ExponentialBackoff(cap=5.0, base=0.1), retries, supported_errors=tuple(_TRANSIENT))
     return redis.asyncio.Redis.from_url(
-        url, retry=retry, retry_on_error=_TRANSIENT, socket_connect_timeout=5.0, protocol=_PROTOCOL
+        url,
+        retry=retry,
+        retry_on_error=_TRANSIENT,
+        socket_connect_timeout=seconds or 5.0,
+        socket_timeout=seconds,
+        protocol=_PROTOCOL,
     )

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from service.errors import SchemaError
 
-__all__ = ["HEAD", "insert_new", "is_full", "migrate", "open_engine"]
+__all__ = ["HEAD", "insert_new", "is_full", "migrate", "open_engine", "probe"]
 
 #: The newest revision in ``service/migrations/versions``; a test compares them.
 HEAD = "access"
@@ -70,6 +70,19 @@ def migrate(engine: Engine) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         _upgrade(connection)
         connection.commit()
+
+
+def probe(engine: Engine) -> None:
+    """Write to the ledger without changing it, and find its schema at `HEAD`.
+
+    Raises:
+        SchemaError: the schema is another version's.
+        SQLAlchemyError: the database does not answer, or takes no writes.
+    """
+    same = text("UPDATE alembic_version SET version_num = version_num WHERE version_num = :head")
+    with engine.begin() as connection:
+        if connection.execute(same, {"head": HEAD}).rowcount != 1:
+            raise SchemaError(str(_revision(connection)), HEAD)
 
 
 def is_full(error: OperationalError) -> bool:

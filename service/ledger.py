@@ -18,12 +18,16 @@ from typing import Any
 from sqlalchemy import Connection, CursorResult, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from service.access.audit import Audit
 from service.access.grants import give, held
+from service.access.keys import Keys
 from service.access.principal import LOCAL
+from service.access.sessions import Sessions
+from service.access.usage import Usage, at_work, charge, crowded
 from service.answers import Answers, Asked
 from service.batch_figures import BatchFigures
 from service.batches import Batches
-from service.database import insert_new, migrate, open_engine
+from service.database import insert_new, migrate, open_engine, probe
 from service.datasets import Datasets
 from service.errors import IdempotencyError, NotFoundError, StateChangeError
 from service.identifiers import new_id
@@ -50,7 +54,7 @@ class Ledger:
         now: clock, for tests.
 
     Attributes:
-        datasets, batches, answers: the parts that have tables of their own.
+        datasets, batches, answers, keys, sessions, audit, usage: the parts that have tables of their own.
     """
 
     def __init__(self, url: str, *, now: Callable[[], datetime] = _utc_now) -> None:
@@ -60,6 +64,10 @@ class Ledger:
         self.answers = Answers(self._engine, now)
         self.batches = Batches(self._engine, now, self.answers)
         self.figures = BatchFigures(self._engine)
+        self.keys = Keys(self._engine, now)
+        self.sessions = Sessions(self._engine, now)
+        self.audit = Audit(self._engine, now)
+        self.usage = Usage(self._engine, now)
 
     def create(self) -> None:
         """Create the tables, or bring them up to date; several processes may do so at once.
@@ -73,6 +81,15 @@ class Ledger:
         """Raise SQLAlchemyError if the database does not answer."""
         with self._engine.connect() as connection:
             connection.execute(text("SELECT 1"))
+
+    def probe(self) -> None:
+        """Find the schema as this version has it, and write.
+
+        Raises:
+            SchemaError: it is another version's.
+            SQLAlchemyError: the database does not answer, or takes no writes.
+        """
+        probe(self._engine)
 
     def close(self) -> None:
         """Close pooled connections."""
@@ -202,10 +219,12 @@ class Ledger:
     def start(self, job_id: str, *, worker: str, lease_seconds: float, threads: int = 1) -> JobRecord | None:
         """Begin the next attempt, with so many threads: queued → running.
 
-        None if the job is not queued (started elsewhere, cancelled).
+        None if the job is not queued (started elsewhere, cancelled), or has to wait for another of its owner's.
         """
         moment = self._now()
         with self._engine.begin() as connection:
+            if crowded(connection, job_id):
+                return None
             started = {"attempt": jobs.c.attempt + 1, "started_at": moment, "progress": None}
             if not self._change(connection, job_id, JobState.RUNNING, started):
                 return None
@@ -328,11 +347,24 @@ class Ledger:
             return [JobRecord.of(row) for row in connection.execute(query).mappings()]
 
     def waiting(self, seconds: float) -> list[JobRecord]:
-        """Jobs queued for more than ``seconds``, oldest first: candidates for having been lost by the queue."""
+        """Jobs queued for more than ``seconds``, oldest first: candidates for having been lost by the queue.
+
+        Those that wait for others of their owner's are left out.
+        """
         limit = self._now() - timedelta(seconds=seconds)
         query = select(jobs).where(jobs.c.state == JobState.QUEUED, jobs.c.queued_at < limit).order_by(jobs.c.queued_at)
+        query = query.where(jobs.c.at_once.is_(None) | (at_work(jobs.c.owner) < jobs.c.at_once))
         with self._engine.connect() as connection:
             return [JobRecord.of(row) for row in connection.execute(query).mappings()]
+
+    def following(self, job: JobRecord) -> JobRecord | None:
+        """The job that may have waited for this one: its owner's oldest queued one, where these are counted."""
+        if job.at_once is None:
+            return None
+        mine = (jobs.c.owner == job.owner) & (jobs.c.state == JobState.QUEUED) & jobs.c.at_once.is_not(None)
+        with self._engine.connect() as connection:
+            row = connection.execute(select(jobs).where(mine).order_by(jobs.c.queued_at).limit(1)).mappings().first()
+        return None if row is None else JobRecord.of(row)
 
     # -- internals -----------------------------------------------------------------------------------------------
 
@@ -357,8 +389,9 @@ class Ledger:
         self, connection: Connection, job_id: str, attempt: int, outcome: JobState, reason: str | None
     ) -> None:
         mine = (attempts.c.job == job_id) & (attempts.c.number == attempt)
-        ended = {"ended_at": self._now(), "outcome": outcome, "reason": reason}
+        ended: dict[str, Any] = {"ended_at": self._now(), "outcome": outcome, "reason": reason}
         connection.execute(update(attempts).where(mine).values(ended))
+        charge(connection, job_id, attempt, ended["ended_at"])
 
 
 def _changed(result: CursorResult[Any]) -> bool:

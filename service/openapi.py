@@ -13,8 +13,13 @@ from typing import Any
 import yaml
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.access.dependencies import scope_of
+from service.access.gate import COOKIE
+from service.access.schemas import KeyRequest, LoginRequest, RotationRequest
 from service.batch_schemas import BatchRequest, ResumeRequest, RetryRequest
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem, VerifyRequest
@@ -41,16 +46,28 @@ _TAGS = [
     {"name": "batches", "description": "One question about many inputs"},
     {"name": "networks", "description": "Networks, addressed by the SHA-256 of their content"},
     {"name": "datasets", "description": "Labelled inputs, addressed by the SHA-256 of their content"},
+    {"name": "access", "description": "Who may ask: keys, sessions, the audit log"},
     {"name": "system", "description": "What is up and what runs here"},
 ]
 
+#: Bodies that routes read themselves, and the form of every error.
+_READ: tuple[type[BaseModel], ...] = (
+    VerifyRequest,
+    BatchRequest,
+    ResumeRequest,
+    RetryRequest,
+    KeyRequest,
+    RotationRequest,
+    LoginRequest,
+    Problem,
+)
 _REFERENCE = "#/components/schemas/{model}"
 
 
 def document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of ``app``."""
     if app.openapi_schema is None:
-        app.openapi_schema = _described(
+        schema = _described(
             get_openapi(
                 title=app.title,
                 version=app.version,
@@ -61,14 +78,14 @@ def document(app: FastAPI) -> dict[str, Any]:
                 license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
             )
         )
+        app.openapi_schema = _secured(schema, app)
     return app.openapi_schema
 
 
 def _described(schema: dict[str, Any]) -> dict[str, Any]:
     """Add what FastAPI does not know: bodies that routes read themselves, and that every error is a problem."""
     models = schema["components"]["schemas"]
-    read = (VerifyRequest, BatchRequest, ResumeRequest, RetryRequest, Problem)
-    _, written = models_json_schema([(model, "validation") for model in read], ref_template=_REFERENCE)
+    _, written = models_json_schema([(model, "validation") for model in _READ], ref_template=_REFERENCE)
     models |= written["$defs"]
     for unused in ("HTTPValidationError", "ValidationError"):
         models.pop(unused, None)
@@ -90,6 +107,23 @@ def _described(schema: dict[str, Any]) -> dict[str, Any]:
         stream["schema"] = {"type": "string"}
     _drop_titles(schema["paths"])
     _drop_titles(schema["components"])
+    return schema
+
+
+def _secured(schema: dict[str, Any], app: FastAPI) -> dict[str, Any]:
+    """Say how callers show a key, and which scope an operation takes; where access is off, none is asked for."""
+    schemes = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "a key, `np_…`"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "the same"},
+        "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "of a browser, see `login`"},
+    }
+    schema["components"]["securitySchemes"] = schemes
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            scope = scope_of(route)
+            for method in route.methods or ():
+                operation = schema["paths"][route.path][method.lower()]
+                operation["security"] = [] if scope is None else [{name: [str(scope)]} for name in schemes]
     return schema
 
 

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from service.access.gate import Gate
 from service.artifacts import Artifacts, open_artifacts
 from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
@@ -41,6 +42,7 @@ class Parts:
     readers: Readers
     intake: Intake
     datasets: DatasetIntake
+    gate: Gate
     checks: asyncio.Semaphore
     probes: Probes
     closing: asyncio.Event
@@ -55,6 +57,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     publisher = Events(settings.queue_url)
     events = AsyncEvents(settings.queue_url)
     readers = Readers()
+    gate = Gate(settings, ledger)
     try:
         ledger.create()
         yield Parts(
@@ -67,11 +70,13 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             readers,
             Intake(settings, ledger, artifacts, readers),
             DatasetIntake(settings, ledger, artifacts, readers),
+            gate,
             asyncio.Semaphore(_CHECKERS),
             Probes(seconds=settings.probe_seconds),
             asyncio.Event(),
         )
     finally:
+        await gate.close()
         readers.close()
         await events.close()
         publisher.close()

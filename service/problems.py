@@ -130,6 +130,8 @@ JOB_NOT_ENDED = Kind("job-not-ended", "The job has not ended", 409)
 JOB_ENDED = Kind("job-ended", "The job has ended", 409)
 UNAUTHENTICATED = Kind("unauthenticated", "The service does not know who asks", 401)
 FORBIDDEN = Kind("forbidden", "The key does not allow it", 403)
+QUOTA_EXCEEDED = Kind("quota-exceeded", "The key's quota is used up", 429)
+RATE_LIMITED = Kind("rate-limited", "Too many requests", 429)
 UNAVAILABLE = Kind("unavailable", "A part of the service is not available", 503)
 
 #: When to ask again for what cannot be had now.

@@ -374,6 +374,7 @@ class Check(_Answer):
     """One part that the service needs."""
 
     ok: bool
+    degraded: bool = Field(default=False, description="it works, but somebody should look")
     detail: str
 
 
@@ -381,6 +382,7 @@ class Readiness(_Answer):
     """Whether a job that is sent now would be worked on."""
 
     ready: bool
+    degraded: bool = Field(default=False, description="whether some part is")
     checks: dict[str, Check]
 
 

@@ -54,6 +54,14 @@ class Settings(BaseSettings):
     access: Literal["auto", "on", "off"] = Field(
         default="auto", description="whether callers need a key; auto: unless the service listens on loopback only"
     )
+    quota_running: int | None = Field(default=None, ge=1, description="jobs of one owner that run at the same time")
+    quota_queued: int | None = Field(default=None, ge=1, description="questions of one owner that have not ended")
+    quota_batches: int | None = Field(default=None, ge=1, description="batches of one owner that have not ended")
+    quota_cpu_seconds: float | None = Field(default=None, gt=0, description="CPU seconds of one owner on one day")
+    quota_model_bytes: int | None = Field(default=None, ge=1, description="the largest network of one owner")
+    quota_time_limit: float | None = Field(default=None, gt=0, description="the longest time limit of one owner")
+    quota_rate: float | None = Field(default=100.0, gt=0, description="requests of one key a second")
+    quota_burst: int | None = Field(default=400, ge=1, description="requests of one key at once")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
 
@@ -73,6 +81,7 @@ class Settings(BaseSettings):
     check_seconds: float = Field(default=60.0, gt=0, description="time that checking a certificate may take")
 
     probe_seconds: float = Field(default=2.0, gt=0, description="time that a part has to answer /readyz and /metrics")
+    min_free_mb: int = Field(default=256, ge=0, description="with less free disk in data_dir, /readyz says not ready")
     scale_seconds: float = Field(default=60.0, gt=0, description="autoscaling: within this, queued jobs should be done")
 
     heartbeat_seconds: float = Field(default=0.5, gt=0, description="a running job renews its lease this often")

@@ -10,33 +10,28 @@ from __future__ import annotations
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, Request, Security
+from fastapi.params import Security as SecurityParameter
+from fastapi.routing import APIRoute
 from fastapi.security import SecurityScopes
 
-from service.access.principal import EVERYBODY, Principal, Scope
+from service.access.principal import Principal, Scope
 from service.parts import Parts
-from service.problems import FORBIDDEN, UNAUTHENTICATED, ProblemError
+from service.problems import FORBIDDEN, ProblemError
 
-__all__ = ["ADMIN", "PUBLIC", "READ", "SUBMIT", "Caller", "permit"]
+__all__ = ["ADMIN", "PUBLIC", "READ", "SUBMIT", "Caller", "permit", "scope_of"]
 
 
 async def _caller(request: Request) -> Principal:
     """Who asks; found out once for each request."""
     known = getattr(request.state, "caller", None)
     if known is None:
-        known = request.state.caller = await _identify(request)
+        parts: Parts = request.app.state.parts
+        known = request.state.caller = await parts.gate.identify(request)
     assert isinstance(known, Principal)
     return known
 
 
 Caller: TypeAlias = Annotated[Principal, Depends(_caller)]
-
-
-async def _identify(request: Request) -> Principal:
-    parts: Parts = request.app.state.parts
-    if not parts.settings.access_on:
-        return EVERYBODY
-    detail = "this service wants a key; send Authorization: Bearer np_…, or X-API-Key"
-    raise ProblemError(UNAUTHENTICATED, detail, headers={"WWW-Authenticate": 'Bearer realm="netproof"'})
 
 
 async def _permitted(caller: Caller, needed: SecurityScopes) -> None:
@@ -49,6 +44,21 @@ def permit(caller: Principal, scope: Scope) -> None:
     if not caller.scope.includes(scope):
         detail = f"this takes a key with the scope {scope}, and yours has {caller.scope}; ask for another key"
         raise ProblemError(FORBIDDEN, detail)
+
+
+def scope_of(route: APIRoute) -> Scope | None:
+    """The scope that a route needs, None for a public one.
+
+    Raises:
+        LookupError: the route does not say.
+    """
+    for dependency in route.dependencies:
+        if isinstance(dependency, SecurityParameter) and dependency.dependency is _permitted:
+            return Scope(next(iter(dependency.scopes or ())))
+        if dependency.dependency is _public:
+            return None
+    msg = f"{route.path} must name one of PUBLIC, READ, SUBMIT and ADMIN among its dependencies"
+    raise LookupError(msg)
 
 
 def _public() -> None:

@@ -22,6 +22,7 @@ from starlette.responses import FileResponse, StreamingResponse
 
 from service.access.dependencies import READ, SUBMIT, Caller
 from service.access.principal import Principal
+from service.access.quotas import batch_budget, check_batch, check_time_limit, usual
 from service.admission import fingerprint
 from service.api.datasets import known_dataset
 from service.api.dependencies import PartsOfApp, Wait, media_type, read_body
@@ -179,14 +180,17 @@ def _submit(
 ) -> BatchRecord:
     labels = stored_labels(parts.artifacts.get(dataset.artifact).path)
     find = partial(parts.ledger.network, owner=caller.reach)
-    request, items = admit_batch(asked, network, dataset, labels, parts.settings, find)
+    request, items = admit_batch(asked, network, dataset, labels, usual(caller, parts.settings), find)
+    digest = fingerprint(request) if idempotency_key else None
+    check_batch(caller, parts.ledger.usage)
+    request["total_limit"] = batch_budget(caller, parts.ledger.usage, request["total_limit"])
     batch, new = parts.ledger.batches.submit(
         request,
         items,
         queue=queue_name(request["backend"], request["priority"]),
         max_attempts=parts.settings.max_attempts,
         idempotency_key=idempotency_key,
-        fingerprint=fingerprint(request) if idempotency_key else None,
+        fingerprint=digest,
         owner=caller.owner,
         at_once=caller.quota.running,
     )
@@ -453,10 +457,11 @@ async def cancel_batch(batch: Batch, parts: PartsOfApp) -> Response:
     response_description="The batch, at work",
     openapi_extra=_RESUME,
 )
-async def resume_batch(batch: Batch, request: Request, parts: PartsOfApp) -> Response:
+async def resume_batch(batch: Batch, request: Request, parts: PartsOfApp, caller: Caller) -> Response:
     """Go on with a batch that was cancelled or has spent its budget; no finished item is decided again."""
     asked = ResumeRequest.model_validate(await _members(request, ResumeRequest))
-    record = await run_in_threadpool(parts.ledger.batches.resume, batch.id, total_limit=asked.total_limit)
+    limit = await run_in_threadpool(_budget, batch, asked.total_limit, parts, caller)
+    record = await run_in_threadpool(parts.ledger.batches.resume, batch.id, total_limit=limit)
     await run_in_threadpool(_advance, record, parts)
     return await _shown(record, parts, 202)
 
@@ -471,14 +476,24 @@ async def resume_batch(batch: Batch, request: Request, parts: PartsOfApp) -> Res
     response_description="The batch, at work",
     openapi_extra=_RETRY,
 )
-async def retry_batch(batch: Batch, request: Request, parts: PartsOfApp) -> Response:
+async def retry_batch(batch: Batch, request: Request, parts: PartsOfApp, caller: Caller) -> Response:
     """Search again for what failed and, unless told otherwise, for what stayed unknown, perhaps with more time."""
     asked = RetryRequest.model_validate(await _members(request, RetryRequest))
+    check_time_limit(caller, parts.settings, asked.time_limit)
+    await run_in_threadpool(check_batch, caller, parts.ledger.usage)
     record, _ = await run_in_threadpool(
         parts.ledger.batches.retry, batch.id, time_limit=asked.time_limit, unknown=asked.unknown
     )
     await run_in_threadpool(_advance, record, parts)
     return await _shown(record, parts, 202)
+
+
+def _budget(batch: BatchRecord, asked: float | None, parts: Parts, caller: Principal) -> float | None:
+    """The limit of all of a batch that goes on, within the caller's day."""
+    check_batch(caller, parts.ledger.usage)
+    groups = parts.ledger.batches.groups(batch.id)
+    spent = sum(group.sweep_seconds + group.search_seconds for group in groups)
+    return batch_budget(caller, parts.ledger.usage, asked if asked is not None else batch.total_limit, spent=spent)
 
 
 async def _members(request: Request, model: type[ResumeRequest | RetryRequest]) -> dict[str, Any]:

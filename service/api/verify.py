@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from service import metrics
 from service.access.dependencies import SUBMIT, Caller
 from service.access.principal import Principal
+from service.access.quotas import check_question, usual
 from service.admission import admit, fingerprint
 from service.api.dependencies import PartsOfApp, Wait, job_headers, job_response
 from service.api.question import BODY, read_question
@@ -73,7 +74,7 @@ async def verify(
     """
     posed, network = await read_question(request, parts, caller)
     find = partial(parts.ledger.network, owner=caller.reach)
-    admitted = await run_in_threadpool(admit, posed, network, parts.settings, find)
+    admitted = await run_in_threadpool(admit, posed, network, usual(caller, parts.settings), find)
     job = await run_in_threadpool(_submit, admitted, idempotency_key, parts, caller)
     job = await wait_for_end(job, wait, parts)
     document = job_document(job)
@@ -93,6 +94,8 @@ def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts, 
     if question is not None:
         known = parts.ledger.answers.find([question], owner=caller.owner).get(question)
         metrics.cached(hit=known is not None)
+    if known is None:
+        check_question(caller, parts.ledger.usage)
     job, new = parts.ledger.submit(
         request["network"],
         request,

@@ -1,0 +1,63 @@
+"""The audit log: who changed what, who was refused, and who took evidence away; a part of `service.ledger.Ledger`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, insert, select
+
+from service.access.models import AuditRecord, audit
+from service.identifiers import new_id
+
+__all__ = ["Audit"]
+
+
+class Audit:
+    """Records of the audit log, which are added and never changed."""
+
+    def __init__(self, engine: Engine, now: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._now = now
+
+    def add(
+        self,
+        action: str,
+        target: str,
+        outcome: int,
+        *,
+        key: str | None = None,
+        owner: str | None = None,
+        request: str = "",
+        address: str = "",
+    ) -> None:
+        """Write a line, see `AuditRecord`."""
+        moment = self._now()
+        values: dict[str, Any] = {
+            "id": new_id(int(moment.timestamp() * 1000)),
+            "at": moment,
+            "key": key,
+            "owner": owner,
+            "action": action[:64],
+            "object": target[:255],
+            "outcome": outcome,
+            "request": request[:64],
+            "address": address[:64],
+        }
+        with self._engine.begin() as connection:
+            connection.execute(insert(audit).values(values))
+
+    def lines(
+        self, *, limit: int = 100, before: str | None = None, owner: str | None = None, key: str | None = None
+    ) -> list[AuditRecord]:
+        """The newest lines first; ``before`` is the identifier that ended the previous page."""
+        query = select(audit).order_by(audit.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(audit.c.id < before)
+        if owner is not None:
+            query = query.where(audit.c.owner == owner)
+        if key is not None:
+            query = query.where(audit.c.key == key)
+        with self._engine.connect() as connection:
+            return [AuditRecord.of(row) for row in connection.execute(query).mappings()]

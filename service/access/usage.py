@@ -1,0 +1,118 @@
+"""What owners use: seconds of solving on each day, and what they have at work; a part of `service.ledger.Ledger`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, func, select, text, update
+
+from service.access.models import usage
+from service.batch_models import batches
+from service.database import insert_new
+from service.models import attempts, jobs
+from service.states import BATCH_ENDED, TERMINAL, BatchState, JobState
+
+__all__ = ["Usage", "Used", "at_work", "charge", "crowded"]
+
+_LIVE_JOBS = [state for state in JobState if state not in TERMINAL]
+_LIVE_BATCHES = [state for state in BatchState if state not in BATCH_ENDED]
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What an owner uses.
+
+    Attributes:
+        running: jobs at work.
+        queued: questions of their own that have not ended, those at work included.
+        batches: batches that have not ended.
+        cpu_seconds: of attempts that ended today (UTC).
+    """
+
+    running: int
+    queued: int
+    batches: int
+    cpu_seconds: float
+
+
+class Usage:
+    """Counts."""
+
+    def __init__(self, engine: Engine, now: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._now = now
+
+    def of(self, owner: str) -> Used:
+        """What ``owner`` uses now, and has used today."""
+        working = jobs.c.state.in_([JobState.RUNNING, JobState.CANCELLING])
+        mine = jobs.c.owner == owner
+        with self._engine.connect() as connection:
+            return Used(
+                _count(connection, select(func.count()).where(mine, working)),
+                _count(
+                    connection, select(func.count()).where(mine, jobs.c.batch.is_(None), jobs.c.state.in_(_LIVE_JOBS))
+                ),
+                _count(
+                    connection,
+                    select(func.count()).where(batches.c.owner == owner, batches.c.state.in_(_LIVE_BATCHES)),
+                ),
+                self._spent(connection, owner),
+            )
+
+    def questions(self, owner: str) -> int:
+        """How many questions of their own have not ended."""
+        query = select(func.count()).where(jobs.c.owner == owner, jobs.c.batch.is_(None), jobs.c.state.in_(_LIVE_JOBS))
+        with self._engine.connect() as connection:
+            return _count(connection, query)
+
+    def spent(self, owner: str) -> float:
+        """CPU seconds of attempts that ended today."""
+        with self._engine.connect() as connection:
+            return self._spent(connection, owner)
+
+    def _spent(self, connection: Connection, owner: str) -> float:
+        today = _day(self._now())
+        query = select(usage.c.seconds).where(usage.c.owner == owner, usage.c.day == today)
+        return float(connection.execute(query).scalar() or 0.0)
+
+
+def crowded(connection: Connection, job_id: str) -> bool:
+    """Whether so many of the owner's jobs are at work that this one has to wait; of starts at the same moment, on
+    PostgreSQL, each waits for the one before.
+    """
+    job = connection.execute(select(jobs.c.owner, jobs.c.at_once).where(jobs.c.id == job_id)).first()
+    if job is None or job.at_once is None:
+        return False
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:owner))"), {"owner": job.owner})
+    return bool(connection.execute(select(at_work(job.owner) >= job.at_once)).scalar())
+
+
+def at_work(owner: Any) -> Any:
+    """How many jobs of an owner are at work, as an expression; ``owner`` is a name or a column."""
+    others = jobs.alias()
+    mine = (others.c.owner == owner) & others.c.state.in_([JobState.RUNNING, JobState.CANCELLING])
+    return select(func.count()).select_from(others).where(mine).scalar_subquery()
+
+
+def charge(connection: Connection, job_id: str, attempt: int, moment: datetime) -> None:
+    """Charge an attempt that ends to the job's owner, in the transaction that ends it."""
+    mine = (attempts.c.job == job_id) & (attempts.c.number == attempt)
+    query = select(jobs.c.owner, attempts.c.started_at, attempts.c.threads).join(attempts, jobs.c.id == attempts.c.job)
+    row = connection.execute(query.where(mine)).one()
+    seconds = max(0.0, (moment - row.started_at).total_seconds()) * row.threads
+    day = {"owner": row.owner, "day": _day(moment)}
+    connection.execute(insert_new(connection, usage).values(seconds=0.0, **day))
+    today = (usage.c.owner == day["owner"]) & (usage.c.day == day["day"])
+    connection.execute(update(usage).where(today).values(seconds=usage.c.seconds + seconds))
+
+
+def _count(connection: Connection, query: Select[Any]) -> int:
+    return int(connection.execute(query).scalar_one())
+
+
+def _day(moment: datetime) -> str:
+    return moment.date().isoformat()
