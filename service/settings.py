@@ -30,15 +30,6 @@ def _default_data_dir() -> Path:
     return Path(base).expanduser() / "netproof"
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class Settings(BaseSettings):
     """Settings of one deployment; the web process, its workers and its reaper must agree on them."""
 
@@ -117,7 +108,17 @@ class Settings(BaseSettings):
     @property
     def access_on(self) -> bool:
         """Whether callers need a key."""
-        return self.access == "on" or (self.access == "auto" and not _is_loopback(self.host))
+        return self.access == "on" or (self.access == "auto" and not self.loopback)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     @property
     def ledger_url(self) -> str:

@@ -163,6 +163,10 @@ def _prepare(settings: Settings) -> None:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(settings.ledger_url)
     ledger.create()
+    if settings.access_on and not ledger.keys.any_admin():
+        logger.warning("nobody has a key yet; make the first with `netproof keys create --owner NAME --scope admin`")
+    elif not settings.access_on and not settings.loopback:
+        logger.warning("whoever reaches %s may do everything here, as NETPROOF_ACCESS is off", settings.host)
     ledger.close()
 
 

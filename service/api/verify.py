@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from service import metrics
 from service.access.dependencies import SUBMIT, Caller
 from service.access.principal import Principal
-from service.access.quotas import check_question, usual
+from service.access.quotas import usual
 from service.admission import admit, fingerprint
 from service.api.dependencies import PartsOfApp, Wait, job_headers, job_response
 from service.api.question import BODY, read_question
@@ -95,7 +95,7 @@ def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts, 
         known = parts.ledger.answers.find([question], owner=caller.owner).get(question)
         metrics.cached(hit=known is not None)
     if known is None:
-        check_question(caller, parts.ledger.usage)
+        parts.ledger.usage.check_questions(caller.owner, caller.quota)
     job, new = parts.ledger.submit(
         request["network"],
         request,
