@@ -9,6 +9,8 @@ from starlette.exceptions import HTTPException
 
 from service.dashboard import (
     assets,
+    routes_ask,
+    routes_audit,
     routes_batches,
     routes_datasets,
     routes_jobs,
@@ -29,6 +31,8 @@ def add_dashboard(app: FastAPI) -> None:
     app.include_router(routes_datasets.pictures)
     for module in (
         routes_overview,
+        routes_ask,
+        routes_audit,
         routes_networks,
         routes_datasets,
         routes_jobs,

@@ -6,6 +6,7 @@ import httpx
 from fastapi import Request, Response, UploadFile
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile as StarletteUpload
 
 from service.access.dependencies import READ, SUBMIT, Caller
 from service.access.principal import Principal
@@ -50,7 +51,7 @@ async def upload_network(
     return await run_in_threadpool(_list, request, parts, caller, Answers().refused(answer, {}))
 
 
-async def send_network(request: Request, file: UploadFile) -> httpx.Response:
+async def send_network(request: Request, file: StarletteUpload) -> httpx.Response:
     """The API's answer to the upload of a form's file."""
     files = {"network": (file.filename, file.file, "application/octet-stream")}
     return await call(request, "POST", "/v1/networks", files=files)

@@ -31,8 +31,6 @@ def duration(seconds: float | None) -> str:
     """Seconds as people say them: ``12 ms``, ``3.4 s``, ``2 min 5 s``, ``3 h 20 min``."""
     if seconds is None:
         return _MISSING
-    if seconds == 0:
-        return "0 s"
     if seconds < 0.9995:
         return f"{seconds * 1e3:.0f} ms"
     if seconds < 59.95:
@@ -58,7 +56,8 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
 
 def since(moment: datetime, now: datetime | None = None) -> str:
     """How long something has lasted that began at ``moment``."""
-    return duration(float(round(max(0.0, ((now or datetime.now(UTC)) - moment).total_seconds()))))
+    seconds = max(0.0, ((now or datetime.now(UTC)) - moment).total_seconds())
+    return f"{int(seconds)} s" if seconds < 60 else duration(seconds)
 
 
 def stamp(moment: datetime | None) -> str:
