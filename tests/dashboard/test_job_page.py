@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from service.closing import Failure
 from service.states import JobState
 from tests.dashboard.examples import about_digit, ask, network
-from tests.faults.deployment import ball, obstinate_model
+from tests.faults.deployment import ball, lower_bound, obstinate_model
 from tests.service.serving import problem
 
 HTML = {"Accept": "text/html"}
@@ -26,12 +26,16 @@ def broken(site):
     return ask(site, network(site, "digits_plain.onnx"), about_digit(10, "0.1"))
 
 
-def hard(site, *, wait=0, **members):
-    return ask(site, site.upload(obstinate_model()), ball(12), wait=wait, reuse=False, **members)
+def hard(site, *, time_limit):
+    """A job at work, which has proven something and will not end by itself before its time is up."""
+    about = site.upload(obstinate_model())
+    job = ask(site, about, ball(12), wait=0, reuse=False, time_limit=time_limit, priority="high")
+    begun = site.wait(site.ledger.job(job), lambda now: lower_bound(now.progress) is not None, seconds=120)
+    return begun.id
 
 
 def test_a_running_job_is_followed_to_its_end(site, open_page):
-    job = hard(site, time_limit=4)
+    job = hard(site, time_limit=6)
     page, watch = open_page(site, f"/jobs/{job}")
     expect(page.get_by_role("heading", name="At work")).to_be_visible()
     expect(page.get_by_role("figure").filter(has_text="Bounds of the margin over time")).to_be_visible()
