@@ -20,7 +20,7 @@ from sqlalchemy import Connection, CursorResult, func, insert, select, text, upd
 from service.access.audit import Audit
 from service.access.grants import give, held
 from service.access.keys import Keys
-from service.access.principal import LOCAL
+from service.access.principal import LOCAL, Quota
 from service.access.sessions import Sessions
 from service.access.usage import Usage, at_work, charge, crowded
 from service.answers import Answers, Asked
@@ -162,7 +162,7 @@ class Ledger:
             idempotency_key=idempotency_key,
             fingerprint=fingerprint,
             owner=owner,
-            at_once=at_once,
+            quota=Quota(running=at_once),
             origin=origin,
         )
         (outcome,) = self.submissions.record([one])

@@ -66,6 +66,11 @@ class Settings(BaseSettings):
     quota_burst: int | None = Field(default=400, ge=1, description="requests of one key at once")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    allowed_hosts: str | None = Field(
+        default=None,
+        description="names that requests may be addressed to, comma-separated, or *; None: any where callers need "
+        "a key, else this machine's own",
+    )
 
     web_processes: int | None = Field(
         default=None, ge=1, description="processes that answer HTTP; None: one a core, at most 4"
@@ -120,7 +125,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
-    @property
+    @cached_property
     def access_on(self) -> bool:
         """Whether callers need a key."""
         return self.access == "on" or (self.access == "auto" and not self.loopback)
