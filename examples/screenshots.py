@@ -148,7 +148,7 @@ def everything(camera: Camera, service: Service) -> None:
     service.wait(batch, lambda share: share >= 0.4)
     with service.held():
         camera.take("batch-50", batch)
-        camera.take("overview-busy", "/")
+    camera.take("overview-busy", "/")
     camera.take("job-robust", service.ask(service.robust, 10, "0.1", certificate=True))
     camera.take("job-counterexample", service.ask(service.plain, 10, "0.1"))
     camera.take("job-unknown", service.ask(service.plain, 3, "0.04", engine="bounds"))
