@@ -151,7 +151,7 @@ def everything(camera: Camera, service: Service) -> None:
     camera.take("overview-busy", "/")
     camera.take("job-robust", service.ask(service.robust, 10, "0.1", certificate=True))
     camera.take("job-counterexample", service.ask(service.plain, 10, "0.1"))
-    camera.take("job-unknown", service.ask(service.plain, 3, "0.04", engine="bounds"))
+    camera.take("job-unknown", service.ask(service.plain, 10, "0.07", engine="bounds"))
     camera.take("job-margin", service.ask(service.robust, 5, "0.02", kind="margin"))
     service.wait(batch, lambda share: share == 1)
     camera.take("batch-100", batch)
