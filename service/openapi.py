@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -140,8 +140,8 @@ def _secured(schema: dict[str, Any], app: FastAPI) -> dict[str, Any]:
         "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "of a browser, see `login`"},
     }
     schema["components"]["securitySchemes"] = schemes
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.include_in_schema:
+    for route in iter_route_contexts(app.routes):
+        if isinstance(route.original_route, APIRoute) and route.include_in_schema:
             scope = scope_of(route)
             for method in route.methods or ():
                 operation = schema["paths"][route.path][method.lower()]

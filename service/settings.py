@@ -21,6 +21,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 __all__ = ["Settings"]
 
 
+#: More web processes than that are worth their memory only to those who ask for them.
+_MOST_WEBS = 4
 #: sockaddr_un holds 108 bytes on Linux and 104 on macOS, with the final zero.
 _SOCKET_PATH_BYTES = 103
 
@@ -45,6 +47,15 @@ class Settings(BaseSettings):
     access: Literal["auto", "on", "off"] = Field(
         default="auto", description="whether callers need a key; auto: unless the service listens on loopback only"
     )
+    keep_jobs_days: float | None = Field(default=None, ge=0, description="ended jobs are kept so long; None: for ever")
+    keep_batches_days: float | None = Field(default=None, ge=0, description="the same for batches, by their end")
+    keep_networks_days: float | None = Field(
+        default=None, ge=0, description="networks and data sets that no job and no batch is about are kept so long"
+    )
+    keep_audit_days: float | None = Field(default=None, ge=0, description="entries of the audit log are kept so long")
+    gc_safety_hours: float = Field(
+        default=24.0, ge=0, description="what nothing refers to is kept so long, and an hour more than any job takes"
+    )
     quota_running: int | None = Field(default=None, ge=1, description="jobs of one owner that run at the same time")
     quota_queued: int | None = Field(default=None, ge=1, description="questions of one owner that have not ended")
     quota_batches: int | None = Field(default=None, ge=1, description="batches of one owner that have not ended")
@@ -61,6 +72,9 @@ class Settings(BaseSettings):
         "a key, else this machine's own",
     )
 
+    web_processes: int | None = Field(
+        default=None, ge=1, description="processes that answer HTTP; None: one a core, at most 4"
+    )
     workers: int = Field(default=2, ge=0, description="worker processes that `netproof serve` starts")
     threads: int | None = Field(default=None, ge=1, description="threads of one job; None: cores / workers")
     memory_limit_mb: int = Field(default=8192, ge=256, description="address space that one job may add to its worker's")
@@ -77,6 +91,7 @@ class Settings(BaseSettings):
     check_seconds: float = Field(default=60.0, gt=0, description="time that checking a certificate may take")
 
     probe_seconds: float = Field(default=2.0, gt=0, description="time that a part has to answer /readyz and /metrics")
+    log_format: Literal["text", "json"] = Field(default="text", description="of the lines on stderr")
     min_free_mb: int = Field(default=256, ge=0, description="with less free disk in data_dir, /readyz says not ready")
     scale_seconds: float = Field(default=60.0, gt=0, description="autoscaling: within this, queued jobs should be done")
 
@@ -110,7 +125,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
-    @property
+    @cached_property
     def access_on(self) -> bool:
         """Whether callers need a key."""
         return self.access == "on" or (self.access == "auto" and not self.loopback)
@@ -167,6 +182,11 @@ class Settings(BaseSettings):
         """These settings as environment variables, for processes to be started."""
         values = self.model_dump(mode="json", exclude_none=True)
         return {f"NETPROOF_{name.upper()}": str(value) for name, value in values.items()}
+
+    @cached_property
+    def webs(self) -> int:
+        """Processes that answer HTTP on this machine."""
+        return self.web_processes or min(os.cpu_count() or 1, _MOST_WEBS)
 
     @cached_property
     def job_threads(self) -> int:

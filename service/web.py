@@ -56,5 +56,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.parent is not None:
         die_with_parent(options.parent, signal.SIGTERM)
-    start_logging("web")
-    main(Settings(), descriptor=options.fd)
+    settings = Settings()
+    start_logging("web", settings.log_format)
+    main(settings, descriptor=options.fd)
