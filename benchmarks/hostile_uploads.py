@@ -176,6 +176,8 @@ def _weights(rng: random.Random, model: ModelProto) -> None:
     if rng.random() < 0.3:
         tensor.data_type = rng.randrange(30)
         return
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raise ValueError(tensor.name)  # an earlier edit sent its values elsewhere
     values = np.array(numpy_helper.to_array(tensor))
     values.flat[rng.randrange(values.size)] = rng.choice(_FLOATS)
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
