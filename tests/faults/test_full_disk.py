@@ -3,96 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psutil
-import pytest
 
 from service.settings import Settings
 from tests.faults.deployment import QUICK, ball
-from tests.faults.test_supervisor import SERVE, wait_for
+from tests.faults.small_disk import SmallDisk
+from tests.faults.test_supervisor import serving, wait_for
 from tests.random_networks import dense_model
 
 NETWORK = dense_model(7)
-MEGABYTES = 48
 CALM_SECONDS = 120.0
 
 
-class SmallDisk:
-    """A file system of `MEGABYTES` that only one process and its children see, at ``folder``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._pid: int | None = None
-
-    @staticmethod
-    def command() -> list[str] | None:
-        """A prefix that gives a process mounts of its own; None where this machine does not allow it."""
-        program = shutil.which("unshare")
-        if program is None:
-            return None
-        for options in (["--mount"], ["--user", "--map-root-user", "--mount"]):
-            probe = [program, *options, "sh", "-c", "mount -t tmpfs none /mnt"]
-            if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
-                return [program, *options]
-        return None
-
-    def seen_by(self, pid: int) -> None:
-        self._pid = pid
-
-    @property
-    def path(self) -> Path:
-        """The folder, as the processes that live there see it."""
-        return Path(f"/proc/{self._pid}/root{self.folder}")
-
-    def fill(self) -> None:
-        """Leave no room at all."""
-        with (self.path / "ballast").open("ab", buffering=0) as ballast, contextlib.suppress(OSError):
-            for size in (2**20, 4096, 1):
-                with contextlib.suppress(OSError):
-                    while True:
-                        ballast.write(b"\0" * size)
-
-    def free(self) -> None:
-        (self.path / "ballast").unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
-def serving_on(disk: SmallDisk, settings: Settings, log: Path) -> Iterator[str]:
+def serving_on(disk: SmallDisk, settings: Settings) -> Iterator[str]:
     """A service whose data directory is on the small disk; gives its URL."""
-    prefix = disk.command()
-    if prefix is None:
-        pytest.skip("this machine lets tests mount no file systems: run them as root, or allow user namespaces")
-    script = f'mount -t tmpfs -o size={MEGABYTES}m none "$0" && exec "$@"'
-    command = [*prefix, "sh", "-c", script, str(disk.folder), sys.executable, "-c", SERVE]
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command, env={**os.environ, **settings.environment()}, stdout=subprocess.PIPE, stderr=stream, text=True
-        )
-    family: list[psutil.Process] = []
-    try:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        assert url, log.read_text()
-        disk.seen_by(process.pid)
-        family = psutil.Process(process.pid).children(recursive=True)
+    with serving(settings, prefix=disk.command()) as (supervisor, url):
+        disk.seen_by(supervisor.pid)
         yield url
-    finally:
-        with process:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            process.kill()
-        for each in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
 
 
 def ask(http: httpx.Client, sha256: str, number: int, **members: object) -> httpx.Response:
@@ -115,8 +47,8 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None
     folder = tmp_path / "data"
     folder.mkdir()
     settings = Settings(data_dir=folder, port=0, workers=1, min_free_mb=1, **QUICK)
-    disk = SmallDisk(folder)
-    with serving_on(disk, settings, tmp_path / "log") as url, httpx.Client(base_url=url, timeout=40) as http:
+    disk = SmallDisk(folder, megabytes=48)
+    with serving_on(disk, settings) as url, httpx.Client(base_url=url, timeout=40) as http:
         wait_for(url)
         sha256 = http.post("/v1/networks", content=NETWORK).json()["sha256"]
         before = [ask(http, sha256, n, certificate=True).json()["id"] for n in range(3)]
