@@ -17,6 +17,7 @@ from sqlalchemy import Connection, exists, func, insert, select, update
 from networks.exact import exact
 from service.answers import Answers
 from service.batch_models import BatchRecord, batches, items
+from service.context import origin
 from service.identifiers import new_id
 from service.models import JobRecord, jobs, queued_job
 from service.retention import evidence_of, spared
@@ -321,6 +322,7 @@ def _add_job(
         moment,
         owner=batch.owner,
         at_once=batch.at_once,
+        origin=origin(),
     )
     connection.execute(insert(jobs).values(**values, batch=batch.id))
     return JobRecord.of(connection.execute(select(jobs).where(jobs.c.id == values["id"])).mappings().one())

@@ -18,6 +18,7 @@ import redis
 from sqlalchemy.exc import OperationalError
 
 from service.answers import Asked
+from service.context import at_work
 from service.events import Events
 from service.ledger import Ledger
 from service.models import JobRecord
@@ -111,31 +112,33 @@ class Closing:
         return self._requeue(job, why, lost=True)
 
     def _requeue(self, job: JobRecord, why: str, *, lost: bool) -> bool:
-        if not self._insist(lambda: self._ledger.requeue(job.id, job.attempt, reason=why[:1024], lost=lost)):
-            return False
-        logger.warning("job %s, attempt %d: %s; queued again", job.id, job.attempt, why)
-        self.tallies.count("jobs_requeued", "lost" if lost else "drained")
-        self.tallies.flush()
-        self._publish(job, JobState.QUEUED)
-        # without Redis the job stays queued in the ledger, where the reaper finds it
-        with contextlib.suppress(redis.RedisError):
-            self._dispatcher.enqueue(job)
-        return True
+        with at_work(job.id, job.attempt, job.origin):
+            if not self._insist(lambda: self._ledger.requeue(job.id, job.attempt, reason=why[:1024], lost=lost)):
+                return False
+            logger.warning("job %s, attempt %d: %s; queued again", job.id, job.attempt, why)
+            self.tallies.count("jobs_requeued", "lost" if lost else "drained")
+            self.tallies.flush()
+            self._publish(job, JobState.QUEUED)
+            # without Redis the job stays queued in the ledger, where the reaper finds it
+            with contextlib.suppress(redis.RedisError):
+                self._dispatcher.enqueue(job)
+            return True
 
     def _finish(self, job: JobRecord, state: JobState, **values: Any) -> bool:
-        if not self._insist(lambda: self._ledger.finish(job.id, job.attempt, state, **values)):
-            logger.warning("job %s: attempt %d came too late to make it %s", job.id, job.attempt, state)
-            return False
-        logger.info("job %s: attempt %d ended, %s", job.id, job.attempt, state)
-        self._count(job, state, **values)
-        self._publish(job, state)
-        if job.batch is not None:
-            self.advance(job.batch)
-        following = self._ledger.following(job)
-        if following is not None:
-            with contextlib.suppress(redis.RedisError):
-                self._dispatcher.enqueue(following)
-        return True
+        with at_work(job.id, job.attempt, job.origin):
+            if not self._insist(lambda: self._ledger.finish(job.id, job.attempt, state, **values)):
+                logger.warning("job %s: attempt %d came too late to make it %s", job.id, job.attempt, state)
+                return False
+            logger.info("job %s: attempt %d ended, %s", job.id, job.attempt, state)
+            self._count(job, state, **values)
+            self._publish(job, state)
+            if job.batch is not None:
+                self.advance(job.batch)
+            following = self._ledger.following(job)
+            if following is not None:
+                with contextlib.suppress(redis.RedisError):
+                    self._dispatcher.enqueue(following)
+            return True
 
     def _count(
         self,

@@ -6,7 +6,6 @@ wait for. A ledger that a newer netproof has migrated is refused rather than gue
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
 from service.errors import SchemaError
+from service.posed import to_json
 
 __all__ = ["HEAD", "insert_new", "is_full", "migrate", "open_engine", "probe"]
 
@@ -39,15 +39,24 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for ``url``; SQLite in write-ahead mode, with its folder made where it is missing."""
+    """An engine for ``url``; SQLite in write-ahead mode, with its folder made where it is missing.
+
+    Its errors, which end up in logs, do not quote what users sent.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, json_serializer=_json, connect_args=_PROMPT)
+        prompt = {name: value for name, value in _PROMPT.items() if name not in parsed.query}
+        return create_engine(
+            parsed, pool_pre_ping=True, json_serializer=to_json, hide_parameters=True, connect_args=prompt
+        )
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     # IMMEDIATE: a writer waits for its turn at BEGIN; a deferred one may find its snapshot stale, which is an error
     engine = create_engine(
-        parsed, json_serializer=_json, connect_args={"isolation_level": "IMMEDIATE", "timeout": 30.0}
+        parsed,
+        json_serializer=to_json,
+        hide_parameters=True,
+        connect_args={"isolation_level": "IMMEDIATE", "timeout": 30.0},
     )
 
     @event.listens_for(engine, "connect")
@@ -131,7 +140,3 @@ def _revision(connection: Connection) -> str | None:
         return None
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     return None if found is None else str(found)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))

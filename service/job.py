@@ -15,6 +15,7 @@ from networks.dataset import Dataset
 from networks.errors import NetproofError, SoundnessError
 from service.artifacts import Artifacts, open_artifacts
 from service.closing import Closing, Failure, plain
+from service.context import at_work
 from service.errors import StorageDamagedError, StorageError
 from service.events import Events
 from service.keeping import Keeper
@@ -64,8 +65,9 @@ def run_job(job_id: str, around: Surroundings) -> None:
     if job is None:
         logger.info("job %s is not queued any more; nothing to do", job_id)
         return
-    logger.info("job %s: attempt %d starts", job.id, job.attempt)
     with ExitStack() as stack:
+        stack.enter_context(at_work(job.id, job.attempt, job.origin))
+        logger.info("job %s: attempt %d starts", job.id, job.attempt)
         stack.callback(ledger.close)
         events = Events(settings.queue_url)
         stack.callback(events.close)

@@ -9,6 +9,7 @@ ended, with the bounds that it had reported.
 
 from __future__ import annotations
 
+import contextvars
 import enum
 import logging
 import os
@@ -74,7 +75,8 @@ class Lease:
         self._stop_since = 0.0
         self._done = False
         self._wake = os.pipe()
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        run = contextvars.copy_context().run  # what this thread logs is about this job, too
+        self._thread = threading.Thread(target=run, args=(self._run,), name="lease", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

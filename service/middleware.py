@@ -6,6 +6,7 @@ Written as plain ASGI, since server-sent events must stream through it untouched
 from __future__ import annotations
 
 import logging
+import random
 import re
 import time
 
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
+from service.context import bound, traceparent
 from service.identifiers import new_id
 from service.problems import INTERNAL, TOO_LARGE, ProblemError, problem_document, problem_response
 
@@ -28,6 +30,8 @@ _PROBES = frozenset({"/healthz", "/readyz"})
 #: The API returns data, never pages: nothing in an answer may run, load or be framed. Routes that differ set their own.
 _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
@@ -51,7 +55,8 @@ class Envelope:
             return
         headers = Headers(scope=scope)
         given = headers.get("X-Request-ID", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        # a name for lines of the log, which nobody has to be kept from guessing
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_id(entropy=random.getrandbits(80))
         scope.setdefault("state", {})["request_id"] = request_id
         announced = headers.get("Content-Length", "")
         received, status, begun, answered = 0, 0, time.perf_counter(), 0.0
@@ -76,26 +81,37 @@ class Envelope:
                     answer.setdefault(name, value)
             await send(message)
 
-        try:
-            await self._app(scope, limited_receive, dressed_send)
-        except ClientDisconnect:
-            logger.info("request %s: the client went away", request_id)
-        except Exception:
-            logger.exception("request %s failed: %s %r", request_id, scope["method"], scope["path"])
-            if status:
-                raise  # too late for another answer; the server closes the connection
-            document = problem_document(
-                ProblemError(INTERNAL, f"this is a fault of the service; its log has more under request {request_id}")
-            )
-            await problem_response(document, request_id=request_id)(scope, receive, dressed_send)
-        finally:
-            level = logging.DEBUG if scope["path"] in _PROBES else logging.INFO
-            milliseconds = (time.perf_counter() - begun) * 1e3
-            metrics.requested(scope["method"], _route(scope), status, (answered or time.perf_counter()) - begun)
-            logger.log(level, "%s %r %d %.0f ms %s", scope["method"], scope["path"], status, milliseconds, request_id)
+        with bound(request=request_id, traceparent=traceparent(headers.get("traceparent"))):
+            try:
+                await self._app(scope, limited_receive, dressed_send)
+            except ClientDisconnect:
+                logger.info("the client went away")
+            except Exception:
+                logger.exception("the request failed: %s %r", scope["method"], scope["path"])
+                if status:
+                    raise  # too late for another answer; the server closes the connection
+                detail = f"this is a fault of the service; its log has more under request {request_id}"
+                document = problem_document(ProblemError(INTERNAL, detail))
+                await problem_response(document, request_id=request_id)(scope, receive, dressed_send)
+            finally:
+                ended = time.perf_counter()
+                _account(scope, status, ended - begun, (answered or ended) - begun)
 
     def _too_large(self) -> ProblemError:
         return ProblemError(TOO_LARGE, f"the request's body is larger than {self._limit} bytes, the most accepted here")
+
+
+def _account(scope: Scope, status: int, seconds: float, until_answer: float) -> None:
+    """Count a request, and give it its line in the log; a query string is nobody's business there."""
+    method, path, route = scope["method"], scope["path"], _route(scope)
+    metrics.requested(method, route, status, until_answer)
+    level = logging.DEBUG if path in _PROBES else logging.INFO
+    if not logger.isEnabledFor(level):
+        return
+    milliseconds = round(seconds * 1e3, 1)
+    members = {"method": method, "path": path, "route": route, "status": status, "milliseconds": milliseconds}
+    with bound(job=scope.get("path_params", {}).get("job_id")):
+        logger.log(level, "%s %r %d %g ms", method, path, status, milliseconds, extra={"members": members})
 
 
 def _route(scope: Scope) -> str:

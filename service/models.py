@@ -100,6 +100,7 @@ jobs = Table(
     Column("batch", String(26)),
     Column("owner", String(64), nullable=False, server_default="local"),
     Column("at_once", Integer),
+    Column("origin", JSON(none_as_null=True)),
     UniqueConstraint("idempotency_key"),
     # the reaper asks for what is queued or running; nearly every row is neither
     Index("ix_jobs_state_queued", "state", "queued_at"),
@@ -184,6 +185,7 @@ class JobRecord:
         batch: the batch that it works for, None for a question of its own.
         owner: who asked; see `service.access`.
         at_once: how many jobs of its owner may run at the same time, this one included; None: any number.
+        origin: the request and the trace that it belongs to, see `service.context`; None: nobody's.
     """
 
     id: str
@@ -208,6 +210,7 @@ class JobRecord:
     batch: str | None
     owner: str
     at_once: int | None
+    origin: dict[str, str] | None
     attempts: tuple[AttemptRecord, ...] = field(default=())
 
     @property
@@ -231,6 +234,7 @@ def queued_job(
     *,
     owner: str,
     at_once: int | None,
+    origin: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """The columns of a job that nobody has begun."""
     return {
@@ -245,6 +249,7 @@ def queued_job(
         "queued_at": moment,
         "owner": owner,
         "at_once": at_once,
+        "origin": origin,
     }
 
 

@@ -167,5 +167,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if options.parent is not None:
         die_with_parent(options.parent, signal.SIGTERM)
-    start_logging("reaper")
-    main(Settings())
+    settings = Settings()
+    start_logging("reaper", settings.log_format)
+    main(settings)

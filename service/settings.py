@@ -21,6 +21,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 __all__ = ["Settings"]
 
 
+#: More web processes than that are worth their memory only to those who ask for them.
+_MOST_WEBS = 4
 #: sockaddr_un holds 108 bytes on Linux and 104 on macOS, with the final zero.
 _SOCKET_PATH_BYTES = 103
 
@@ -64,7 +66,15 @@ class Settings(BaseSettings):
     quota_burst: int | None = Field(default=400, ge=1, description="requests of one key at once")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    allowed_hosts: str | None = Field(
+        default=None,
+        description="names that requests may be addressed to, comma-separated, or *; None: any where callers need "
+        "a key, else this machine's own",
+    )
 
+    web_processes: int | None = Field(
+        default=None, ge=1, description="processes that answer HTTP; None: one a core, at most 4"
+    )
     workers: int = Field(default=2, ge=0, description="worker processes that `netproof serve` starts")
     threads: int | None = Field(default=None, ge=1, description="threads of one job; None: cores / workers")
     memory_limit_mb: int = Field(default=8192, ge=256, description="address space that one job may add to its worker's")
@@ -81,6 +91,7 @@ class Settings(BaseSettings):
     check_seconds: float = Field(default=60.0, gt=0, description="time that checking a certificate may take")
 
     probe_seconds: float = Field(default=2.0, gt=0, description="time that a part has to answer /readyz and /metrics")
+    log_format: Literal["text", "json"] = Field(default="text", description="of the lines on stderr")
     min_free_mb: int = Field(default=256, ge=0, description="with less free disk in data_dir, /readyz says not ready")
     scale_seconds: float = Field(default=60.0, gt=0, description="autoscaling: within this, queued jobs should be done")
 
@@ -114,7 +125,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
-    @property
+    @cached_property
     def access_on(self) -> bool:
         """Whether callers need a key."""
         return self.access == "on" or (self.access == "auto" and not self.loopback)
@@ -171,6 +182,11 @@ class Settings(BaseSettings):
         """These settings as environment variables, for processes to be started."""
         values = self.model_dump(mode="json", exclude_none=True)
         return {f"NETPROOF_{name.upper()}": str(value) for name, value in values.items()}
+
+    @cached_property
+    def webs(self) -> int:
+        """Processes that answer HTTP on this machine."""
+        return self.web_processes or min(os.cpu_count() or 1, _MOST_WEBS)
 
     @cached_property
     def job_threads(self) -> int:

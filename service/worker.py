@@ -36,6 +36,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.closing import Closing, Failure
 from service.connections import PATIENT, connect
+from service.context import bound
 from service.events import Events
 from service.job import Surroundings, run_job
 from service.lease import DRAIN
@@ -138,7 +139,8 @@ class SolverWorker(Worker):  # type: ignore[misc]
         self._forked = time.monotonic()
         self._watch.forget()
         try:
-            super().execute_job(job, queue)
+            with bound(job=self._job, attempt=job.id.rpartition("-")[2]):
+                super().execute_job(job, queue)
         finally:
             self._job, self._since = None, datetime.now(UTC)
             for end in self._leash:
@@ -354,5 +356,6 @@ if __name__ == "__main__":
     options = _arguments()
     if options.parent is not None:
         die_with_parent(options.parent, signal.SIGTERM)
-    start_logging("worker")
-    main(Settings(), options.queue or QUEUES)
+    settings = Settings()
+    start_logging("worker", settings.log_format)
+    main(settings, options.queue or QUEUES)

@@ -40,7 +40,7 @@ def serve(
     from service.logs import start_logging
     from service.supervisor import serve as run
 
-    start_logging("serve")
+    start_logging("serve", chosen.log_format)
     with deployment_faults(chosen):
         run(chosen, ready=lambda url: click.echo(f"netproof serves at {url}"))
     return 0

@@ -40,7 +40,7 @@ def worker(*, queues: tuple[str, ...], redis: str | None, database: str | None, 
     from service.connections import PROMPT, connect
     from service.logs import start_logging
 
-    start_logging("worker")
+    start_logging("worker", chosen.log_format)
     with deployment_faults(chosen):
         connect(chosen.queue_url, retries=PROMPT).ping()  # before seconds of imports
 

@@ -43,7 +43,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="package")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with one worker."""
-    service = Service(tmp_path_factory.mktemp("live"))
+    service = Service(tmp_path_factory.mktemp("live"), log_format="json")
     service.start_worker()
     yield service
     service.close()

@@ -73,7 +73,7 @@ def test_a_ledger_from_before_migrations_keeps_its_jobs(url: str) -> None:
             connection.execute(text(f"DROP TABLE {table}"))
         for index in ("ix_jobs_batch", "ix_jobs_id_owner", "ix_jobs_owner"):
             connection.execute(text(f"DROP INDEX {index}"))
-        for column in ("batch", "owner", "at_once"):
+        for column in ("batch", "owner", "at_once", "origin"):
             connection.execute(text(f"ALTER TABLE jobs DROP COLUMN {column}"))
         connection.execute(text("ALTER TABLE attempts DROP COLUMN threads"))
     ledger.create()

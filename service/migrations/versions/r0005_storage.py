@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "storage"
-down_revision = "access"
+down_revision = "ops"
 
 
 def upgrade() -> None:
