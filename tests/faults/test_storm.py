@@ -140,7 +140,7 @@ def test_nothing_is_lost_and_nothing_answered_twice(
     starting = serving(chosen, prefix=disk.command(), variables=clock.variables)
     with starting as (supervisor, url), Client(url, retries=60) as client:
         disk.seen_by(supervisor.pid)
-        wait_for(url)
+        wait_for(url, CALM_SECONDS)
         sha256 = client.upload(NETWORK)["sha256"]
         batch = client.batches.submit(NETWORK, DATA, epsilon=EPSILON, domain=(0, 1), end=ITEMS, reuse=False)
         storm, over = Storm(supervisor, disk, clock, database), threading.Event()
