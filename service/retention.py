@@ -54,9 +54,9 @@ class Retention:
     # -- what has expired ------------------------------------------------------------------------------------------
 
     def expired_jobs(self, before: datetime) -> list[str]:
-        """Jobs of no batch that ended before that moment."""
+        """Jobs of no batch, and no parts of others, that ended before that moment."""
         ended = jobs.c.state.in_(sorted(TERMINAL)) & (jobs.c.finished_at < before)
-        return self._column(select(jobs.c.id).where(jobs.c.batch.is_(None), ended))
+        return self._column(select(jobs.c.id).where(jobs.c.batch.is_(None), jobs.c.parent.is_(None), ended))
 
     def expired_batches(self, before: datetime) -> list[str]:
         """Batches that ended before that moment, and those whose removal was interrupted."""
@@ -316,6 +316,10 @@ def _used(table: Table, holders: tuple[Table, ...], owner: str | None = None) ->
 
 
 def _remove_jobs(connection: Connection, identifiers: Sequence[str]) -> int:
+    """Remove jobs with their parts; how many of ``identifiers`` there were."""
+    parts = connection.execute(select(jobs.c.id).where(jobs.c.parent.in_(identifiers))).scalars().all()
+    if parts:
+        _remove_jobs(connection, parts)
     connection.execute(delete(answers).where(answers.c.job.in_(identifiers)))
     connection.execute(delete(attempts).where(attempts.c.job.in_(identifiers)))
     return connection.execute(delete(jobs).where(jobs.c.id.in_(identifiers))).rowcount
