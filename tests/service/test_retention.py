@@ -254,7 +254,7 @@ def test_what_is_stored_while_it_is_removed_is_there_afterwards(
             collecting.join()
         storing.start()
         assert put.wait(10)
-        assert named.wait(0.3) == (order == "all after")
+        assert named.wait(10 if order == "all after" else 0.3) == (order == "all after")
         slow.go_on.set()
     for thread in (collecting, storing):
         thread.join()
