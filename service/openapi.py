@@ -50,6 +50,14 @@ _TAGS = [
     {"name": "system", "description": "What is up and what runs here"},
 ]
 
+#: What follows an answer: the member that names it there, the parameter that it goes to, and where.
+_LINKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "verify": ("id", "job_id", ("getJob", "cancelJob", "getCounterexample", "getCertificate", "getProduct")),
+    "submitBatch": ("id", "batch_id", ("getBatch", "listItems", "cancelBatch", "resumeBatch", "retryBatch")),
+    "uploadNetwork": ("sha256", "sha256", ("getNetwork",)),
+    "uploadDataset": ("sha256", "sha256", ("getDataset",)),
+}
+
 #: Bodies that routes read themselves, and the form of every error.
 _READ: tuple[type[BaseModel], ...] = (
     VerifyRequest,
@@ -105,9 +113,23 @@ def _described(schema: dict[str, Any]) -> dict[str, Any]:
         stream = schema["paths"][followed]["get"]["responses"]["200"]["content"]["text/event-stream"]
         stream.clear()
         stream["schema"] = {"type": "string"}
+    _link(schema["paths"])
     _drop_titles(schema["paths"])
     _drop_titles(schema["components"])
     return schema
+
+
+def _link(paths: dict[str, Any]) -> None:
+    """Say which operations go on with the identifier that an answer brings."""
+    operations = {operation["operationId"]: operation for path in paths.values() for operation in path.values()}
+    for source, (member, parameter, targets) in _LINKS.items():
+        links = {
+            target: {"operationId": target, "parameters": {parameter: f"$response.body#/{member}"}}
+            for target in targets
+        }
+        for status, answer in operations[source]["responses"].items():
+            if status.startswith("2"):
+                answer["links"] = links
 
 
 def _secured(schema: dict[str, Any], app: FastAPI) -> dict[str, Any]:
