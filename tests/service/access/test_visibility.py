@@ -156,7 +156,7 @@ def test_the_row_of_somebody_elses_job_is_not_looked_at(ledger: Ledger) -> None:
     """Identifier and owner are decided by an index alone, so that what a row holds takes no time."""
     submit(ledger, owner="bob")
     queries = (
-        "SELECT * FROM jobs WHERE id = 'x' AND owner = 'ann'",
+        "SELECT * FROM jobs WHERE id IN ('x', 'y') AND owner = 'ann'",
         "SELECT * FROM batches WHERE id = 'x' AND owner = 'ann'",
     )
     with ledger._engine.connect() as connection:
