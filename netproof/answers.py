@@ -4,6 +4,9 @@ ClientError (networks.errors.NetproofError)
 ├── UnreachableError (ConnectionError)     no answer, even after the retries
 ├── AnswerError                            the service answered with a problem document
 │   ├── RefusedError (InputError)          4xx: the request has to change
+│   │   ├── UnauthenticatedError (PermissionError)  401: no key, or one that is not valid
+│   │   ├── ForbiddenError (PermissionError)        403: the key's scope does not suffice
+│   │   ├── LimitError                     429: a quota is used up, or too many requests
 │   │   └── NotFoundError (LookupError)    404: no such network, job or counterexample
 │   └── ServiceError (RuntimeError)        5xx: the service has to change
 └── JobFailedError (RuntimeError)          the job ended without a verdict (netproof.job)
@@ -22,9 +25,12 @@ __all__ = [
     "AnswerError",
     "ClientError",
     "Document",
+    "ForbiddenError",
+    "LimitError",
     "NotFoundError",
     "RefusedError",
     "ServiceError",
+    "UnauthenticatedError",
     "UnreachableError",
     "answer_error",
     "document_of",
@@ -73,6 +79,22 @@ class NotFoundError(RefusedError, LookupError):
     """404: no such network, job or counterexample."""
 
 
+class UnauthenticatedError(RefusedError, PermissionError):
+    """401: no key, or one that is not valid."""
+
+    def __init__(self, status: int, problem: Document) -> None:
+        advice = "; set NETPROOF_API_KEY, or say --api-key-file, or Client(api_key=…)"
+        super().__init__(status, problem | {"detail": f"{problem.get('detail') or problem.get('title')}{advice}"})
+
+
+class ForbiddenError(RefusedError, PermissionError):
+    """403: the key's scope does not suffice."""
+
+
+class LimitError(RefusedError):
+    """429: a quota is used up, or too many requests."""
+
+
 class ServiceError(AnswerError, RuntimeError):
     """5xx: the service has to change."""
 
@@ -90,6 +112,14 @@ def document_of(answer: httpx.Response) -> Document:
     return document
 
 
+_REFUSALS: dict[int, type[RefusedError]] = {
+    401: UnauthenticatedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    429: LimitError,
+}
+
+
 def answer_error(answer: httpx.Response) -> AnswerError:
     """The error that an answer of 4xx or 5xx stands for."""
     try:
@@ -98,8 +128,8 @@ def answer_error(answer: httpx.Response) -> AnswerError:
         problem = None
     if not isinstance(problem, dict):
         problem = {"title": f"{answer.status_code} {answer.reason_phrase}"}
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        return NotFoundError(answer.status_code, problem)
+    if answer.status_code in _REFUSALS:
+        return _REFUSALS[answer.status_code](answer.status_code, problem)
     if answer.is_client_error:
         return RefusedError(answer.status_code, problem)
     return ServiceError(answer.status_code, problem)

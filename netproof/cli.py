@@ -21,6 +21,7 @@ from netproof.commands.check import check
 from netproof.commands.compare import compare
 from netproof.commands.epsilons import epsilons
 from netproof.commands.info import info
+from netproof.commands.keys import keys
 from netproof.commands.monotone import monotone
 from netproof.commands.product import product
 from netproof.commands.ranges import ranges
@@ -92,7 +93,7 @@ def cli() -> None:
 
 
 _LOCAL = (verify, ranges, compare, monotone, universal, audit, epsilons, check, product, info)
-_SERVICE = (serve, worker, submit, status, watch, batch)
+_SERVICE = (serve, worker, keys, submit, status, watch, batch)
 
 for command in (*_LOCAL, *_SERVICE):
     cli.add_command(command)

@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import re
 import time
 import uuid
@@ -32,9 +33,12 @@ from netproof.answers import (
     AnswerError,
     ClientError,
     Document,
+    ForbiddenError,
+    LimitError,
     NotFoundError,
     RefusedError,
     ServiceError,
+    UnauthenticatedError,
     UnreachableError,
     answer_error,
     document_of,
@@ -51,11 +55,14 @@ __all__ = [
     "Client",
     "ClientError",
     "Event",
+    "ForbiddenError",
     "Job",
     "JobFailedError",
+    "LimitError",
     "NotFoundError",
     "RefusedError",
     "ServiceError",
+    "UnauthenticatedError",
     "UnreachableError",
 ]
 
@@ -63,6 +70,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GZIP_MAGIC = b"\x1f\x8b"
 #: Seconds of one long poll; shorter than the idle limits that proxies usually set.
 _POLL_SECONDS = 25.0
+#: A service that asks to wait for longer than that is not waited for.
+_LONGEST_PAUSE = 60.0
 
 
 class Client:
@@ -71,7 +80,9 @@ class Client:
     Args:
         url: where the service listens.
         timeout: seconds for connecting, sending, and for the answer beyond what was asked to wait.
-        retries: repetitions after a failed connection or a busy answer, with growing pauses.
+        api_key: shown with every request; None: ``NETPROOF_API_KEY`` of the environment, where that is set.
+        retries: repetitions after a failed connection or a busy answer, with growing pauses or as long as the service
+            says (``Retry-After``); one that asks for more than a minute is an error at once.
         headers: sent with every request.
         transport: another httpx transport, for tests and proxies.
     """
@@ -80,6 +91,7 @@ class Client:
         self,
         url: str = "http://127.0.0.1:8000",
         *,
+        api_key: str | None = None,
         timeout: float = 30.0,
         retries: int = 5,
         headers: Mapping[str, str] | None = None,
@@ -87,7 +99,9 @@ class Client:
     ) -> None:
         self._timeout = timeout
         self._retries = retries
-        self._http = httpx.Client(base_url=url, timeout=timeout, headers=dict(headers or {}), transport=transport)
+        shown = api_key if api_key is not None else os.environ.get("NETPROOF_API_KEY", "")
+        sent = dict(headers or {}) | ({"Authorization": f"Bearer {shown.strip()}"} if shown.strip() else {})
+        self._http = httpx.Client(base_url=url, timeout=timeout, headers=sent, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -351,9 +365,10 @@ class Client:
                 continue
             if not answer.is_error:
                 return answer
-            if last or answer.status_code not in BUSY:
+            pause = _retry_after(answer, _pause(attempt))
+            if last or answer.status_code not in BUSY or pause > _LONGEST_PAUSE:
                 raise answer_error(answer)
-            time.sleep(_retry_after(answer, _pause(attempt)))
+            time.sleep(pause)
         msg = "unreachable: the last attempt returns or raises"
         raise AssertionError(msg)
 
@@ -364,7 +379,7 @@ def _pause(attempt: int) -> float:
 
 def _retry_after(answer: httpx.Response, otherwise: float) -> float:
     value = answer.headers.get("Retry-After", "")
-    return min(float(value), 60.0) if value.isdigit() else otherwise
+    return float(value) if value.isdigit() else otherwise
 
 
 def _unreachable(url: httpx.URL, error: Exception) -> UnreachableError:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -24,13 +24,16 @@ class NotReadyError(NetproofError, RuntimeError):
 
 
 @contextlib.contextmanager
-def local_service(*, workers: int = 1, folder: Path | None = None, start_seconds: float = 60.0) -> Iterator[str]:
+def local_service(
+    *, workers: int = 1, folder: Path | None = None, start_seconds: float = 60.0, options: Sequence[str] = ()
+) -> Iterator[str]:
     """The URL of ``netproof serve`` on a free port of this machine, with an embedded queue; it stops with the context.
 
     Args:
         workers: processes that solve.
         folder: where the service keeps its data; by default a temporary folder that is removed afterwards.
         start_seconds: how long it may take to become ready.
+        options: further ones of ``netproof serve``.
 
     Raises:
         NotReadyError: it does not become ready.
@@ -44,7 +47,7 @@ def local_service(*, workers: int = 1, folder: Path | None = None, start_seconds
         log, said = data / "service.log", data / "service.out"
         with log.open("wb") as errors, said.open("wb") as output:
             process = subprocess.Popen(
-                [*command, "--workers", str(workers), "--data-dir", str(data)],
+                [*command, "--workers", str(workers), "--data-dir", str(data), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,

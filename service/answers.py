@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, RowMapping, select
 
@@ -24,6 +24,8 @@ from solver.options import Engine as Choice
 from solver.verdict import Outcome, Trust
 
 __all__ = ["Answers", "Asked"]
+
+T = TypeVar("T")
 
 #: Questions of one look-up; databases limit the parameters of a statement.
 _AT_ONCE = 200
@@ -41,22 +43,32 @@ class Answers:
 
         Those of others serve nobody else: an answer in no time would say that somebody has asked before.
         """
-        wanted = list(questions)
         with self._engine.connect() as connection:
+            found = self.look_up(connection, [(asked, owner) for asked in questions])
+        return {asked: verdict for (asked, _), verdict in found.items()}
+
+    def look_up(
+        self, connection: Connection, questions: Iterable[tuple[Asked, str]]
+    ) -> dict[tuple[Asked, str], dict[str, Any]]:
+        """The same for questions of several owners, within a transaction of the caller's."""
+        wanted = set(questions)
+        chosen: dict[tuple[Asked, str], RowMapping] = {}
+        for owner in {owner for _, owner in wanted}:
+            mine = [asked for asked, each in wanted if each == owner]
             rows: dict[str, list[RowMapping]] = {}
-            for keys in _batched(sorted({asked.question for asked in wanted})):
+            for keys in _batched(sorted({asked.question for asked in mine})):
                 query = select(answers).where(answers.c.question.in_(keys), answers.c.owner == owner)
                 for row in connection.execute(query).mappings():
                     rows.setdefault(row["question"], []).append(row)
-            chosen = {asked: _best(asked, rows[asked.question]) for asked in wanted if asked.question in rows}
-            out = {}
-            for asked, best in chosen.items():
-                verdict = None if best is None else _verdict(connection, best)
-                if best is None or verdict is None:
-                    continue
-                if passes_on(verdict) or _epsilon(best) == asked.epsilon:
-                    out[asked] = served(verdict, _epsilon(best), asked.epsilon, _source(best))
-            return out
+            best = {(asked, owner): _best(asked, rows.get(asked.question, ())) for asked in mine}
+            chosen |= {key: row for key, row in best.items() if row is not None}
+        verdicts = _verdicts(connection, chosen.values())
+        out = {}
+        for (asked, owner), row in chosen.items():
+            verdict = verdicts.get(_place(row))
+            if verdict is not None and (passes_on(verdict) or _epsilon(row) == asked.epsilon):
+                out[asked, owner] = served(verdict, _epsilon(row), asked.epsilon, _source(row))
+        return out
 
     def add(
         self,
@@ -124,12 +136,23 @@ def _source(row: RowMapping) -> dict[str, Any]:
     return {"job": row["job"]} if row["job"] is not None else {"batch": row["batch"], "item": row["item"]}
 
 
-def _verdict(connection: Connection, row: RowMapping) -> dict[str, Any] | None:
-    if row["job"] is not None:
-        query = select(jobs.c.verdict).where(jobs.c.id == row["job"])
-    else:
-        query = select(items.c.verdict).where(items.c.batch == row["batch"], items.c.number == row["item"])
-    return connection.execute(query).scalar()
+def _place(row: RowMapping) -> tuple[str, int | None]:
+    """Whose verdict an answer is: a job's, or that of an item of a batch."""
+    return (row["job"], None) if row["job"] is not None else (row["batch"], row["item"])
+
+
+def _verdicts(connection: Connection, rows: Iterable[RowMapping]) -> dict[tuple[str, int | None], dict[str, Any]]:
+    """The verdicts that answers point at, as far as they are still there."""
+    places = {_place(row) for row in rows}
+    out: dict[tuple[str, int | None], dict[str, Any]] = {}
+    for keys in _batched(sorted(key for key, item in places if item is None)):
+        query = select(jobs.c.id, jobs.c.verdict).where(jobs.c.id.in_(keys))
+        out |= {(key, None): verdict for key, verdict in connection.execute(query)}
+    for batch in {key for key, item in places if item is not None}:
+        for numbers in _batched(sorted(item for key, item in places if key == batch and item is not None)):
+            mine = select(items.c.number, items.c.verdict).where(items.c.batch == batch, items.c.number.in_(numbers))
+            out |= {(batch, number): verdict for number, verdict in connection.execute(mine)}
+    return {place: verdict for place, verdict in out.items() if verdict is not None}
 
 
 def _over_reals(verdict: dict[str, Any]) -> bool:
@@ -158,5 +181,5 @@ def _compare(asked: Asked, outcome: str, rows: Sequence[RowMapping], *, over_rea
             raise SoundnessError(msg)
 
 
-def _batched(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+def _batched(keys: Sequence[T]) -> Iterator[Sequence[T]]:
     return (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))

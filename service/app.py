@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from service import api
 from service.access.trail import Trail
+from service.api.shortcuts import JobShortcut, QuestionShortcut
 from service.dashboard import add_dashboard
 from service.middleware import Envelope
 from service.openapi import document
@@ -57,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     add_dashboard(app)
     app.include_router(api.promised)
     app.add_middleware(Trail)
+    app.router.routes[:0] = [JobShortcut(), QuestionShortcut()]
     app.add_middleware(
         Envelope, max_body_bytes=max(settings.max_model_bytes, settings.max_dataset_bytes) + _BODY_MARGIN_BYTES
     )

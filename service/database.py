@@ -6,7 +6,6 @@ wait for. A ledger that a newer netproof has migrated is refused rather than gue
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
 from service.errors import SchemaError
+from service.posed import to_json
 
 __all__ = ["HEAD", "insert_new", "is_full", "migrate", "open_engine", "probe"]
 
@@ -36,13 +36,13 @@ def open_engine(url: str) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, json_serializer=_json, hide_parameters=True)
+        return create_engine(parsed, pool_pre_ping=True, json_serializer=to_json, hide_parameters=True)
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     # IMMEDIATE: a writer waits for its turn at BEGIN; a deferred one may find its snapshot stale, which is an error
     engine = create_engine(
         parsed,
-        json_serializer=_json,
+        json_serializer=to_json,
         hide_parameters=True,
         connect_args={"isolation_level": "IMMEDIATE", "timeout": 30.0},
     )
@@ -128,7 +128,3 @@ def _revision(connection: Connection) -> str | None:
         return None
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     return None if found is None else str(found)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))

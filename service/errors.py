@@ -9,6 +9,7 @@ NetproofError (networks.errors)
     ├── StorageError (OSError)              artifacts cannot be read or written: HTTP 503
     │   ├── StorageFullError                there is no room for them: HTTP 507
     │   └── StorageDamagedError             one has other bytes than its name says: HTTP 500
+    ├── QuotaError (RuntimeError)           an owner has, or uses, as much as its key allows: HTTP 429
     ├── TooLargeError (ValueError)          an upload beyond the limit: HTTP 413
     ├── SchemaError (RuntimeError)          the ledger's schema is not one that this version knows
     └── EmbeddedServerError (RuntimeError)  no queue server could be started
@@ -23,6 +24,7 @@ __all__ = [
     "EmbeddedServerError",
     "IdempotencyError",
     "NotFoundError",
+    "QuotaError",
     "SchemaError",
     "ServiceError",
     "StateChangeError",
@@ -82,6 +84,14 @@ class StorageDamagedError(StorageError):
 
 class StorageFullError(StorageError):
     """There is no room for artifacts now."""
+
+
+class QuotaError(ServiceError, RuntimeError):
+    """An owner has, or uses, as much as its key allows; ``seconds`` is after how long to ask again."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class TooLargeError(ServiceError, ValueError):

@@ -1,5 +1,5 @@
 """The ledger: what is known of networks and jobs. All queries of the service live here and in the ledger's parts:
-`service.datasets`, `service.batches` and `service.answers`.
+`service.datasets`, `service.batches`, `service.answers` and `service.submissions`.
 
 The ledger is the truth and the queue only a hint, so every state change is one compare-and-set: an update that names
 the states it may start from (`service.states`) and, once a job has started, the number of the attempt that writes.
@@ -11,12 +11,11 @@ every worker.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, func, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
 
 from service.access.audit import Audit
 from service.access.grants import give, held
@@ -28,16 +27,15 @@ from service.answers import Answers, Asked
 from service.batches import Batches
 from service.database import insert_new, migrate, open_engine, probe
 from service.datasets import Datasets
-from service.errors import IdempotencyError, NotFoundError, StateChangeError
-from service.identifiers import new_id
+from service.errors import NotFoundError, StateChangeError
+from service.job_rows import read_job, read_jobs
 from service.load import Load, load_of
-from service.models import AttemptRecord, JobRecord, NetworkRecord, attempts, jobs, networks, owned_key, queued_job
+from service.models import JobRecord, NetworkRecord, attempts, jobs, networks
 from service.states import JobState, NetworkState, sources
+from service.submissions import Submission, Submissions
 
 __all__ = ["Ledger"]
 
-#: A job as the database completes what `queued_job` leaves out.
-_BLANK: dict[str, Any] = {column.name: None for column in jobs.c} | {"attempt": 0, "losses": 0}
 _ACTIVE = (JobState.RUNNING, JobState.CANCELLING)
 
 
@@ -53,7 +51,7 @@ class Ledger:
         now: clock, for tests.
 
     Attributes:
-        datasets, batches, answers, keys, sessions, audit, usage: the parts that have tables of their own.
+        datasets, batches, answers, submissions, keys, sessions, audit, usage: the parts that have tables of their own.
     """
 
     def __init__(self, url: str, *, now: Callable[[], datetime] = _utc_now) -> None:
@@ -61,6 +59,7 @@ class Ledger:
         self._now = now
         self.datasets = Datasets(self._engine, now)
         self.answers = Answers(self._engine, now)
+        self.submissions = Submissions(self._engine, now, self.answers)
         self.batches = Batches(self._engine, now, self.answers)
         self.keys = Keys(self._engine, now)
         self.sessions = Sessions(self._engine, now)
@@ -147,44 +146,36 @@ class Ledger:
             NotFoundError: the network is unknown.
             IdempotencyError: the key came before with another fingerprint.
         """
-        moment = self._now()
-        identifier = new_id(int(moment.timestamp() * 1000))
-        values = queued_job(
-            identifier,
-            network,
-            request,
+        one = Submission(
+            request | {"network": network},
             queue,
             time_limit,
             max_attempts,
-            moment,
+            verdict=verdict,
+            idempotency_key=idempotency_key,
+            fingerprint=fingerprint,
             owner=owner,
             at_once=at_once,
             origin=origin,
         )
-        values |= {"idempotency_key": owned_key(owner, idempotency_key), "fingerprint": fingerprint}
-        if verdict is not None:
-            values |= {"state": JobState.SUCCEEDED, "verdict": verdict, "finished_at": moment}
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(insert(jobs).values(values))
-        except IntegrityError:
-            self.network(network)
-            if idempotency_key is None:
-                raise
-            return self._earlier(owner, idempotency_key, fingerprint), False
-        return JobRecord.of(_BLANK | values), True
-
-    def _earlier(self, owner: str, key: str, fingerprint: str | None) -> JobRecord:
-        with self._engine.connect() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.idempotency_key == owned_key(owner, key))).one()
-        if row.fingerprint != fingerprint:
-            raise IdempotencyError(key, f"job {row.id}")
-        return self.job(row.id)
+        (outcome,) = self.submissions.record([one])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def job(self, job_id: str, *, owner: str | None = None) -> JobRecord:
         """The job with its attempts, if it is one of ``owner``'s; None sees all. Raises NotFoundError."""
         with self._engine.connect() as connection:
-            return _read(connection, job_id, owner=owner)
+            return read_job(connection, job_id, owner=owner)
+
+    def jobs_of(self, wanted: Sequence[tuple[str, str | None]]) -> list[JobRecord | Exception]:
+        """Many jobs, each as `job` reads it for an owner; NotFoundError in the place of one that is not there."""
+        found: dict[tuple[str, str | None], JobRecord] = {}
+        with self._engine.connect() as connection:
+            for owner in {owner for _, owner in wanted}:
+                mine = sorted({job_id for job_id, each in wanted if each == owner})
+                found |= {(key, owner): job for key, job in read_jobs(connection, mine, owner=owner).items()}
+        return [found.get(pair) or NotFoundError(pair[0], kind="job") for pair in wanted]
 
     def jobs(
         self,
@@ -247,7 +238,7 @@ class Ledger:
                     threads=threads,
                 )
             )
-            return _read(connection, job_id)
+            return read_job(connection, job_id)
 
     def renew(
         self, job_id: str, attempt: int, *, lease_seconds: float, progress: dict[str, Any] | None = None
@@ -291,7 +282,7 @@ class Ledger:
             if not self._change(connection, job_id, state, values, attempt=attempt):
                 return False
             self._close_attempt(connection, job_id, attempt, state, reason)
-            job = _read(connection, job_id)
+            job = read_job(connection, job_id)
             if job.batch is not None:
                 self.batches.settle(connection, job)
             if asked is not None and verdict is not None:
@@ -330,7 +321,7 @@ class Ledger:
             unstarted = self._change(connection, job_id, JobState.CANCELLED, ended, before=[JobState.QUEUED])
             if not unstarted:
                 self._change(connection, job_id, JobState.CANCELLING, {"cancelled_at": moment})
-            job = _read(connection, job_id)
+            job = read_job(connection, job_id)
             if unstarted and job.batch is not None:
                 self.batches.settle(connection, job)
         if job.state not in {JobState.CANCELLED, JobState.CANCELLING}:
@@ -404,14 +395,3 @@ class Ledger:
 
 def _changed(result: CursorResult[Any]) -> bool:
     return result.rowcount == 1
-
-
-def _read(connection: Connection, job_id: str, *, owner: str | None = None) -> JobRecord:
-    query = select(jobs).where(jobs.c.id == job_id)
-    if owner is not None:
-        query = query.where(jobs.c.owner == owner)
-    row = connection.execute(query).mappings().first()
-    if row is None:
-        raise NotFoundError(job_id, kind="job")
-    tries = connection.execute(select(attempts).where(attempts.c.job == job_id).order_by(attempts.c.number))
-    return JobRecord.of(row, tuple(AttemptRecord.of(t) for t in tries.mappings()))

@@ -6,6 +6,7 @@ Written as plain ASGI, since server-sent events must stream through it untouched
 from __future__ import annotations
 
 import logging
+import random
 import re
 import time
 
@@ -52,7 +53,8 @@ class Envelope:
             return
         headers = Headers(scope=scope)
         given = headers.get("X-Request-ID", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+        # a name for lines of the log, which nobody has to be kept from guessing
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_id(entropy=random.getrandbits(80))
         scope.setdefault("state", {})["request_id"] = request_id
         announced = headers.get("Content-Length", "")
         received, status, begun, answered = 0, 0, time.perf_counter(), 0.0

@@ -41,6 +41,7 @@ from service.database import is_full as database_is_full
 from service.errors import (
     IdempotencyError,
     NotFoundError,
+    QuotaError,
     StateChangeError,
     StorageDamagedError,
     StorageError,
@@ -112,6 +113,7 @@ KINDS: dict[type[Exception], Kind] = {
     StorageFullError: Kind("storage-full", "There is no room left to store what this needs", 507),
     StorageDamagedError: Kind("storage-damaged", "What is stored is damaged", 500),
     StorageError: Kind("storage-unavailable", "What is stored cannot be reached", 503),
+    QuotaError: Kind("quota-exceeded", "The key's quota is used up", 429),
     TooLargeError: Kind("too-large", "The request is too large", 413),
     NetproofError: Kind("failed", "The request failed", 500),
 }
@@ -130,7 +132,6 @@ JOB_NOT_ENDED = Kind("job-not-ended", "The job has not ended", 409)
 JOB_ENDED = Kind("job-ended", "The job has ended", 409)
 UNAUTHENTICATED = Kind("unauthenticated", "The service does not know who asks", 401)
 FORBIDDEN = Kind("forbidden", "The key does not allow it", 403)
-QUOTA_EXCEEDED = Kind("quota-exceeded", "The key's quota is used up", 429)
 RATE_LIMITED = Kind("rate-limited", "Too many requests", 429)
 UNAVAILABLE = Kind("unavailable", "A part of the service is not available", 503)
 
@@ -277,7 +278,8 @@ async def _on_netproof_error(request: Request, error: Exception) -> JSONResponse
         error, BackendUnavailableError
     ):
         raise error  # unexpected here: the outermost handler logs it and answers without its text
-    return problem_response(problem_document(error), request_id=_request_id(request))
+    headers = {"Retry-After": str(error.seconds)} if isinstance(error, QuotaError) else None
+    return problem_response(problem_document(error), request_id=_request_id(request), headers=headers)
 
 
 async def _on_system_error(request: Request, error: Exception) -> JSONResponse:

@@ -21,6 +21,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 __all__ = ["Settings"]
 
 
+#: More web processes than that are worth their memory only to those who ask for them.
+_MOST_WEBS = 4
 #: sockaddr_un holds 108 bytes on Linux and 104 on macOS, with the final zero.
 _SOCKET_PATH_BYTES = 103
 
@@ -28,15 +30,6 @@ _SOCKET_PATH_BYTES = 103
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "netproof"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Settings(BaseSettings):
@@ -65,6 +58,9 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
 
+    web_processes: int | None = Field(
+        default=None, ge=1, description="processes that answer HTTP; None: one a core, at most 4"
+    )
     workers: int = Field(default=2, ge=0, description="worker processes that `netproof serve` starts")
     threads: int | None = Field(default=None, ge=1, description="threads of one job; None: cores / workers")
     memory_limit_mb: int = Field(default=8192, ge=256, description="address space that one job may add to its worker's")
@@ -118,7 +114,17 @@ class Settings(BaseSettings):
     @property
     def access_on(self) -> bool:
         """Whether callers need a key."""
-        return self.access == "on" or (self.access == "auto" and not _is_loopback(self.host))
+        return self.access == "on" or (self.access == "auto" and not self.loopback)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     @property
     def ledger_url(self) -> str:
@@ -162,6 +168,11 @@ class Settings(BaseSettings):
         """These settings as environment variables, for processes to be started."""
         values = self.model_dump(mode="json", exclude_none=True)
         return {f"NETPROOF_{name.upper()}": str(value) for name, value in values.items()}
+
+    @cached_property
+    def webs(self) -> int:
+        """Processes that answer HTTP on this machine."""
+        return self.web_processes or min(os.cpu_count() or 1, _MOST_WEBS)
 
     @cached_property
     def job_threads(self) -> int:

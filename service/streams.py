@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator
 
 import redis
-from starlette.concurrency import run_in_threadpool
 
 from service.events import AsyncEvents, Event
 from service.models import JobRecord
@@ -33,9 +32,12 @@ async def wait_for_end(job: JobRecord, seconds: float, parts: Parts) -> JobRecor
     deadline = time.monotonic() + seconds
     after = _FIRST
     while not job.terminal and not parts.closing.is_set() and (rest := deadline - time.monotonic()) > 0:
-        for event in await _read(parts.events, job.id, after, min(rest, _SILENCE_SECONDS)):
-            after = event.id
-        job = await run_in_threadpool(parts.ledger.job, job.id)
+        events = await _read(parts.events, job.id, after, min(rest, _SILENCE_SECONDS))
+        if events:
+            after = events[-1].id
+            if all(event.kind == "progress" for event in events):
+                continue  # it has come further, and not to its end
+        job = await parts.jobs.ask((job.id, None))
     return job
 
 
@@ -55,7 +57,7 @@ async def follow(job_id: str, after: str | None, parts: Parts) -> AsyncIterator[
             if event.kind == "state" and event.data.get("state") in TERMINAL:
                 return
         if not batch:
-            job = await run_in_threadpool(parts.ledger.job, job_id)
+            job = await parts.jobs.ask((job_id, None))
             if job.terminal:
                 yield Event("", "state", {"state": str(job.state), "attempt": job.attempt})
                 return

@@ -3,7 +3,7 @@
 ::
 
     supervisor ─┬─ queue server   (unless NETPROOF_REDIS_URL names one)
-                ├─ web            answers HTTP on a socket that the supervisor holds
+                ├─ web × N        answer HTTP on one socket, which the supervisor holds
                 ├─ reaper
                 └─ worker × N ─── job (forked child)
 
@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
 _LONGEST_PAUSE = 30.0
 _STABLE_SECONDS = 30.0
+#: Connections that wait while web processes start, or start again.
+_BACKLOG = 1024
 
 
 @dataclass
@@ -151,7 +153,7 @@ def _listen(settings: Settings) -> socket.socket:
             listener = stack.enter_context(socket.socket(family, kind, protocol))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            listener.listen(128)
+            listener.listen(_BACKLOG)
             stack.pop_all()
     except OSError as error:
         msg = f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose another with --port"
@@ -163,6 +165,10 @@ def _prepare(settings: Settings) -> None:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(settings.ledger_url)
     ledger.create()
+    if settings.access_on and not ledger.keys.any_admin():
+        logger.warning("nobody has a key yet; make the first with `netproof keys create --owner NAME --scope admin`")
+    elif not settings.access_on and not settings.loopback:
+        logger.warning("whoever reaches %s may do everything here, as NETPROOF_ACCESS is off", settings.host)
     ledger.close()
 
 
@@ -176,7 +182,10 @@ def _children(settings: Settings, listener: socket.socket, shared: str) -> list[
         return _Child(name, (sys.executable, "-m", module, *arguments, *parent), environment, fds)
 
     return [
-        child("web", "service.web", "--fd", str(descriptor), fds=(descriptor,)),
+        *(
+            child(f"web {number + 1}", "service.web", "--fd", str(descriptor), fds=(descriptor,))
+            for number in range(settings.webs)
+        ),
         child("reaper", "service.reaper"),
         *(child(f"worker {number + 1}", "service.worker") for number in range(settings.workers)),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 from service.closing import Failure
@@ -17,7 +19,16 @@ from service.schemas import (
     VerdictDocument,
 )
 
-__all__ = ["certificate_of", "counterexample_of", "failure_document", "job_document", "network_document", "product_of"]
+__all__ = [
+    "Shown",
+    "certificate_of",
+    "counterexample_of",
+    "failure_document",
+    "job_document",
+    "network_document",
+    "product_of",
+    "shown",
+]
 
 #: Members of a query that may hold megabytes; a client that sent them knows them.
 _LONG = ("input", "inputs", "vnnlib")
@@ -98,6 +109,21 @@ def job_document(record: JobRecord, *, include_input: bool = False, brief: bool 
             product=f"{here}/product" if product_of(record) else None,
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A job as it is sent: JSON, its entity tag, and whether nothing about it will change."""
+
+    body: bytes
+    tag: str
+    ended: bool
+
+
+def shown(record: JobRecord, *, include_input: bool = False) -> Shown:
+    """The job's document as bytes."""
+    body = job_document(record, include_input=include_input).model_dump_json().encode()
+    return Shown(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"', record.terminal)
 
 
 def certificate_of(record: JobRecord) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ __all__ = ["connect", "server_option", "status", "submit", "watch"]
 EXIT_CODES = {"robust": 0, "counterexample": 1, "unknown": 3}
 FAILED = 70
 
-server_option = click.option(
+_server = click.option(
     "--server",
     metavar="URL",
     envvar="NETPROOF_SERVER",
@@ -29,11 +30,31 @@ server_option = click.option(
 )
 
 
+def _remember_key(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        ctx.meta["netproof.api_key"] = path.read_text().strip()
+
+
+_key_file = click.option(
+    "--api-key-file",
+    type=FILE,
+    metavar="FILE",
+    expose_value=False,
+    callback=_remember_key,
+    help="File with the key to show; otherwise NETPROOF_API_KEY.",
+)
+
+
+def server_option(command: Callable[..., int]) -> Callable[..., int]:
+    """Options of commands that ask a service; keys come by file or environment, never as arguments, which all see."""
+    return _server(_key_file(command))
+
+
 def connect(server: str) -> Client:
-    """A client of the service at ``server``."""
+    """A client of the service at ``server``, with the key that the command was given."""
     from netproof.client import Client
 
-    return Client(server)
+    return Client(server, api_key=click.get_current_context().meta.get("netproof.api_key"))
 
 
 @click.command(short_help="Send a query to a service.")

@@ -18,11 +18,11 @@ from service.access.principal import Principal, Scope
 from service.parts import Parts
 from service.problems import FORBIDDEN, ProblemError
 
-__all__ = ["ADMIN", "PUBLIC", "READ", "SUBMIT", "Caller", "permit", "scope_of"]
+__all__ = ["ADMIN", "PUBLIC", "READ", "SUBMIT", "Caller", "caller_of", "permit", "scope_of"]
 
 
-async def _caller(request: Request) -> Principal:
-    """Who asks; found out once for each request."""
+async def caller_of(request: Request) -> Principal:
+    """Who asks; found out once for each request. Raises ProblemError, see `service.access.gate.Gate.identify`."""
     known = getattr(request.state, "caller", None)
     if known is None:
         parts: Parts = request.app.state.parts
@@ -31,7 +31,7 @@ async def _caller(request: Request) -> Principal:
     return known
 
 
-Caller: TypeAlias = Annotated[Principal, Depends(_caller)]
+Caller: TypeAlias = Annotated[Principal, Depends(caller_of)]
 
 
 async def _permitted(caller: Caller, needed: SecurityScopes) -> None:

@@ -1,23 +1,31 @@
-"""What owners use: seconds of solving on each day, and what they have at work; a part of `service.ledger.Ledger`."""
+"""What owners use: seconds of solving on each day, and what they have at work; a part of `service.ledger.Ledger`.
+
+What is counted is counted over all that an owner has, so a second key brings no second quota. Requests that come at the
+same moment do not see each other's rows yet, so on PostgreSQL a quota may be passed by a few.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, func, select, text, update
 
 from service.access.models import usage
+from service.access.principal import Quota
 from service.batch_models import batches
 from service.database import insert_new
+from service.errors import QuotaError
 from service.models import attempts, jobs
 from service.states import BATCH_ENDED, TERMINAL, BatchState, JobState
 
-__all__ = ["Usage", "Used", "at_work", "charge", "crowded"]
+__all__ = ["Usage", "Used", "at_work", "charge", "check_questions", "crowded"]
 
 _LIVE_JOBS = [state for state in JobState if state not in TERMINAL]
+#: A quota of what is at work may be free again soon.
+_BUSY_SECONDS = 5
 _LIVE_BATCHES = [state for state in BatchState if state not in BATCH_ENDED]
 
 
@@ -52,31 +60,38 @@ class Usage:
         with self._engine.connect() as connection:
             return Used(
                 _count(connection, select(func.count()).where(mine, working)),
-                _count(
-                    connection, select(func.count()).where(mine, jobs.c.batch.is_(None), jobs.c.state.in_(_LIVE_JOBS))
-                ),
-                _count(
-                    connection,
-                    select(func.count()).where(batches.c.owner == owner, batches.c.state.in_(_LIVE_BATCHES)),
-                ),
-                self._spent(connection, owner),
+                _questions(connection, owner),
+                _batches(connection, owner),
+                _spent(connection, owner, self._now()),
             )
 
-    def questions(self, owner: str) -> int:
-        """How many questions of their own have not ended."""
-        query = select(func.count()).where(jobs.c.owner == owner, jobs.c.batch.is_(None), jobs.c.state.in_(_LIVE_JOBS))
+    def check_questions(self, owner: str, quota: Quota, *, adding: int = 1) -> None:
+        """Raise QuotaError where ``owner`` may not have so many further questions at work."""
         with self._engine.connect() as connection:
-            return _count(connection, query)
+            check_questions(connection, owner, quota, adding, self._now())
+
+    def check_batch(self, owner: str, quota: Quota) -> None:
+        """Raise QuotaError where ``owner`` may not have another batch at work."""
+        with self._engine.connect() as connection:
+            most = quota.batches
+            if most is not None and _batches(connection, owner) >= most:
+                msg = f"{owner} has {most} batches at work, as many as this key allows; wait for one, or cancel it"
+                raise QuotaError(msg, _BUSY_SECONDS)
+            _check_day(connection, owner, quota, self._now())
 
     def spent(self, owner: str) -> float:
         """CPU seconds of attempts that ended today."""
         with self._engine.connect() as connection:
-            return self._spent(connection, owner)
+            return _spent(connection, owner, self._now())
 
-    def _spent(self, connection: Connection, owner: str) -> float:
-        today = _day(self._now())
-        query = select(usage.c.seconds).where(usage.c.owner == owner, usage.c.day == today)
-        return float(connection.execute(query).scalar() or 0.0)
+
+def check_questions(connection: Connection, owner: str, quota: Quota, adding: int, moment: datetime) -> None:
+    """Raise QuotaError where ``owner`` may not have ``adding`` further questions at work, not recorded yet."""
+    most = quota.queued
+    if most is not None and _questions(connection, owner) + adding > most:
+        msg = f"{owner} has as many questions at work as this key allows, {most}; wait for one, or cancel it"
+        raise QuotaError(msg, _BUSY_SECONDS)
+    _check_day(connection, owner, quota, moment)
 
 
 def crowded(connection: Connection, job_id: str) -> bool:
@@ -112,6 +127,30 @@ def charge(connection: Connection, job_id: str, attempt: int, moment: datetime) 
 
 def _count(connection: Connection, query: Select[Any]) -> int:
     return int(connection.execute(query).scalar_one())
+
+
+def _questions(connection: Connection, owner: str) -> int:
+    mine = (jobs.c.owner == owner) & jobs.c.batch.is_(None) & jobs.c.state.in_(_LIVE_JOBS)
+    return _count(connection, select(func.count()).where(mine))
+
+
+def _batches(connection: Connection, owner: str) -> int:
+    mine = (batches.c.owner == owner) & batches.c.state.in_(_LIVE_BATCHES)
+    return _count(connection, select(func.count()).where(mine))
+
+
+def _spent(connection: Connection, owner: str, moment: datetime) -> float:
+    query = select(usage.c.seconds).where(usage.c.owner == owner, usage.c.day == _day(moment))
+    return float(connection.execute(query).scalar() or 0.0)
+
+
+def _check_day(connection: Connection, owner: str, quota: Quota, moment: datetime) -> None:
+    most = quota.cpu_seconds
+    if most is None or _spent(connection, owner, moment) < most:
+        return
+    tomorrow = (moment + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    msg = f"{owner} has used {most:g} CPU seconds, all that this key allows a day; the next begins at 0:00 UTC"
+    raise QuotaError(msg, int((tomorrow - moment).total_seconds()) + 1)
 
 
 def _day(moment: datetime) -> str:

@@ -22,7 +22,7 @@ from starlette.responses import FileResponse, StreamingResponse
 
 from service.access.dependencies import READ, SUBMIT, Caller
 from service.access.principal import Principal
-from service.access.quotas import batch_budget, check_batch, check_time_limit, usual
+from service.access.quotas import batch_budget, check_time_limit, usual
 from service.admission import fingerprint
 from service.api.datasets import known_dataset
 from service.api.dependencies import PartsOfApp, Wait, media_type, read_body
@@ -182,7 +182,7 @@ def _submit(
     find = partial(parts.ledger.network, owner=caller.reach)
     request, items = admit_batch(asked, network, dataset, labels, usual(caller, parts.settings), find)
     digest = fingerprint(request) if idempotency_key else None
-    check_batch(caller, parts.ledger.usage)
+    parts.ledger.usage.check_batch(caller.owner, caller.quota)
     request["total_limit"] = batch_budget(caller, parts.ledger.usage, request["total_limit"])
     batch, new = parts.ledger.batches.submit(
         request,
@@ -480,7 +480,7 @@ async def retry_batch(batch: Batch, request: Request, parts: PartsOfApp, caller:
     """Search again for what failed and, unless told otherwise, for what stayed unknown, perhaps with more time."""
     asked = RetryRequest.model_validate(await _members(request, RetryRequest))
     check_time_limit(caller, parts.settings, asked.time_limit)
-    await run_in_threadpool(check_batch, caller, parts.ledger.usage)
+    await run_in_threadpool(parts.ledger.usage.check_batch, caller.owner, caller.quota)
     record, _ = await run_in_threadpool(
         parts.ledger.batches.retry, batch.id, time_limit=asked.time_limit, unknown=asked.unknown
     )
@@ -490,7 +490,7 @@ async def retry_batch(batch: Batch, request: Request, parts: PartsOfApp, caller:
 
 def _budget(batch: BatchRecord, asked: float | None, parts: Parts, caller: Principal) -> float | None:
     """The limit of all of a batch that goes on, within the caller's day."""
-    check_batch(caller, parts.ledger.usage)
+    parts.ledger.usage.check_batch(caller.owner, caller.quota)
     groups = parts.ledger.batches.groups(batch.id)
     spent = sum(group.sweep_seconds + group.search_seconds for group in groups)
     return batch_budget(caller, parts.ledger.usage, asked if asked is not None else batch.total_limit, spent=spent)

@@ -7,23 +7,22 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Header, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
 
 from service.access.dependencies import Caller
+from service.access.principal import Principal
 from service.errors import NotFoundError
 from service.models import JobRecord, NetworkRecord
 from service.parts import Parts
 from service.problems import TOO_LARGE, ProblemError
-from service.schemas import JobDocument
 
-__all__ = ["Job", "Network", "PartsOfApp", "Wait", "job_headers", "job_response", "media_type", "read_body"]
+__all__ = ["Job", "Network", "PartsOfApp", "Wait", "known_network", "media_type", "read_body"]
 
 _JOB_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:  # a coroutine, as FastAPI sends plain functions to a thread
     parts = request.app.state.parts
     assert isinstance(parts, Parts)
     return parts
@@ -32,7 +31,7 @@ def _parts(request: Request) -> Parts:
 PartsOfApp: TypeAlias = Annotated[Parts, Depends(_parts)]
 
 
-def _wait(
+async def _wait(
     parts: PartsOfApp,
     wait: Annotated[
         float | None,
@@ -56,10 +55,20 @@ async def _job(
 ) -> JobRecord:
     if not _JOB_ID.fullmatch(job_id):  # nothing else ever reaches the database
         raise NotFoundError(job_id[:40], kind="job")
-    return await run_in_threadpool(parts.ledger.job, job_id, owner=caller.reach)
+    return await parts.jobs.ask((job_id, caller.reach))
 
 
 Job: TypeAlias = Annotated[JobRecord, Depends(_job)]
+
+
+async def known_network(sha256: str, parts: Parts, caller: Principal) -> NetworkRecord:
+    """A network that the caller may use. Raises NotFoundError."""
+    key = sha256, caller.reach
+    known = parts.recent.networks.get(key)
+    if known is None:
+        known = await run_in_threadpool(parts.ledger.network, sha256, owner=caller.reach)
+        parts.recent.networks.put(key, known)
+    return known
 
 
 async def _network(
@@ -69,7 +78,7 @@ async def _network(
 ) -> NetworkRecord:
     if not _SHA256.fullmatch(sha256):
         raise NotFoundError(sha256[:80], kind="network")
-    return await run_in_threadpool(parts.ledger.network, sha256, owner=caller.reach)
+    return await known_network(sha256, parts, caller)
 
 
 Network: TypeAlias = Annotated[NetworkRecord, Depends(_network)]
@@ -93,16 +102,3 @@ async def read_body(request: Request, limit: int, advice: str) -> bytes:
             raise ProblemError(TOO_LARGE, f"the body is larger than {limit} bytes, the most accepted here; {advice}")
         pieces.append(chunk)
     return b"".join(pieces)
-
-
-def job_headers(record: JobRecord) -> dict[str, str]:
-    """Headers of every answer that shows one job: when to ask again, and not to trust a cache with it."""
-    headers = {"Cache-Control": "no-cache"}
-    if not record.terminal:
-        headers["Retry-After"] = "1"
-    return headers
-
-
-def job_response(document: JobDocument, status: int, headers: dict[str, str]) -> Response:
-    """A job as JSON."""
-    return Response(document.model_dump_json(), status, headers, media_type="application/json")

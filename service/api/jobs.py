@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -13,7 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from service.access.dependencies import READ, SUBMIT, Caller
-from service.api.dependencies import Job, PartsOfApp, Wait, job_headers, job_response
+from service.api.dependencies import Job, PartsOfApp, Wait
+from service.api.showing import job_response, shown_response
 from service.closing import Closing
 from service.errors import StateChangeError
 from service.evidence import REPRESENTATIONS, Representation, choose, render
@@ -21,7 +21,7 @@ from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_CERTIFICATE, NO_COUNTE
 from service.schemas import CounterexampleDocument, JobDocument, JobPage, Sha256
 from service.states import JobState
 from service.streams import follow, wait_for_end
-from service.views import certificate_of, counterexample_of, job_document, product_of
+from service.views import certificate_of, counterexample_of, job_document, product_of, shown
 
 __all__ = ["get_job", "router"]
 
@@ -56,12 +56,7 @@ async def get_job(
 ) -> Response:
     """Show a job: its state, the bounds so far, and the verdict with its evidence once it has ended."""
     job = await wait_for_end(job, wait, parts)
-    document = job_document(job, include_input=bool(include))
-    tag = f'"{hashlib.sha256(document.model_dump_json().encode()).hexdigest()[:32]}"'
-    headers = job_headers(job) | {"ETag": tag}
-    if tag in _tags(if_none_match) or (if_none_match or "").strip() == "*":
-        return Response(status_code=304, headers=headers)
-    return job_response(document, 200, headers)
+    return shown_response(shown(job, include_input=bool(include)), if_none_match)
 
 
 @router.get(
@@ -144,7 +139,7 @@ async def cancel_job(job: Job, parts: PartsOfApp) -> Response:
             closing = Closing(parts.ledger, parts.publisher, parts.dispatcher)
             await run_in_threadpool(closing.advance, job.batch)
     document = job_document(job)
-    return job_response(document, 202, job_headers(job) | {"Location": document.links.self})
+    return job_response(document, job, 202, {"Location": document.links.self})
 
 
 @router.get(
@@ -177,10 +172,6 @@ async def get_counterexample(
         raise ProblemError(NO_COUNTEREXAMPLE, f"job {job.id} {job.state} with {verdict}, so it has no counterexample")
     chosen = format or choose(request.headers.get("Accept"))
     return render(found, chosen, name=f"counterexample-{job.id}")
-
-
-def _tags(header: str | None) -> set[str]:
-    return {tag.strip().removeprefix("W/") for tag in (header or "").split(",")}
 
 
 @router.get(

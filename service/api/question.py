@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -15,12 +17,14 @@ from starlette.datastructures import FormData, UploadFile
 
 from networks.errors import VnnlibError
 from service.access.principal import Principal
-from service.admission import parse_request
-from service.api.dependencies import media_type, read_body
+from service.access.quotas import longest, usual
+from service.admission import admit, parse_request
+from service.api.dependencies import known_network, media_type, read_body
 from service.api.networks import take_file
 from service.inflating import Inflating
 from service.models import NetworkRecord
 from service.parts import Parts
+from service.posed import Posed
 from service.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Fault, ProblemError
 from service.schemas import InlineNetwork, VerifyRequest
 
@@ -28,6 +32,8 @@ __all__ = ["BODY", "decoded", "read_question"]
 
 #: Room for the longest known VNNLIB files and for small networks; larger networks are uploaded by themselves.
 _MAX_BYTES = 32 * 2**20
+#: Longer bodies are read each time that they come.
+_LONGEST_KEPT = 64 * 2**10
 
 _FIELDS: dict[str, dict[str, Any]] = {
     "network": {"type": "string", "format": "binary", "description": "the ONNX file, plain or gzipped"},
@@ -56,34 +62,53 @@ BODY: dict[str, Any] = {
 }
 
 
-async def read_question(request: Request, parts: Parts, caller: Principal) -> tuple[VerifyRequest, NetworkRecord]:
-    """What is asked, and the network that it is about; a network that comes along is taken in.
+async def read_question(request: Request, parts: Parts, caller: Principal) -> Posed:
+    """What is asked, checked against the network that it is about; a network that comes along is taken in.
 
     Raises:
-        ProblemError: the body is of no form that is understood.
+        ProblemError: the body is of no form that is understood, or the question does not fit the network.
         NetworkError: the network that came along cannot be verified.
         NotFoundError: the network that is named is not known.
     """
     given = media_type(request)
     if given == "application/json":
         advice = "upload a large network by POST /v1/networks and name it by its sha256"
-        asked = parse_request(await read_body(request, _MAX_BYTES, advice))
-        if isinstance(asked.network, InlineNetwork):
-            network, _ = await parts.intake.take(decoded(asked.network.onnx), caller)
-        else:
-            network = await run_in_threadpool(parts.ledger.network, asked.network, owner=caller.reach)
-        return asked, network
+        return await _from_json(await read_body(request, _MAX_BYTES, advice), parts, caller)
     if given == "multipart/form-data":
         limits = {"max_files": len(_FIELDS), "max_fields": len(_FIELDS), "max_part_size": _MAX_BYTES}
         async with request.form(**limits) as form:
             members = await _members(form)
             network, _ = await take_file(form.get("network"), parts, caller)
-        return parse_request(json.dumps(members | {"network": network.sha256}).encode()), network
+        posed = parse_request(json.dumps(members | {"network": network.sha256}).encode())
+        return await run_in_threadpool(_posed, posed, network, parts, caller)
     detail = (
         f"a query comes as application/json or multipart/form-data, got {given or 'no Content-Type'}; with curl: "
         "--json '{…}', or -F network=@net.onnx -F vnnlib=@spec.vnnlib, or -F network=@net.onnx -F query='{…}'"
     )
     raise ProblemError(UNSUPPORTED_MEDIA_TYPE, detail)
+
+
+async def _from_json(body: bytes, parts: Parts, caller: Principal) -> Posed:
+    """The question of a JSON body; one that came lately is not read again, only whether its caller may ask it."""
+    questions = parts.recent.questions
+    key = hashlib.sha256(body).digest(), longest(caller, parts.settings)
+    if (known := questions.get(key)) is not None:
+        await known_network(known.request["network"], parts, caller)
+        return known
+    asked = parse_request(body)
+    if isinstance(asked.network, InlineNetwork):
+        network, _ = await parts.intake.take(decoded(asked.network.onnx), caller)
+        return await run_in_threadpool(_posed, asked, network, parts, caller)
+    network = await known_network(asked.network, parts, caller)
+    posed = await run_in_threadpool(_posed, asked, network, parts, caller)
+    if len(body) <= _LONGEST_KEPT and asked.query.equivalent_to is None:  # whose other network is the caller's matter
+        questions.put(key, posed, len(body))
+    return posed
+
+
+def _posed(asked: VerifyRequest, network: NetworkRecord, parts: Parts, caller: Principal) -> Posed:
+    find = partial(parts.ledger.network, owner=caller.reach)
+    return Posed.of(admit(asked, network, usual(caller, parts.settings), find))
 
 
 async def decoded(text: str) -> AsyncIterator[bytes]:

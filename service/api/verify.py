@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import Annotated, Any
 
 import redis
@@ -13,21 +12,22 @@ from starlette.concurrency import run_in_threadpool
 from service import metrics
 from service.access.dependencies import SUBMIT, Caller
 from service.access.principal import Principal
-from service.access.quotas import check_question, usual
-from service.admission import admit, fingerprint
-from service.api.dependencies import PartsOfApp, Wait, job_headers, job_response
+from service.admission import fingerprint
+from service.api.dependencies import PartsOfApp, Wait
 from service.api.question import BODY, read_question
+from service.api.showing import job_headers, keep_shown
 from service.context import origin
 from service.models import JobRecord
 from service.parts import Parts
+from service.posed import Posed
 from service.queue import queue_name
-from service.reuse import asked
 from service.schemas import JobDocument
 from service.states import JobState
 from service.streams import wait_for_end
-from service.views import job_document
+from service.submissions import Submission
+from service.views import shown
 
-__all__ = ["router"]
+__all__ = ["router", "submit", "submitted_response"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,47 +73,64 @@ async def verify(
     The network is named by its SHA-256, or comes along: in base64 as `{"onnx": "..."}`, or as a part of a form. What
     can be checked without solving is checked before the job is made; a refusal says what to change, by JSON pointer.
     """
-    posed, network = await read_question(request, parts, caller)
-    find = partial(parts.ledger.network, owner=caller.reach)
-    admitted = await run_in_threadpool(admit, posed, network, usual(caller, parts.settings), find)
-    job = await run_in_threadpool(_submit, admitted, idempotency_key, parts, caller)
-    job = await wait_for_end(job, wait, parts)
-    document = job_document(job)
-    headers = job_headers(job) | {"Location": document.links.self}
-    if wait and "prefer" in request.headers:
-        headers["Preference-Applied"] = f"wait={wait:g}"
-    return job_response(document, 200 if job.terminal else 202, headers)
+    posed = await read_question(request, parts, caller)
+    job = await wait_for_end(await submit(posed, idempotency_key, parts, caller), wait, parts)
+    applied = {"Preference-Applied": f"wait={wait:g}"} if wait and "prefer" in request.headers else {}
+    return submitted_response(job, parts, caller, applied)
 
 
-def _submit(request: dict[str, Any], idempotency_key: str | None, parts: Parts, caller: Principal) -> JobRecord:
+async def submit(posed: Posed, idempotency_key: str | None, parts: Parts, caller: Principal) -> JobRecord:
     """Record the job, then hand it to the queue; without the queue, the reaper hands it over later.
 
     A question whose answer is known already gets a job that has ended, of which nobody has to be told.
     """
-    question = asked(request) if request["reuse"] else None
-    known = None
-    if question is not None:
-        known = parts.ledger.answers.find([question], owner=caller.owner).get(question)
-        metrics.cached(hit=known is not None)
-    if known is None:
-        check_question(caller, parts.ledger.usage)
-    job, new = parts.ledger.submit(
-        request["network"],
-        request,
-        queue=queue_name(request["backend"], request["priority"]),
-        time_limit=request["time_limit"],
-        max_attempts=parts.settings.max_attempts,
-        idempotency_key=idempotency_key,
-        fingerprint=fingerprint(request) if idempotency_key else None,
-        verdict=known,
-        owner=caller.owner,
-        at_once=caller.quota.running,
-        origin=origin(),
+    request, verdict = posed.request, None
+    if caller.quota.queued is not None or caller.quota.cpu_seconds is not None:
+        verdict = await run_in_threadpool(_within_quota, posed, parts, caller)
+    job, new = await parts.submissions.ask(
+        Submission(
+            request,
+            queue_name(request["backend"], request["priority"]),
+            request["time_limit"],
+            parts.settings.max_attempts,
+            asked=posed.asked,
+            verdict=verdict,
+            idempotency_key=idempotency_key,
+            fingerprint=fingerprint(request) if idempotency_key else None,
+            owner=caller.owner,
+            at_once=caller.quota.running,
+            origin=origin(),
+        )
     )
-    if new and known is None:
-        parts.publisher.publish(job.id, "state", {"state": JobState.QUEUED, "attempt": 0})
-        try:
-            parts.dispatcher.enqueue(job)
-        except redis.RedisError as error:
-            logger.warning("job %s waits for the queue server: %s", job.id, error)
+    if posed.asked is not None and new:
+        metrics.cached(hit=job.terminal)
+    if new and not job.terminal:
+        await run_in_threadpool(_announce, job, parts)
     return job
+
+
+def _within_quota(posed: Posed, parts: Parts, caller: Principal) -> dict[str, Any] | None:
+    """The answer where it is known, which no quota is about. Raises QuotaError, 429, where the quota is spent."""
+    known = None
+    if posed.asked is not None:
+        known = parts.ledger.answers.find([posed.asked], owner=caller.owner).get(posed.asked)
+    if known is None:
+        parts.ledger.usage.check_questions(caller.owner, caller.quota)
+    return known
+
+
+def _announce(job: JobRecord, parts: Parts) -> None:
+    parts.publisher.publish(job.id, "state", {"state": JobState.QUEUED, "attempt": 0})
+    try:
+        parts.dispatcher.enqueue(job)
+    except redis.RedisError as error:
+        logger.warning("job %s waits for the queue server: %s", job.id, error)
+
+
+def submitted_response(job: JobRecord, parts: Parts, caller: Principal, applied: dict[str, str]) -> Response:
+    """The answer to a question: its job, which ended already or is to be asked for."""
+    document = shown(job)
+    if document.ended:
+        keep_shown(job.id, document, parts, caller)
+    headers = job_headers(ended=document.ended) | {"Location": f"/v1/jobs/{job.id}"} | applied
+    return Response(document.body, 200 if document.ended else 202, headers, media_type="application/json")

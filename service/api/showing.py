@@ -1,0 +1,61 @@
+"""Jobs as answers: their headers, their entity tags, and those that were shown lately."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from service.access.principal import Principal
+from service.models import JobRecord
+from service.parts import Parts
+from service.schemas import JobDocument
+from service.views import Shown, shown
+
+__all__ = ["job_headers", "job_response", "keep_shown", "show", "shown_response"]
+
+#: What an answer takes in memory beside its bytes.
+_AROUND_BYTES = 500
+
+
+def job_headers(*, ended: bool) -> dict[str, str]:
+    """Headers of every answer that shows one job: when to ask again, and not to trust a cache with it."""
+    headers = {"Cache-Control": "no-cache"}
+    if not ended:
+        headers["Retry-After"] = "1"
+    return headers
+
+
+def job_response(document: JobDocument, job: JobRecord, status: int, headers: dict[str, str]) -> Response:
+    """A job as JSON."""
+    headers = job_headers(ended=job.terminal) | headers
+    return Response(document.model_dump_json(), status, headers, media_type="application/json")
+
+
+async def show(job_id: str, parts: Parts, caller: Principal) -> Shown:
+    """A job that the caller may see; one that has ended and was shown lately is not read again.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    known = parts.recent.answers.get((job_id, caller.reach))
+    if known is None:
+        known = shown(await parts.jobs.ask((job_id, caller.reach)))
+        if known.ended:
+            keep_shown(job_id, known, parts, caller)
+    return known
+
+
+def keep_shown(job_id: str, document: Shown, parts: Parts, caller: Principal) -> None:
+    """Remember how a job that has ended is shown."""
+    parts.recent.answers.put((job_id, caller.reach), document, len(document.body) + _AROUND_BYTES)
+
+
+def shown_response(document: Shown, if_none_match: str | None) -> Response:
+    """The job, or 304 where the client has it."""
+    headers = job_headers(ended=document.ended) | {"ETag": document.tag}
+    if if_none_match is not None and (document.tag in _tags(if_none_match) or if_none_match.strip() == "*"):
+        return Response(status_code=304, headers=headers)
+    return Response(document.body, 200, headers, media_type="application/json")
+
+
+def _tags(header: str) -> set[str]:
+    return {tag.strip().removeprefix("W/") for tag in header.split(",")}
