@@ -19,7 +19,7 @@ __all__ = ["read_rows"]
 
 
 def read_rows(path: Path, begin: int, end: int, *, name: str = "") -> Dataset:
-    """Inputs ``begin`` to ``end`` (excluded) of a data set in the service's own form; fewer at its end."""
+    """Inputs ``begin`` to ``end`` (excluded) of a data set in the service's own form; fewer if it ends before."""
     with zipfile.ZipFile(path) as archive:
         images, labels = (_rows(archive, f"{part}.npy", begin, end) for part in ("images", "labels"))
     return Dataset.of(images, labels, name)

@@ -42,7 +42,7 @@ class Submission:
         fingerprint: digest of the request that the key came with.
         owner: who asks.
         at_once: how many of the owner's jobs may run at the same time; None: any number.
-        origin: the request that it came with and its trace, see `service.context`.
+        origin: request and trace that it came with, see `service.context.origin`.
     """
 
     request: dict[str, Any]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
+from service.access.dependencies import PUBLIC
 from service.errors import NotFoundError
 
 __all__ = ["STATIC", "asset_integrity", "asset_url", "assets", "router"]
@@ -65,7 +66,7 @@ def asset_integrity(name: str) -> str:
     return f"sha384-{base64.b64encode(digest).decode()}"
 
 
-@router.get("/static/{name:path}")
+@router.get("/static/{name:path}", dependencies=[PUBLIC])
 async def static_file(name: str, request: Request, v: str = "") -> Response:
     """A file of the dashboard; kept by browsers for good where the address names its content."""
     found = assets().get(name)

@@ -7,7 +7,17 @@ import http
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from service.dashboard import assets, routes_overview, routes_session
+from service.dashboard import (
+    assets,
+    routes_ask,
+    routes_audit,
+    routes_datasets,
+    routes_lists,
+    routes_networks,
+    routes_overview,
+    routes_samples,
+    routes_session,
+)
 from service.dashboard.pages import page, wants_page
 
 __all__ = ["add_dashboard"]
@@ -16,7 +26,17 @@ __all__ = ["add_dashboard"]
 def add_dashboard(app: FastAPI) -> None:
     """Add the pages to ``app``, before the API's routes of the same paths, and a page for what there is not."""
     app.include_router(assets.router)
-    for module in (routes_overview, routes_session):
+    app.include_router(routes_datasets.pictures)
+    for module in (
+        routes_overview,
+        routes_ask,
+        routes_audit,
+        routes_networks,
+        routes_datasets,
+        routes_lists,
+        routes_samples,
+        routes_session,
+    ):
         app.include_router(module.router)
     answer = app.exception_handlers[HTTPException]
 

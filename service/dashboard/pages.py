@@ -8,20 +8,22 @@ from collections.abc import Callable, Coroutine
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.routing import Match
-from starlette.types import Scope
+from starlette.types import Scope as Connection
 
 from networks.errors import NetproofError
+from service.access.principal import Principal, Scope
 from service.dashboard import wording
 from service.dashboard.assets import asset_integrity, asset_url
-from service.problems import INTERNAL, INVALID_REQUEST, ProblemError, faults, kind_of, problem_document
+from service.problems import INTERNAL, INVALID_REQUEST, UNAUTHENTICATED, ProblemError, faults, kind_of, problem_document
 
 __all__ = ["THEMES", "PageRoute", "page", "page_router", "problem_page", "wants_page"]
 
@@ -57,9 +59,13 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
     seconds browsers without scripts wait before they load the page again.
     """
     theme = request.cookies.get(THEME_COOKIE, "auto")
+    caller: Principal | None = getattr(request.state, "caller", None)
     shared = {
         "path": request.url.path,
-        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "here": _address(request),
+        "caller": caller,
+        "may_submit": caller is not None and caller.scope.includes(Scope.SUBMIT),
+        "origin": str(request.base_url).rstrip("/"),
         "theme": theme if theme in THEMES else "auto",
         "refresh": None,
         "version": metadata.version("netproof"),
@@ -73,7 +79,11 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
     return HTMLResponse(content, status, headers)
 
 
-def wants_page(scope: Scope) -> bool:
+def _address(request: Request) -> str:
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+def wants_page(scope: Connection) -> bool:
     """Whether a request comes from a browser's window: programs that do not name HTML get the API's answers."""
     return "text/html" in Headers(scope=scope).get("Accept", "")
 
@@ -85,7 +95,7 @@ class PageRoute(APIRoute):
     API's route.
     """
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+    def matches(self, scope: Connection) -> tuple[Match, Connection]:
         if not wants_page(scope):
             return Match.NONE, {}
         return super().matches(scope)
@@ -101,6 +111,9 @@ class PageRoute(APIRoute):
                 detail = "; ".join(f"{fault.pointer.rpartition('/')[2]}: {fault.detail}" for fault in found)
                 return problem_page(request, ProblemError(INVALID_REQUEST, detail))
             except (NetproofError, ProblemError) as error:
+                asks_key = isinstance(error, ProblemError) and error.kind is UNAUTHENTICATED
+                if asks_key and request.method == "GET" and "HX-Request" not in request.headers:
+                    return RedirectResponse(f"/login?{urlencode({'back': _address(request)})}", 303)
                 return problem_page(request, error)
 
         return guarded

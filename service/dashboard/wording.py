@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["FILTERS", "ago", "bytes_", "duration", "number", "question", "shape", "short", "stamp"]
+__all__ = ["FILTERS", "ago", "bytes_", "duration", "number", "question", "shape", "short", "since", "stamp"]
 
 _MISSING = "–"
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
@@ -24,7 +24,7 @@ def number(value: float | None, digits: int = 4) -> str:
         text = "∞" if value > 0 else "-∞"
     else:
         text = f"{value:.{digits}g}"
-    return text.replace("-", "\u2212", 1) if text.startswith("-") else text
+    return text.replace("-", "\u2212")
 
 
 def duration(seconds: float | None) -> str:
@@ -52,6 +52,12 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"
     return f"{int(seconds)} s ago" if seconds >= 5 else "just now"
+
+
+def since(moment: datetime, now: datetime | None = None) -> str:
+    """How long something has lasted that began at ``moment``."""
+    seconds = max(0.0, ((now or datetime.now(UTC)) - moment).total_seconds())
+    return f"{int(seconds)} s" if seconds < 60 else duration(seconds)
 
 
 def stamp(moment: datetime | None) -> str:
@@ -127,6 +133,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "question": question,
     "shape": shape,
     "short": short,
+    "since": since,
     "stamp": stamp,
     "template": lambda request: question(request["query"] | {"epsilon": request["epsilon"]}),
 }

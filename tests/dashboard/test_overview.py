@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
 
-from tests.service.serving import ball
+from tests.service.serving import Service, ball
 
 
-def test_first_page_of_an_empty_service(visit, accessible):
-    page = visit("/")
+@pytest.fixture
+def fresh(tmp_path):
+    """A service in which nothing has happened, and for which nobody works."""
+    service = Service(tmp_path)
+    yield service
+    service.close()
+
+
+def test_first_page_says_how_to_begin_and_what_is_missing(fresh, open_page, accessible):
+    page, _ = open_page(fresh)
     expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
-    assert "No job yet" in page.inner_text("main")
+    expect(page.locator("#unready")).to_contain_text("no live worker")
+    expect(page.locator("#first")).to_contain_text("Upload a network")
     accessible(page)
 
 
