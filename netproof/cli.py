@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
+from netproof.commands.admin import admin
 from netproof.commands.audit import audit
 from netproof.commands.batch import batch
 from netproof.commands.check import check
@@ -93,7 +94,7 @@ def cli() -> None:
 
 
 _LOCAL = (verify, ranges, compare, monotone, universal, audit, epsilons, check, product, info)
-_SERVICE = (serve, worker, keys, submit, status, watch, batch)
+_SERVICE = (serve, worker, submit, status, watch, batch, keys, admin)
 
 for command in (*_LOCAL, *_SERVICE):
     cli.add_command(command)

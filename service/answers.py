@@ -11,7 +11,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, RowMapping, select
+from sqlalchemy import Connection, Engine, RowMapping, bindparam, select
 
 from networks.errors import SoundnessError
 from networks.exact import exact
@@ -26,6 +26,12 @@ from solver.verdict import Outcome, Trust
 __all__ = ["Answers", "Asked"]
 
 T = TypeVar("T")
+
+# built once: SQLAlchemy takes longer to put a statement together than SQLite to run it
+_KNOWN = select(answers).where(
+    answers.c.question.in_(bindparam("questions", expanding=True)), answers.c.owner == bindparam("owner")
+)
+_VERDICTS = select(jobs.c.id, jobs.c.verdict).where(jobs.c.id.in_(bindparam("identifiers", expanding=True)))
 
 #: Questions of one look-up; databases limit the parameters of a statement.
 _AT_ONCE = 200
@@ -57,8 +63,7 @@ class Answers:
             mine = [asked for asked, each in wanted if each == owner]
             rows: dict[str, list[RowMapping]] = {}
             for keys in _batched(sorted({asked.question for asked in mine})):
-                query = select(answers).where(answers.c.question.in_(keys), answers.c.owner == owner)
-                for row in connection.execute(query).mappings():
+                for row in connection.execute(_KNOWN, {"questions": list(keys), "owner": owner}).mappings():
                     rows.setdefault(row["question"], []).append(row)
             best = {(asked, owner): _best(asked, rows.get(asked.question, ())) for asked in mine}
             chosen |= {key: row for key, row in best.items() if row is not None}
@@ -146,8 +151,8 @@ def _verdicts(connection: Connection, rows: Iterable[RowMapping]) -> dict[tuple[
     places = {_place(row) for row in rows}
     out: dict[tuple[str, int | None], dict[str, Any]] = {}
     for keys in _batched(sorted(key for key, item in places if item is None)):
-        query = select(jobs.c.id, jobs.c.verdict).where(jobs.c.id.in_(keys))
-        out |= {(key, None): verdict for key, verdict in connection.execute(query)}
+        found = connection.execute(_VERDICTS, {"identifiers": list(keys)})
+        out |= {(key, None): verdict for key, verdict in found}
     for batch in {key for key, item in places if item is not None}:
         for numbers in _batched(sorted(item for key, item in places if key == batch and item is not None)):
             mine = select(items.c.number, items.c.verdict).where(items.c.batch == batch, items.c.number.in_(numbers))

@@ -16,6 +16,7 @@ from service import api
 from service.access.trail import Trail
 from service.api.shortcuts import JobShortcut, QuestionShortcut
 from service.dashboard import add_dashboard
+from service.guard import Guard, allowed_hosts
 from service.middleware import Envelope
 from service.openapi import document
 from service.parts import open_parts
@@ -57,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     handle_problems(app)
     add_dashboard(app)
     app.include_router(api.promised)
+    app.add_middleware(Guard, hosts=allowed_hosts(settings))
     app.add_middleware(Trail)
     app.router.routes[:0] = [JobShortcut(), QuestionShortcut()]
     app.add_middleware(

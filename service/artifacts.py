@@ -67,6 +67,9 @@ class Artifacts(Protocol):
     def age(self, sha256: str) -> float | None:
         """Seconds since the artifact was put last; None if it is not there."""
 
+    def size(self, sha256: str) -> int:
+        """Bytes of the artifact, 0 if it is not there."""
+
     def names(self) -> Iterator[str]:
         """The sha256 of every artifact, in no order."""
 
@@ -145,6 +148,12 @@ class FolderArtifacts:
             return max(0.0, time.time() - self.path(sha256).stat().st_mtime)
         except FileNotFoundError:
             return None
+
+    def size(self, sha256: str) -> int:
+        try:
+            return self.path(sha256).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def names(self) -> Iterator[str]:
         with _faults("listed"):

@@ -55,7 +55,7 @@ class DatasetDocument(_Answer):
     shape: list[int] = Field(description="of one input", examples=[[28, 28]])
     features: int = Field(description="entries of one input")
     dtype: str = Field(description="element type; `uint8` is divided by 255", examples=["uint8"])
-    labels: tuple[int, int] = Field(description="least and greatest label")
+    labels: list[int] = Field(min_length=2, max_length=2, description="least and greatest label")
     size: int = Field(description="bytes that it takes here")
     created_at: datetime
     links: dict[str, str]

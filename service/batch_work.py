@@ -20,6 +20,7 @@ from service.batch_models import BatchRecord, batches, items
 from service.context import origin
 from service.identifiers import new_id
 from service.models import JobRecord, jobs, queued_job
+from service.retention import evidence_of, spared
 from service.reuse import Asked, passes_on, served
 from service.states import BATCH_TRANSITIONS, TERMINAL, BatchState, ItemState, JobState, item_sources
 from solver.options import Engine
@@ -136,6 +137,7 @@ def record(connection: Connection, job: JobRecord, found: Sequence[Found], answe
         query = update(items).where(mine, items.c.state.in_(sorted(item_sources(after))), current).values(values)
         if connection.execute(query).rowcount == 0:
             return False
+        spared(connection, "artifact", evidence_of(each.verdict))
         if each.asked is not None and each.verdict is not None:
             answers.add(connection, each.asked, each.verdict, owner=job.owner, batch=job.batch, item=each.number)
     return True

@@ -13,6 +13,7 @@ from service.access.principal import LOCAL
 from service.batch_models import DatasetRecord, datasets
 from service.database import insert_new
 from service.errors import NotFoundError
+from service.retention import spared
 
 __all__ = ["Datasets"]
 
@@ -33,6 +34,8 @@ class Datasets:
         with self._engine.begin() as connection:
             connection.execute(insert_new(connection, datasets).values(created_at=moment, **values))
             new = give(connection, "dataset", sha256, owner=owner, name=name, moment=moment)
+            spared(connection, "dataset", [sha256])
+            spared(connection, "artifact", [artifact])
         return self.get(sha256, owner=owner), new
 
     def get(self, sha256: str, *, owner: str | None = None) -> DatasetRecord:

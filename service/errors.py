@@ -11,6 +11,7 @@ NetproofError (networks.errors)
     │   └── StorageDamagedError             one has other bytes than its name says: HTTP 500
     ├── QuotaError (RuntimeError)           an owner has, or uses, as much as its key allows: HTTP 429
     ├── TooLargeError (ValueError)          an upload beyond the limit: HTTP 413
+    ├── BackupError (ValueError)            a folder holds no backup, or a deployment is not empty
     ├── SchemaError (RuntimeError)          the ledger's schema is not one that this version knows
     └── EmbeddedServerError (RuntimeError)  no queue server could be started
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 from networks.errors import NetproofError
 
 __all__ = [
+    "BackupError",
     "ConflictError",
     "EmbeddedServerError",
     "IdempotencyError",
@@ -103,6 +105,10 @@ class TooLargeError(ServiceError, ValueError):
             "ask its operator to raise NETPROOF_MAX_MODEL_BYTES, or NETPROOF_MAX_DATASET_BYTES"
         )
         self.limit = limit
+
+
+class BackupError(ServiceError, ValueError):
+    """A backup cannot be written to, or brought back from, where it was said."""
 
 
 class SchemaError(ServiceError, RuntimeError):

@@ -8,6 +8,7 @@ company: while one group is being answered, the next one gathers, so a lone call
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -44,7 +45,8 @@ class Gathering(Generic[Q, A]):
         self._waiting.append((question, future))
         if self._free:
             self._free -= 1
-            task = asyncio.create_task(self._work())
+            # in no context: what it does is for many requests, and no log line of it is the first one's
+            task = asyncio.create_task(self._work(), context=contextvars.Context())
             self._tasks.add(task)  # the loop itself keeps no reference
             task.add_done_callback(self._tasks.discard)
         return await future

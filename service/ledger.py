@@ -20,7 +20,7 @@ from sqlalchemy import Connection, CursorResult, func, insert, select, text, upd
 from service.access.audit import Audit
 from service.access.grants import give, held
 from service.access.keys import Keys
-from service.access.principal import LOCAL
+from service.access.principal import LOCAL, Quota
 from service.access.sessions import Sessions
 from service.access.usage import Usage, at_work, charge, crowded
 from service.answers import Answers, Asked
@@ -30,7 +30,8 @@ from service.datasets import Datasets
 from service.errors import NotFoundError, StateChangeError
 from service.job_rows import read_job, read_jobs
 from service.load import Load, load_of
-from service.models import JobRecord, NetworkRecord, attempts, jobs, networks
+from service.models import AttemptRecord, JobRecord, NetworkRecord, attempts, jobs, networks
+from service.retention import Retention, evidence_of, spared
 from service.states import JobState, NetworkState, sources
 from service.submissions import Submission, Submissions
 
@@ -51,7 +52,8 @@ class Ledger:
         now: clock, for tests.
 
     Attributes:
-        datasets, batches, answers, submissions, keys, sessions, audit, usage: the parts that have tables of their own.
+        datasets, batches, answers, submissions, retention, keys, sessions, audit, usage: the parts that have tables of
+            their own.
     """
 
     def __init__(self, url: str, *, now: Callable[[], datetime] = _utc_now) -> None:
@@ -60,6 +62,7 @@ class Ledger:
         self.datasets = Datasets(self._engine, now)
         self.answers = Answers(self._engine, now)
         self.submissions = Submissions(self._engine, now, self.answers)
+        self.retention = Retention(self._engine, now)
         self.batches = Batches(self._engine, now, self.answers)
         self.keys = Keys(self._engine, now)
         self.sessions = Sessions(self._engine, now)
@@ -103,6 +106,8 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(insert_new(connection, networks).values(created_at=moment, **values))
             new = give(connection, "network", sha256, owner=owner, name=name, moment=moment)
+            spared(connection, "network", [sha256])
+            spared(connection, "artifact", [sha256])
         return self.network(sha256, owner=owner), new
 
     def network(self, sha256: str, *, owner: str | None = None) -> NetworkRecord:
@@ -155,7 +160,7 @@ class Ledger:
             idempotency_key=idempotency_key,
             fingerprint=fingerprint,
             owner=owner,
-            at_once=at_once,
+            quota=Quota(running=at_once),
             origin=origin,
         )
         (outcome,) = self.submissions.record([one])
@@ -287,6 +292,7 @@ class Ledger:
                 self.batches.settle(connection, job)
             if asked is not None and verdict is not None:
                 self.answers.add(connection, asked, verdict, owner=job.owner, job=job_id)
+            spared(connection, "artifact", evidence_of(verdict))
             return True
 
     def requeue(self, job_id: str, attempt: int, *, reason: str, lost: bool) -> bool:
@@ -330,28 +336,30 @@ class Ledger:
 
     # -- what the reaper asks ------------------------------------------------------------------------------------
 
-    def lapsed(self, *, slack_seconds: float = 0.0) -> list[JobRecord]:
-        """Jobs in progress whose current attempt's lease ended more than ``slack_seconds`` ago."""
-        limit = self._now() - timedelta(seconds=slack_seconds)
+    def active(self) -> list[JobRecord]:
+        """Jobs in progress, each with its current attempt alone."""
         current = (attempts.c.job == jobs.c.id) & (attempts.c.number == jobs.c.attempt)
-        query = select(jobs).join(attempts, current).where(jobs.c.state.in_(_ACTIVE), attempts.c.lease_until < limit)
+        query = select(*jobs.c, *(column.label(f"try_{column.name}") for column in attempts.c))
+        query = query.join(attempts, current).where(jobs.c.state.in_(_ACTIVE))
         with self._engine.connect() as connection:
-            return [JobRecord.of(row) for row in connection.execute(query).mappings()]
-
-    def overdue_cancels(self, seconds: float) -> list[JobRecord]:
-        """Jobs that are still cancelling more than ``seconds`` after they were asked to stop."""
-        limit = self._now() - timedelta(seconds=seconds)
-        query = select(jobs).where(jobs.c.state == JobState.CANCELLING, jobs.c.cancelled_at < limit)
-        with self._engine.connect() as connection:
-            return [JobRecord.of(row) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query).mappings().all()
+        return [
+            JobRecord.of(
+                {column.name: row[column.name] for column in jobs.c},
+                (AttemptRecord(**{column.name: row[f"try_{column.name}"] for column in attempts.c}),),
+            )
+            for row in rows
+        ]
 
     def waiting(self, seconds: float) -> list[JobRecord]:
         """Jobs queued for more than ``seconds``, oldest first: candidates for having been lost by the queue.
 
-        Those that wait for others of their owner's are left out.
+        Those of which the clock says that they are still to be queued are among them: it was set back since. Those that
+        wait for others of their owner's are left out.
         """
-        limit = self._now() - timedelta(seconds=seconds)
-        query = select(jobs).where(jobs.c.state == JobState.QUEUED, jobs.c.queued_at < limit).order_by(jobs.c.queued_at)
+        now, step = self._now(), timedelta(seconds=seconds)
+        long_ago = (jobs.c.queued_at < now - step) | (jobs.c.queued_at > now + step)
+        query = select(jobs).where(jobs.c.state == JobState.QUEUED, long_ago).order_by(jobs.c.queued_at)
         query = query.where(jobs.c.at_once.is_(None) | (at_work(jobs.c.owner) < jobs.c.at_once))
         with self._engine.connect() as connection:
             return [JobRecord.of(row) for row in connection.execute(query).mappings()]

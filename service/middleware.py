@@ -30,6 +30,8 @@ _PROBES = frozenset({"/healthz", "/readyz"})
 #: The API returns data, never pages: nothing in an answer may run, load or be framed. Routes that differ set their own.
 _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }

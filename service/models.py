@@ -38,6 +38,7 @@ __all__ = [
     "NetworkRecord",
     "UtcDateTime",
     "attempts",
+    "condemned",
     "jobs",
     "metadata",
     "networks",
@@ -121,6 +122,15 @@ attempts = Table(
     Column("outcome", String(16)),
     Column("reason", String(1024)),
     Column("threads", Integer, nullable=False, server_default="1"),
+)
+
+#: What a collection found unreferenced, and since when; see `service.retention`.
+condemned = Table(
+    "condemned",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Column("since", UtcDateTime, nullable=False),
 )
 
 

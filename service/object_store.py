@@ -106,6 +106,13 @@ class ObjectArtifacts:
             return None
         return max(0.0, (datetime.now(UTC) - found).total_seconds())
 
+    def size(self, sha256: str) -> int:
+        place = self._place(sha256)
+        try:
+            return self._ask("looked at", lambda: int(self._system.info(place)["size"]), sha256)
+        except NotFoundError:
+            return 0
+
     def names(self) -> Iterator[str]:
         try:
             found = self._ask("listed", lambda: self._system.find(self._prefix))
@@ -119,11 +126,9 @@ class ObjectArtifacts:
     def delete(self, sha256: str) -> int:
         place = self._place(sha256)
         self._local.delete(sha256)
-        try:
-            size = self._ask("removed", lambda: int(self._system.info(place)["size"]), sha256)
+        size = self.size(sha256)
+        with contextlib.suppress(NotFoundError):
             self._ask("removed", lambda: self._system.rm_file(place), sha256)
-        except NotFoundError:
-            return 0
         return size
 
     def tidy(self, seconds: float) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -49,6 +49,14 @@ _TAGS = [
     {"name": "access", "description": "Who may ask: keys, sessions, the audit log"},
     {"name": "system", "description": "What is up and what runs here"},
 ]
+
+#: What follows an answer: the member that names it there, the parameter that it goes to, and where.
+_LINKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "verify": ("id", "job_id", ("getJob", "cancelJob", "getCounterexample", "getCertificate", "getProduct")),
+    "submitBatch": ("id", "batch_id", ("getBatch", "listItems", "cancelBatch", "resumeBatch", "retryBatch")),
+    "uploadNetwork": ("sha256", "sha256", ("getNetwork",)),
+    "uploadDataset": ("sha256", "sha256", ("getDataset",)),
+}
 
 #: Bodies that routes read themselves, and the form of every error.
 _READ: tuple[type[BaseModel], ...] = (
@@ -105,9 +113,23 @@ def _described(schema: dict[str, Any]) -> dict[str, Any]:
         stream = schema["paths"][followed]["get"]["responses"]["200"]["content"]["text/event-stream"]
         stream.clear()
         stream["schema"] = {"type": "string"}
+    _link(schema["paths"])
     _drop_titles(schema["paths"])
     _drop_titles(schema["components"])
     return schema
+
+
+def _link(paths: dict[str, Any]) -> None:
+    """Say which operations go on with the identifier that an answer brings."""
+    operations = {operation["operationId"]: operation for path in paths.values() for operation in path.values()}
+    for source, (member, parameter, targets) in _LINKS.items():
+        links = {
+            target: {"operationId": target, "parameters": {parameter: f"$response.body#/{member}"}}
+            for target in targets
+        }
+        for status, answer in operations[source]["responses"].items():
+            if status.startswith("2"):
+                answer["links"] = links
 
 
 def _secured(schema: dict[str, Any], app: FastAPI) -> dict[str, Any]:
@@ -118,8 +140,8 @@ def _secured(schema: dict[str, Any], app: FastAPI) -> dict[str, Any]:
         "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "of a browser, see `login`"},
     }
     schema["components"]["securitySchemes"] = schemes
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.include_in_schema:
+    for route in iter_route_contexts(app.routes):
+        if isinstance(route.original_route, APIRoute) and route.include_in_schema:
             scope = scope_of(route)
             for method in route.methods or ():
                 operation = schema["paths"][route.path][method.lower()]

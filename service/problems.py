@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from certificates.errors import CertificateError
 from networks.errors import (
@@ -132,6 +133,10 @@ JOB_NOT_ENDED = Kind("job-not-ended", "The job has not ended", 409)
 JOB_ENDED = Kind("job-ended", "The job has ended", 409)
 UNAUTHENTICATED = Kind("unauthenticated", "The service does not know who asks", 401)
 FORBIDDEN = Kind("forbidden", "The key does not allow it", 403)
+MISDIRECTED = Kind("misdirected", "The request is addressed to another host", 421)
+FOREIGN_ORIGIN = Kind("foreign-origin", "The request comes from another site", 403)
+TOO_SLOW = Kind("too-slow", "The request did not come in time", 408)
+QUOTA_EXCEEDED = Kind("quota-exceeded", "The key's quota is used up", 429)
 RATE_LIMITED = Kind("rate-limited", "Too many requests", 429)
 UNAVAILABLE = Kind("unavailable", "A part of the service is not available", 503)
 
@@ -318,14 +323,23 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
     return problem_response(document, request_id=_request_id(request))
 
 
+def _methods_at(request: Request) -> str:
+    """All methods that the path of ``request`` has; each route knows only its own."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(methods))
+
+
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = http.HTTPStatus(error.status_code)
     if status is http.HTTPStatus.NOT_FOUND:
         detail = f"there is nothing at {request.url.path}; see /openapi.json for what there is"
     elif status is http.HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        detail = f"{request.method} is not possible at {request.url.path}; use {allowed}"
+        error.headers = {"Allow": _methods_at(request)}
+        detail = f"{request.method} is not possible at {request.url.path}; use {error.headers['Allow']}"
     else:
         detail = str(error.detail)
     document = _Document("about:blank", status.phrase, status.value, detail).to_json()

@@ -8,7 +8,8 @@ Every few seconds it looks for
 * batches whose next jobs nobody made.
 
 All it does is compare-and-set in the ledger, so any number of reapers is safe; a lock in Redis keeps all but one idle.
-Leases are compared with this machine's clock, so the clocks of machines must agree to within a few seconds.
+No clock that can be set decides anything that matters: a lease has lapsed when this reaper saw it unchanged for as long
+as leases last, so machines may disagree about the time, and it may jump (`service.watching`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import redis
@@ -29,9 +31,12 @@ from service.events import Events
 from service.ledger import Ledger
 from service.limits import die_with_parent
 from service.logs import start_logging
+from service.models import JobRecord
 from service.queue import Dispatcher
 from service.settings import Settings
+from service.states import JobState
 from service.tallies import LAST_SWEEP
+from service.watching import Watch
 
 __all__ = ["Reaper", "main"]
 
@@ -44,11 +49,22 @@ _LOCK_SECONDS = 60.0
 class Reaper:
     """One pass over the ledger at a time."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, events: Events, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        events: Events,
+        dispatcher: Dispatcher,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._closing = Closing(ledger, events, dispatcher)
+        self._leases: Watch[tuple[str, int]] = Watch(clock)
+        self._cancels: Watch[str] = Watch(clock)
+        self._locks: Watch[str] = Watch(clock)
         self._tallies = events.tallies
 
     def sweep(self) -> int:
@@ -60,22 +76,31 @@ class Reaper:
         """
         lock = self._dispatcher.redis.lock(_LOCK, timeout=_LOCK_SECONDS, blocking=False)
         if not lock.acquire():
+            self._break_old_lock()
             return 0
         try:
-            done = {"lapsed": self._lapsed(), "overdue": self._overdue(), "stray": self._stray()}
-            for action, number in done.items():
-                self._tallies.count("reaper_actions", action, by=number)
-            self._tallies.count("leases_lost", by=done["lapsed"])
-            self._tallies.flush()
-            self._dispatcher.redis.set(LAST_SWEEP, time.time())
-            for batch in self._ledger.batches.unfinished():
-                self._closing.advance(batch)  # whoever ended its last job may not have come to it
-            return sum(done.values())
+            return self._put_right()
+        except SQLAlchemyError:
+            # workers could not renew their leases either, and get as long as ever once they can
+            self._leases.forget()
+            raise
         finally:
             try:
                 lock.release()
             except LockError:
                 logger.warning("a sweep took longer than %g s", _LOCK_SECONDS)
+
+    def _put_right(self) -> int:
+        active = self._ledger.active()
+        done = {"lapsed": self._lapsed(active), "overdue": self._overdue(active), "stray": self._stray()}
+        for action, number in done.items():
+            self._tallies.count("reaper_actions", action, by=number)
+        self._tallies.count("leases_lost", by=done["lapsed"])
+        self._tallies.flush()
+        self._dispatcher.redis.set(LAST_SWEEP, time.time())
+        for batch in self._ledger.batches.unfinished():
+            self._closing.advance(batch)  # whoever ended its last job may not have come to it
+        return sum(done.values())
 
     def run(self, stop: threading.Event) -> None:
         """Sweep periodically until ``stop``; servers that do not answer are tried again."""
@@ -86,14 +111,31 @@ class Reaper:
                 logger.warning("the sweep was cut short: %s", error)
             stop.wait(self._settings.reap_seconds)
 
-    def _lapsed(self) -> int:
+    def _lapsed(self, active: Sequence[JobRecord]) -> int:
+        jobs = {(job.id, job.attempt): job for job in active}
+        leases = {key: job.attempts[-1].lease_until for key, job in jobs.items()}
+        silent = self._leases.unchanged(leases)
         why = "its worker fell silent"
-        return sum(self._closing.recover(job, why) for job in self._ledger.lapsed())
+        return sum(
+            self._closing.recover(jobs[key], why)
+            for key, seconds in silent.items()
+            if seconds >= self._settings.lease_seconds
+        )
 
-    def _overdue(self) -> int:
+    def _overdue(self, active: Sequence[JobRecord]) -> int:
         # the job's own thread and its worker come first, with shorter patience
         patience = 3 * self._settings.cancel_seconds + self._settings.lease_seconds
-        return sum(self._closing.cancel(job) for job in self._ledger.overdue_cancels(patience))
+        cancelling = {job.id: job for job in active if job.state is JobState.CANCELLING}
+        waiting = self._cancels.unchanged({key: job.attempt for key, job in cancelling.items()})
+        return sum(self._closing.cancel(cancelling[key]) for key, seconds in waiting.items() if seconds >= patience)
+
+    def _break_old_lock(self) -> None:
+        """Remove the lock of a reaper that is gone, should the queue server's clock not let it expire."""
+        holder = self._dispatcher.redis.get(_LOCK)
+        held = self._locks.unchanged({_LOCK: holder})[_LOCK]
+        if holder is not None and held > 2 * _LOCK_SECONDS:
+            logger.warning("the reaper's lock has not moved for %.0f s and is removed", held)
+            self._dispatcher.redis.delete(_LOCK)
 
     def _stray(self) -> int:
         stray = self._dispatcher.missing(self._ledger.waiting(self._settings.stray_seconds))

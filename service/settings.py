@@ -47,6 +47,15 @@ class Settings(BaseSettings):
     access: Literal["auto", "on", "off"] = Field(
         default="auto", description="whether callers need a key; auto: unless the service listens on loopback only"
     )
+    keep_jobs_days: float | None = Field(default=None, ge=0, description="ended jobs are kept so long; None: for ever")
+    keep_batches_days: float | None = Field(default=None, ge=0, description="the same for batches, by their end")
+    keep_networks_days: float | None = Field(
+        default=None, ge=0, description="networks and data sets that no job and no batch is about are kept so long"
+    )
+    keep_audit_days: float | None = Field(default=None, ge=0, description="entries of the audit log are kept so long")
+    gc_safety_hours: float = Field(
+        default=24.0, ge=0, description="what nothing refers to is kept so long, and an hour more than any job takes"
+    )
     quota_running: int | None = Field(default=None, ge=1, description="jobs of one owner that run at the same time")
     quota_queued: int | None = Field(default=None, ge=1, description="questions of one owner that have not ended")
     quota_batches: int | None = Field(default=None, ge=1, description="batches of one owner that have not ended")
@@ -57,6 +66,11 @@ class Settings(BaseSettings):
     quota_burst: int | None = Field(default=400, ge=1, description="requests of one key at once")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    allowed_hosts: str | None = Field(
+        default=None,
+        description="names that requests may be addressed to, comma-separated, or *; None: any where callers need "
+        "a key, else this machine's own",
+    )
 
     web_processes: int | None = Field(
         default=None, ge=1, description="processes that answer HTTP; None: one a core, at most 4"
@@ -111,7 +125,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return self
 
-    @property
+    @cached_property
     def access_on(self) -> bool:
         """Whether callers need a key."""
         return self.access == "on" or (self.access == "auto" and not self.loopback)

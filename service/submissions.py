@@ -7,17 +7,19 @@ came before, its network is gone), each is written by itself, so that none spoil
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from service.access.principal import LOCAL
+from service.access.principal import LOCAL, Quota
+from service.access.usage import check_questions
 from service.answers import Answers, Asked
-from service.errors import IdempotencyError, NotFoundError
+from service.errors import IdempotencyError, NotFoundError, QuotaError
 from service.identifiers import new_id
 from service.job_rows import read_job
 from service.models import JobRecord, jobs, networks, owned_key, queued_job
@@ -27,6 +29,7 @@ __all__ = ["Submission", "Submissions"]
 
 #: A job as the database completes what `queued_job` leaves out.
 _BLANK: dict[str, Any] = {column.name: None for column in jobs.c} | {"attempt": 0, "losses": 0}
+_INSERT = insert(jobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Submission:
         idempotency_key: the same key gives the same job.
         fingerprint: digest of the request that the key came with.
         owner: who asks.
-        at_once: how many of the owner's jobs may run at the same time; None: any number.
+        quota: what the owner may have at work; answers that are known count for nothing.
         origin: request and trace that it came with, see `service.context.origin`.
     """
 
@@ -54,7 +57,7 @@ class Submission:
     idempotency_key: str | None = None
     fingerprint: str | None = None
     owner: str = LOCAL
-    at_once: int | None = None
+    quota: Quota = field(default_factory=Quota)
     origin: dict[str, str] | None = None
 
 
@@ -70,23 +73,48 @@ class Submissions:
         """Record a job for each: queued, or ended at once where the answer is known.
 
         Returns:
-            For each its job and whether it is new, or why there is none: NotFoundError (the network is unknown) or
-            IdempotencyError (the key came before with another fingerprint).
+            For each its job and whether it is new, or why there is none: NotFoundError (the network is unknown),
+            IdempotencyError (the key came before with another fingerprint) or QuotaError.
         """
-        values = [self._values(each) for each in wanted]
+        rows = [self._values(each) for each in wanted]
+        refused: dict[int, Exception] = {}
         try:
             with self._engine.begin() as connection:
-                known = self._answers.look_up(connection, [(each.asked, each.owner) for each in wanted if each.asked])
-                for each, row in zip(wanted, values, strict=True):
-                    verdict = each.verdict or (known.get((each.asked, each.owner)) if each.asked else None)
-                    if verdict is not None:
-                        row |= {"state": JobState.SUCCEEDED, "verdict": verdict, "finished_at": row["created_at"]}
-                connection.execute(insert(jobs), values)
+                self._answer(connection, wanted, rows)
+                refused = self._beyond_quota(connection, wanted, rows)
+                if fit := [row for place, row in enumerate(rows) if place not in refused]:
+                    connection.execute(_INSERT, fit)
         except IntegrityError as error:
             if len(wanted) > 1:
                 return [self.record([each])[0] for each in wanted]
             return [self._refused(wanted[0], error)]
-        return [(JobRecord.of(row), True) for row in values]
+        return [refused.get(place) or (JobRecord.of(row), True) for place, row in enumerate(rows)]
+
+    def _answer(self, connection: Connection, wanted: Sequence[Submission], rows: Sequence[dict[str, Any]]) -> None:
+        """End those rows whose answers are known."""
+        known = self._answers.look_up(connection, [(each.asked, each.owner) for each in wanted if each.asked])
+        for each, row in zip(wanted, rows, strict=True):
+            verdict = each.verdict or (known.get((each.asked, each.owner)) if each.asked else None)
+            if verdict is not None:
+                row |= {"state": JobState.SUCCEEDED, "verdict": verdict, "finished_at": row["created_at"]}
+
+    def _beyond_quota(
+        self, connection: Connection, wanted: Sequence[Submission], rows: Sequence[dict[str, Any]]
+    ) -> dict[int, Exception]:
+        """Places of those that have to be worked on and may not, with the reasons."""
+        adding: Counter[str] = Counter()
+        refused: dict[int, Exception] = {}
+        for place, (each, row) in enumerate(zip(wanted, rows, strict=True)):
+            limited = each.quota.queued is not None or each.quota.cpu_seconds is not None
+            if not limited or row["state"] != JobState.QUEUED:
+                continue
+            try:
+                check_questions(connection, each.owner, each.quota, adding[each.owner] + 1, self._now())
+            except QuotaError as error:
+                refused[place] = error
+            else:
+                adding[each.owner] += 1
+        return refused
 
     def _values(self, each: Submission) -> dict[str, Any]:
         moment = self._now()
@@ -101,7 +129,7 @@ class Submissions:
             each.max_attempts,
             moment,
             owner=each.owner,
-            at_once=each.at_once,
+            at_once=each.quota.running,
             origin=each.origin,
         )
         key = owned_key(each.owner, each.idempotency_key)

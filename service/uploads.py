@@ -73,6 +73,7 @@ class Intake:
                 pass
             else:
                 await run_in_threadpool(upload.commit)  # repairs an artifact that was lost
+                await run_in_threadpool(self._ledger.retention.touch, "network", upload.sha256)
                 return record, False
             async with self._places:
                 summary = await inspect(

@@ -11,6 +11,7 @@ import uvicorn
 from service.app import create_app
 from service.limits import die_with_parent
 from service.logs import start_logging
+from service.protocol import BoundedProtocol
 from service.settings import Settings
 
 __all__ = ["WebServer", "main"]
@@ -31,6 +32,8 @@ class WebServer(uvicorn.Server):
             log_config=None,
             access_log=False,  # `service.middleware` logs requests, with their identifiers
             ws="none",
+            http=BoundedProtocol,
+            server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         super().__init__(config)

@@ -20,6 +20,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -47,6 +48,7 @@ from service.queue import JOB_FUNCTION, QUEUES, Dispatcher
 from service.settings import Settings
 from service.solvers import probed
 from service.states import JobState
+from service.watching import Watch
 from service.workers import BEAT_SECONDS, BackendRecord, Licence, WorkerRecord, announce, withdraw
 from solver.errors import BackendUnavailableError
 
@@ -72,6 +74,8 @@ class SolverWorker(Worker):  # type: ignore[misc]
     ) -> None:
         self.settings = settings
         self._leash: tuple[int, int] | None = None
+        self._forked = 0.0
+        self._watch: Watch[str] = Watch()
         self._backends = dict(backends or {})
         self._job: str | None = None
         self._started_at = self._since = datetime.now(UTC)
@@ -132,6 +136,8 @@ class SolverWorker(Worker):  # type: ignore[misc]
             return
         self._leash = os.pipe()
         self._job, self._since = job.args[0], datetime.now(UTC)
+        self._forked = time.monotonic()
+        self._watch.forget()
         try:
             with bound(job=self._job, attempt=job.id.rpartition("-")[2]):
                 super().execute_job(job, queue)
@@ -176,13 +182,19 @@ class SolverWorker(Worker):  # type: ignore[misc]
     def _overstays(self, job: JobRecord) -> bool:
         if not job.attempts or job.started_at is None:
             return False  # it has only just been forked
-        if job.attempts[-1].worker != self.name or job.attempts[-1].ended_at is not None:
+        ended = job.attempts[-1].worker != self.name or job.attempts[-1].ended_at is not None
+        seen = self._watch.unchanged({"ended": ended, "cancelling": job.state is JobState.CANCELLING})
+        if ended:
             # the attempt was given to another worker, or closed; the child clears RQ's records and is gone in a moment
-            ended = job.attempts[-1].ended_at or job.attempts[-1].started_at
-            return _since(ended) > self.settings.lease_seconds
-        if job.state is JobState.CANCELLING and job.cancelled_at is not None:
-            return _since(job.cancelled_at) > 2 * self.settings.cancel_seconds
-        return _since(job.started_at) > job.time_limit + 2 * self.settings.grace_seconds + self.settings.lease_seconds
+            return seen["ended"] > self.settings.lease_seconds
+        if job.state is JobState.CANCELLING:
+            return seen["cancelling"] > 2 * self.settings.cancel_seconds
+        return self._elapsed > job.time_limit + 2 * self.settings.grace_seconds + self.settings.lease_seconds
+
+    @property
+    def _elapsed(self) -> float:
+        """Seconds since the current child was forked, by a clock that nobody sets."""
+        return time.monotonic() - self._forked
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:  # noqa: ARG002
         """Close the attempt of a child that ended without doing so."""
@@ -202,7 +214,7 @@ class SolverWorker(Worker):  # type: ignore[misc]
                 logger.warning("job %s is left to the reaper: %s", job.args[0], error)
 
     def _close(self, closing: Closing, job: JobRecord, status: int, rusage: resource.struct_rusage | None) -> None:
-        elapsed = _since(job.started_at) if job.started_at else 0.0
+        elapsed = self._elapsed
         # what the child took beyond what it inherited; a native library that is refused memory may just abort
         own = resource.getrusage(resource.RUSAGE_SELF)
         taken_mb = (_kilobytes(rusage) - _kilobytes(own)) / 1024
@@ -266,11 +278,6 @@ def _is_ours(job: Job) -> bool:
         )
     except Exception:  # noqa: BLE001 - undecodable entries raise whatever the decoder raises
         return False
-
-
-def _since(moment: datetime) -> float:
-    """Seconds since ``moment``."""
-    return (datetime.now(UTC) - moment).total_seconds()
 
 
 def _ending(status: int | None) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, Request, Security
 from fastapi.params import Security as SecurityParameter
-from fastapi.routing import APIRoute
+from fastapi.routing import RouteContext
 from fastapi.security import SecurityScopes
 
 from service.access.principal import Principal, Scope
@@ -46,8 +46,8 @@ def permit(caller: Principal, scope: Scope) -> None:
         raise ProblemError(FORBIDDEN, detail)
 
 
-def scope_of(route: APIRoute) -> Scope | None:
-    """The scope that a route needs, None for a public one.
+def scope_of(route: RouteContext) -> Scope | None:
+    """The scope that a route of `fastapi.routing.iter_route_contexts` needs, None for a public one.
 
     Raises:
         LookupError: the route does not say.

@@ -19,14 +19,12 @@ from service.access.keys import digest_of
 from service.access.limiter import Limiter
 from service.access.models import KeyRecord
 from service.access.principal import EVERYBODY, Principal, Quota
+from service.guard import SESSION_COOKIE as COOKIE
 from service.ledger import Ledger
 from service.problems import RATE_LIMITED, UNAUTHENTICATED, Kind, ProblemError
 from service.settings import Settings
 
 __all__ = ["COOKIE", "Gate"]
-
-#: The cookie of the dashboard's sessions.
-COOKIE = "netproof_session"
 
 _REMEMBERED_SECONDS = 2.0
 _MOST_REMEMBERED = 10_000

@@ -550,7 +550,9 @@ def _place(cursor: str) -> tuple[Any, int]:
     """What a cursor says: the sort value and the number of the last item of the page before."""
     try:
         value, number = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return (None if value is None else float(value)), int(number)
-    except (ValueError, TypeError) as error:
+        if not (isinstance(number, int) and 0 <= number < 2**53):
+            raise ValueError(number)
+        return (None if value is None else float(value)), number
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         detail = "it is not a cursor of this list; take next_cursor of the page before, with the same filters"
         raise ProblemError(INVALID_REQUEST, f"cursor: {detail}", errors=[Fault("cursor", detail)]) from error

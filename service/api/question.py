@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import hashlib
 import json
@@ -25,7 +24,7 @@ from service.inflating import Inflating
 from service.models import NetworkRecord
 from service.parts import Parts
 from service.posed import Posed
-from service.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Fault, ProblemError
+from service.problems import INVALID_REQUEST, MALFORMED_JSON, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Fault, ProblemError
 from service.schemas import InlineNetwork, VerifyRequest
 
 __all__ = ["BODY", "decoded", "read_question"]
@@ -79,7 +78,7 @@ async def read_question(request: Request, parts: Parts, caller: Principal) -> Po
         async with request.form(**limits) as form:
             members = await _members(form)
             network, _ = await take_file(form.get("network"), parts, caller)
-        posed = parse_request(json.dumps(members | {"network": network.sha256}).encode())
+        posed = parse_request(_text_of(members | {"network": network.sha256}))
         return await run_in_threadpool(_posed, posed, network, parts, caller)
     detail = (
         f"a query comes as application/json or multipart/form-data, got {given or 'no Content-Type'}; with curl: "
@@ -115,9 +114,18 @@ async def decoded(text: str) -> AsyncIterator[bytes]:
     """The bytes of a file that came in base64. Raises ProblemError where it is not."""
     try:
         yield base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error, or a text with other characters
         detail = f"onnx must be the network file in base64, on one line (with GNU: base64 -w0 net.onnx): {error}"
         raise ProblemError(INVALID_REQUEST, detail, errors=[Fault("/network/onnx", detail)]) from None
+
+
+def _text_of(members: dict[str, Any]) -> bytes:
+    """A form's members as the JSON object that they stand for."""
+    try:
+        return json.dumps(members).encode()
+    except RecursionError as error:
+        detail = "a field is nested more deeply than a query can be; see /openapi.json for its form"
+        raise ProblemError(MALFORMED_JSON, detail) from error
 
 
 async def _members(form: FormData) -> dict[str, Any]:
@@ -155,6 +163,6 @@ async def _text(part: UploadFile | str, name: str) -> str:
 
 def _value(text: str) -> Any:
     """A field's value: JSON where it is JSON, else the text itself."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return json.loads(text)
     return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any
+from typing import Annotated
 
 import redis
 from fastapi import APIRouter, Header, Request, Response
@@ -84,9 +84,7 @@ async def submit(posed: Posed, idempotency_key: str | None, parts: Parts, caller
 
     A question whose answer is known already gets a job that has ended, of which nobody has to be told.
     """
-    request, verdict = posed.request, None
-    if caller.quota.queued is not None or caller.quota.cpu_seconds is not None:
-        verdict = await run_in_threadpool(_within_quota, posed, parts, caller)
+    request = posed.request
     job, new = await parts.submissions.ask(
         Submission(
             request,
@@ -94,11 +92,10 @@ async def submit(posed: Posed, idempotency_key: str | None, parts: Parts, caller
             request["time_limit"],
             parts.settings.max_attempts,
             asked=posed.asked,
-            verdict=verdict,
             idempotency_key=idempotency_key,
             fingerprint=fingerprint(request) if idempotency_key else None,
             owner=caller.owner,
-            at_once=caller.quota.running,
+            quota=caller.quota,
             origin=origin(),
         )
     )
@@ -107,16 +104,6 @@ async def submit(posed: Posed, idempotency_key: str | None, parts: Parts, caller
     if new and not job.terminal:
         await run_in_threadpool(_announce, job, parts)
     return job
-
-
-def _within_quota(posed: Posed, parts: Parts, caller: Principal) -> dict[str, Any] | None:
-    """The answer where it is known, which no quota is about. Raises QuotaError, 429, where the quota is spent."""
-    known = None
-    if posed.asked is not None:
-        known = parts.ledger.answers.find([posed.asked], owner=caller.owner).get(posed.asked)
-    if known is None:
-        parts.ledger.usage.check_questions(caller.owner, caller.quota)
-    return known
 
 
 def _announce(job: JobRecord, parts: Parts) -> None:

@@ -67,6 +67,7 @@ def test_a_ledger_from_before_migrations_keeps_its_jobs(url: str) -> None:
             "audit",
             "usage",
             "grants",
+            "condemned",
             "alembic_version",
         ):
             connection.execute(text(f"DROP TABLE {table}"))

@@ -111,7 +111,7 @@ def test_only_errors_about_the_input_reach_the_user(
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.get("/fail", headers={"X-Request-ID": "r-1"})
 
     with caplog.at_level(logging.ERROR, "service"):

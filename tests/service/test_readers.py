@@ -36,10 +36,10 @@ def network(tmp_path: Path) -> Path:
     return path
 
 
-def server() -> psutil.Process:
-    """The only readers' server that this process has."""
-    (found,) = (child for child in psutil.Process().children() if "service.reader_server" in child.cmdline())
-    return found
+def server(readers: Readers) -> psutil.Process:
+    """The readers' server; other fixtures may have one of their own."""
+    assert readers._process is not None
+    return psutil.Process(readers._process.pid)
 
 
 def test_many_networks_are_read_by_one_server(readers: Readers, network: Path) -> None:
@@ -47,26 +47,26 @@ def test_many_networks_are_read_by_one_server(readers: Readers, network: Path) -
         return await asyncio.gather(*(inspect(readers, network, **LIMITS) for _ in range(6)))
 
     assert [summary["inputs"] for summary in asyncio.run(several())] == [3] * 6
-    assert server().children() == []
+    assert server(readers).children() == []
 
 
 def test_the_server_sees_no_secret(readers: Readers, network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETPROOF_DATABASE_URL", "postgresql://netproof:secret@db/netproof")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     asyncio.run(inspect(readers, network, **LIMITS))
-    assert "secret" not in str(server().environ())
+    assert "secret" not in str(server(readers).environ())
     if sys.platform.startswith("linux"):
-        opened = {str(link.readlink()) for link in Path(f"/proc/{server().pid}/fd").iterdir()}
+        opened = {str(link.readlink()) for link in Path(f"/proc/{server(readers).pid}/fd").iterdir()}
         assert not [path for path in opened if path.startswith("/") and "(deleted)" not in path and path != "/dev/null"]
 
 
 def test_a_server_that_was_killed_is_started_again(readers: Readers, network: Path) -> None:
     asyncio.run(inspect(readers, network, **LIMITS))
-    first = server()
+    first = server(readers)
     first.kill()
     first.wait()
     assert asyncio.run(inspect(readers, network, **LIMITS))["inputs"] == 3
-    assert server().pid != first.pid
+    assert server(readers).pid != first.pid
 
 
 def test_a_reader_ends_with_the_request(readers: Readers, network: Path) -> None:
@@ -79,16 +79,16 @@ def test_a_reader_ends_with_the_request(readers: Readers, network: Path) -> None
 
     asyncio.run(impatient())
     deadline = time.monotonic() + 5
-    while server().children() and time.monotonic() < deadline:
+    while server(readers).children() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert server().children() == []
+    assert server(readers).children() == []
 
 
 async def _stopped_reader(readers: Readers, network: Path) -> None:
     asked = asyncio.create_task(inspect(readers, network, **LIMITS))
-    while not server().children():
+    while not server(readers).children():
         await asyncio.sleep(0)
-    os.kill(server().children()[0].pid, signal.SIGSTOP)
+    os.kill(server(readers).children()[0].pid, signal.SIGSTOP)
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
@@ -98,7 +98,7 @@ def test_a_crash_is_told_and_harms_nobody_else(readers: Readers, network: Path) 
     async def crash() -> None:
         await inspect(readers, network, **LIMITS)
         asked = asyncio.create_task(readers.ask("service.inspection", str(network), seconds=30))
-        while not (readers_ := server().children()):
+        while not (readers_ := server(readers).children()):
             await asyncio.sleep(0)
         os.kill(readers_[0].pid, signal.SIGSEGV)
         with pytest.raises(ReaderError, match="status -11"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.errors import IdempotencyError, NotFoundError
+from service.access.principal import Quota
+from service.errors import IdempotencyError, NotFoundError, QuotaError
 from service.ledger import Ledger
 from service.posed import Posed, Written, to_json
 from service.reuse import asked
@@ -80,3 +81,11 @@ def test_a_written_request_is_kept_as_it_is(ledger: Ledger) -> None:
     assert to_json(request) == to_json(dict(request))
     ((job, _),) = ledger.submissions.record([Submission(request, "highs", 30.0, 3)])  # type: ignore[misc]
     assert ledger.job(job.id).request == request
+
+
+def test_a_quota_holds_within_a_group_and_known_answers_count_for_nothing(ledger: Ledger) -> None:
+    decide(ledger, "0.1")
+    wanted = [submission(epsilon, quota=Quota(queued=2)) for epsilon in ("0.2", "0.1", "0.3", "0.4", "0.05")]
+    found = ledger.submissions.record([*wanted, submission("0.4", owner="other", quota=Quota(queued=2))])
+    assert [isinstance(each, QuotaError) for each in found] == [False, False, False, True, False, False]
+    assert len(ledger.jobs(state=JobState.QUEUED)) == 3
