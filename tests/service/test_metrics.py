@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.load import Load, Waiting, workers_wanted
 from service.metrics import Scrape, exposition
-from service.queue import QUEUES
+from service.queue import ALL_QUEUES
 from service.states import JobState
 from service.tallies import FAMILIES
 from service.workers import BackendRecord, Licence
@@ -91,7 +91,9 @@ def test_queues_batches_and_workers_are_read_from_where_they_are(fresh: Service)
     running = told(fresh)
     assert difference(before, running, "netproof_jobs_queued", queue="highs") == 0
     assert difference(before, running, "netproof_jobs_running", queue="highs") == 1
-    assert {queue for (name, labels) in after if name == "netproof_jobs_queued" for _, queue in labels} == set(QUEUES)
+    assert {queue for (name, labels) in after if name == "netproof_jobs_queued" for _, queue in labels} == set(
+        ALL_QUEUES
+    )
 
 
 def test_ends_of_jobs_are_counted_once_and_outlive_processes(live: Service) -> None:
