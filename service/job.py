@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from networks.dataset import Dataset
 from networks.errors import NetproofError, SoundnessError
+from service import tracing
 from service.artifacts import Artifacts, open_artifacts
 from service.closing import Closing, Failure, plain, tightened
 from service.context import at_work
@@ -81,6 +82,8 @@ def run_job(job_id: str, around: Surroundings) -> None:
         events.publish(job.id, "state", {"state": job.state, "attempt": job.attempt})
         with _deadline(job, settings), Lease(job, ledger, events, closing, settings, leash=around.leash) as lease:
             _run(job, lease, ledger, closing, settings)
+        if tracing.wanted():
+            tracing.trace_job(ledger.job(job.id))
 
 
 def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, settings: Settings) -> None:
