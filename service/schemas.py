@@ -150,6 +150,7 @@ class ProgressDocument(_Answer):
     )
     open: int = Field(description="clauses not yet proven")
     nodes: int = Field(description="branch-and-bound nodes so far")
+    helpers: int = Field(default=0, description="idle workers that search parts of the query at the moment")
 
 
 class CounterexampleDocument(_Answer):
@@ -250,6 +251,13 @@ class VerdictDocument(_Answer):
     )
     seconds: float
     stages: list[dict[str, Any]] = Field(default_factory=list, description="what each rung did; left out in lists")
+    history: list[tuple[float, float | None, float | None]] = Field(
+        default_factory=list,
+        description=(
+            "how the bounds came together: seconds, proven lower bound, smallest attained value, of the margin or of "
+            "what `kind` asks for; left out in lists"
+        ),
+    )
     reason: Reason | None = Field(default=None, description="why the verdict is `unknown`")
     hint: str = Field(default="", description="what would help an `unknown`, or what is odd or missing")
     cached_from: dict[str, Any] | None = Field(
@@ -337,6 +345,7 @@ class JobDocument(_Answer):
     state: JobState
     network: Sha256
     batch: str | None = Field(description="the batch that it works for")
+    part_of: str | None = Field(description="the job that it works for, where it searches a part of a hard query")
     request: dict[str, Any] = Field(
         description="as it was sent, completed by defaults; without `include=input`, `query.omitted` names what is long"
     )

@@ -135,7 +135,11 @@ def _record(job: JobRecord, provider: TracerProvider) -> None:
 
     tracer = provider.get_tracer(_NAME)
     attempt = job.attempts[-1]
-    about = {"netproof.job": job.id, "netproof.attempt": attempt.number, "netproof.network": job.network}
+    about: dict[str, Any] = {
+        "netproof.job": job.id,
+        "netproof.attempt": attempt.number,
+        "netproof.network": job.network,
+    }
     parent = _context((job.origin or {}).get("traceparent"))
     begun, ended = _nanoseconds(attempt.started_at), _nanoseconds(attempt.ended_at or attempt.started_at)
     queued = min(_nanoseconds(job.queued_at), begun)  # a job that went back is queued again by now
@@ -144,7 +148,7 @@ def _record(job: JobRecord, provider: TracerProvider) -> None:
     verdict = job.verdict or {}
     members = {"worker": attempt.worker, "state": str(job.state), "batch": job.batch, "verdict": verdict.get("verdict")}
     members |= {"trust": verdict.get("trust"), "decided_by": verdict.get("decided_by"), "reason": attempt.reason}
-    facts = {f"netproof.{name}": value for name, value in members.items() if value}
+    facts: dict[str, Any] = {f"netproof.{name}": value for name, value in members.items() if value}
     inside = set_span_in_context(waited)
     worked = tracer.start_span(f"worker {attempt.worker}", inside, SpanKind.INTERNAL, about | facts, start_time=begun)
     if job.error is not None:

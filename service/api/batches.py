@@ -65,7 +65,7 @@ from service.schemas import CounterexampleDocument, InlineNetwork, Sha256
 from service.states import BatchState, ItemState
 from solver.verdict import Outcome
 
-__all__ = ["router"]
+__all__ = ["Batch", "Item", "router"]
 
 router = APIRouter(tags=["batches"])
 

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.dashboard.chromium import Watch, launched, watched
 from tests.service.serving import Service
+
+#: A worker begins within seconds of a cold start, and CI machines are slow.
+expect.set_options(timeout=20_000)
 
 DESKTOP = {"width": 1280, "height": 900}
 
