@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import base64
-<<<<<<< HEAD
 import contextlib
-import hashlib
-=======
->>>>>>> main
 import json
 import re
 import time
