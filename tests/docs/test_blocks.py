@@ -20,6 +20,8 @@ import yaml
 
 from netproof.cli import main
 from netproof.local import local_service
+from service.ledger import Ledger
+from service.settings import Settings
 from tests.docs.blocks import LANGUAGES, Block, Call, blocks, calls, differs
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +68,8 @@ class Session:
 
     def follow(self, block: Block) -> None:
         text = block.text.replace(".venv/bin/", "")
+        if "netproof admin" in text:
+            self._served_once()
         if SERVICE in text:
             text = text.replace(SERVICE, self._service())
         block = Block(block.page, block.line, block.language, block.note, text)
@@ -74,6 +78,14 @@ class Session:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         getattr(self, f"_{block.language}")(block)
+
+    def _served_once(self) -> None:
+        """What is left in the reader's home by a service that has run there."""
+        settings = Settings(data_dir=self._folder / ".local" / "share" / "netproof")
+        settings.artifact_dir.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger(settings.ledger_url)
+        ledger.create()
+        ledger.close()
 
     def _console(self, block: Block) -> None:
         for call in calls(block):
