@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import httpx
@@ -124,12 +125,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=10_000, help="networks to send")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="send no more of a kind after that long")
     parser.add_argument("--most-mb", type=float, default=1500.0, help="bound on the resident memory of web and readers")
     parser.add_argument("--keep", type=Path, help="folder for the service's data and log")
     options = parser.parse_args(arguments)
     findings = Findings()
     _TRACE.unlink(missing_ok=True)
-    with local_service(workers=1, folder=options.keep) as url:
+    with local_service(workers=1, folder=options.keep, start_seconds=300) as url:
         web = _web_process()
         watched = _Watched(web)
         real = real_networks()
@@ -141,11 +143,19 @@ def main(arguments: list[str] | None = None) -> int:
             ("/v1/datasets", datasets(options.seed, real_datasets()), options.files // 10),
             (f"/v1/check?network={model}", certificates(options.seed, real_certificates()), options.files // 20),
         ):
-            asyncio.run(_watch(watched, send(url, path, islice(uploads, count), findings)))
-            print(f"{path}: {count} files, {len(findings.faults)} faults so far", flush=True)
+            asyncio.run(_watch(watched, send(url, path, _some(uploads, count, options.seconds), findings)))
+            print(
+                f"{path.partition('?')[0]}: {sum(findings.statuses.values())} answers and {len(findings.faults)} faults so far",
+                flush=True,
+            )
         seconds, cpu = time.monotonic() - begun, _cpu_seconds(web) - spent
         healthy = httpx.get(f"{url}/healthz").is_success
     return _report(findings, watched, seconds, cpu, healthy=healthy, most_mb=options.most_mb)
+
+
+def _some(uploads: Iterator[Upload], count: int, seconds: float) -> Iterator[Upload]:
+    end = time.monotonic() + seconds
+    return takewhile(lambda _: time.monotonic() < end, islice(uploads, count))
 
 
 @dataclass
