@@ -144,10 +144,8 @@ def main(arguments: list[str] | None = None) -> int:
             (f"/v1/check?network={model}", certificates(options.seed, real_certificates()), options.files // 20),
         ):
             asyncio.run(_watch(watched, send(url, path, _some(uploads, count, options.seconds), findings)))
-            print(
-                f"{path.partition('?')[0]}: {sum(findings.statuses.values())} answers and {len(findings.faults)} faults so far",
-                flush=True,
-            )
+            answers = sum(findings.statuses.values())
+            print(f"{path.partition('?')[0]}: {answers} answers and {len(findings.faults)} faults so far", flush=True)
         seconds, cpu = time.monotonic() - begun, _cpu_seconds(web) - spent
         healthy = httpx.get(f"{url}/healthz").is_success
     return _report(findings, watched, seconds, cpu, healthy=healthy, most_mb=options.most_mb)
