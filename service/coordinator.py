@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 #: Where parts wait: every worker serves it, after everything else.
 _QUEUE = queue_name(Backend.HIGHS, Priority.LOW)
-#: Cells that are worth a job of their own, which takes about half a second to start.
+#: Cells that a part has at least.
 _LEAST = 16
 #: Seconds between two looks at parts, and at the workers.
 _LOOK_SECONDS = 0.5
@@ -74,6 +74,7 @@ class Coordinator:
         """``network`` is what the searches are about: the job's, or one that was built for its question."""
         self.least = _LEAST
         self.seconds = settings.share_seconds
+        self.delay = settings.share_worth
         self._job, self._network = job, network
         self._ledger, self._dispatcher, self._artifacts = ledger, dispatcher, artifacts
         self._settings = settings

@@ -118,12 +118,14 @@ class Deployment:
         time_limit: float = 60.0,
         engine: str = "auto",
         dispatch: bool = True,
+        reuse: bool = True,
     ) -> JobRecord:
         artifact = self.artifacts.put(network)
         self.ledger.add_network(
             artifact.sha256, size=artifact.size, name="test.onnx", state=NetworkState.READY, summary={}
         )
         request = {"network": artifact.sha256, "query": query, "engine": engine, "time_limit": time_limit}
+        request["reuse"] = reuse
         job, _ = self.ledger.submit(
             artifact.sha256, request, queue="highs", time_limit=time_limit, max_attempts=self.settings.max_attempts
         )

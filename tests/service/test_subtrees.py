@@ -128,7 +128,7 @@ class Scene:
         assert started is not None
         self.job = started
         self.coordinator = Coordinator(started, self.network, self.ledger, self.dispatcher, self.artifacts, settings)
-        self.coordinator.least = 1
+        self.coordinator.least, self.coordinator.delay = 1, 0.0
         self.done: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work)
