@@ -204,9 +204,10 @@ def _ending(job: JobRecord, verdict: dict[str, Any] | None, moment: datetime) ->
 
 
 def _merged(row: Any, verdict: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A verdict with the bounds that the item had before, and the seconds of the sweep."""
+    """A verdict with the bounds that the item had before, and the seconds of the sweep; its job keeps the history."""
     if verdict is None:
         return None
+    verdict = {key: value for key, value in verdict.items() if key != "history"}
     lower, upper = verdict["margin"]
     lowers = [value for value in (lower, row["lower"]) if value is not None]
     uppers = [value for value in (upper, row["upper"]) if value is not None]

@@ -88,6 +88,13 @@ class AsyncEvents:
         """
         return _events(await self._redis.xread({_key(job): after}, block=block_ms))
 
+    async def recent(self, job: str) -> list[Event]:
+        """The events that are kept; none where Redis does not answer."""
+        try:
+            return await self.read(job)
+        except redis.RedisError:
+            return []
+
     async def ping(self) -> None:
         """Raise redis.RedisError if the server does not answer."""
         await self._redis.ping()

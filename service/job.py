@@ -98,6 +98,8 @@ def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, setting
         return
     lift_memory_limit()
     lease.release()
+    if found is not None and not found.verdict.get("cached_from"):
+        found.verdict["history"] = lease.history.points()
     stopped = lease.stop() and (found is None or found.verdict.get("reason") is not None)
     if stopped and lease.reason is Stop.CANCELLED:
         closing.cancel(job, None if found is None else found.verdict)

@@ -22,6 +22,7 @@ from typing import Self
 
 from service.closing import Closing
 from service.events import Events
+from service.history import History
 from service.ledger import Ledger
 from service.models import JobRecord
 from service.settings import Settings
@@ -50,6 +51,9 @@ class Lease:
     Args:
         job: the running job; its attempt number is what the lease is on.
         leash: read end of a pipe whose write end only the worker holds, None without a worker (tests).
+
+    Attributes:
+        history: what was reported so far, to be kept with the verdict.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Lease:
         self._closing = closing
         self._settings = settings
         self._leash = leash
+        self.history = History()
         self._progress: Progress | None = None
         self._deadline = time.monotonic() + job.time_limit + settings.grace_seconds
         self._drain_at: float | None = None
@@ -99,6 +104,7 @@ class Lease:
     def report(self, progress: Progress) -> None:
         """Take note of progress; it is passed on with the next heartbeat, so it may be called as often as one likes."""
         self._progress = progress
+        self.history.add(progress.to_json())
 
     def stop(self) -> bool:
         """Whether the solver is to return now with what it has."""

@@ -24,6 +24,7 @@ from service.access.principal import LOCAL, Quota
 from service.access.sessions import Sessions
 from service.access.usage import Usage, at_work, charge, crowded
 from service.answers import Answers, Asked
+from service.batch_figures import BatchFigures
 from service.batches import Batches
 from service.database import insert_new, migrate, open_engine, probe
 from service.datasets import Datasets
@@ -66,6 +67,7 @@ class Ledger:
         self.submissions = Submissions(self._engine, now, self.answers)
         self.retention = Retention(self._engine, now)
         self.batches = Batches(self._engine, now, self.answers)
+        self.figures = BatchFigures(self._engine)
         self.keys = Keys(self._engine, now)
         self.sessions = Sessions(self._engine, now)
         self.audit = Audit(self._engine, now)

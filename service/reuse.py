@@ -112,4 +112,5 @@ def served(verdict: dict[str, Any], found: Fraction | None, epsilon: Fraction | 
     origin = {**source, "seconds": verdict.get("seconds")}
     if found is not None:
         origin["epsilon"] = written(found)
-    return {**verdict, "margin": [lower, upper], "seconds": 0.0, "stages": [], "cached_from": origin}
+    kept = {key: value for key, value in verdict.items() if key != "history"}
+    return {**kept, "margin": [lower, upper], "seconds": 0.0, "stages": [], "cached_from": origin}

@@ -251,6 +251,13 @@ class VerdictDocument(_Answer):
     )
     seconds: float
     stages: list[dict[str, Any]] = Field(default_factory=list, description="what each rung did; left out in lists")
+    history: list[tuple[float, float | None, float | None]] = Field(
+        default_factory=list,
+        description=(
+            "how the bounds came together: seconds, proven lower bound, smallest attained value, of the margin or of "
+            "what `kind` asks for; left out in lists"
+        ),
+    )
     reason: Reason | None = Field(default=None, description="why the verdict is `unknown`")
     hint: str = Field(default="", description="what would help an `unknown`, or what is odd or missing")
     cached_from: dict[str, Any] | None = Field(

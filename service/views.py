@@ -39,7 +39,7 @@ _FAILURES: dict[str, str] = {
     Failure.INTERNAL: "The job met an internal error",
 }
 #: Members of a verdict that lists leave out.
-_EVIDENCE = ("counterexample", "witness", "stages", "statistics")
+_EVIDENCE = ("counterexample", "witness", "stages", "statistics", "history")
 
 
 def network_document(record: NetworkRecord) -> NetworkDocument:

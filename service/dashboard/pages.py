@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -25,7 +26,7 @@ from service.dashboard import wording
 from service.dashboard.assets import asset_integrity, asset_url
 from service.problems import INTERNAL, INVALID_REQUEST, UNAUTHENTICATED, ProblemError, faults, kind_of, problem_document
 
-__all__ = ["THEMES", "PageRoute", "page", "page_router", "problem_page", "wants_page"]
+__all__ = ["THEMES", "PageRoute", "fragment", "page", "page_router", "problem_page", "refused", "wants_page"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,11 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
     return HTMLResponse(content, status, headers)
 
 
+def fragment(template: str, **context: Any) -> str:
+    """A part of a page, which htmx puts into its place."""
+    return _environment().get_template(template).render(context)
+
+
 def _address(request: Request) -> str:
     return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
@@ -122,6 +128,11 @@ class PageRoute(APIRoute):
 def page_router() -> APIRouter:
     """A router whose routes are pages."""
     return APIRouter(route_class=PageRoute, include_in_schema=False)
+
+
+def refused(request: Request, answer: httpx.Response) -> Response:
+    """A refusal of the API (see `service.dashboard.inside`) as a page."""
+    return page(request, "problem.html", status=answer.status_code, problem=answer.json())
 
 
 def problem_page(request: Request, error: NetproofError | ProblemError) -> Response:

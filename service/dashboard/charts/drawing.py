@@ -15,7 +15,7 @@ __all__ = ["WIDTH", "Chart", "Series", "Table", "coordinate", "element", "svg", 
 
 #: Units of every chart's view box. A chart is shown between 320 and 520 pixels wide, so a unit is nearly a pixel.
 WIDTH = 440.0
-FONT = 13.0
+FONT = 14.0
 #: The widest of the common interface fonts take this share of the font size for an average character.
 _CHARACTER = 0.58
 

@@ -32,6 +32,8 @@ _ROWS = 40
 _FAR = 25.0
 #: What is nearer to 0 than this share of the range is drawn at 0.
 _NEAREST = 1e-9
+#: A lower bound below this says that the value is positive; as a length it would mislead.
+_SIGN_ONLY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ def convergence(points: Sequence[Point], *, name: str, measures: str = "margin",
         element("circle", f"dot {css}", cx=line[-1][0], cy=line[-1][1], r=3.5) for css, line in steps.items() if line
     ]
     last = (_latest(known, "low"), _latest(known, "high"))
-    proven = "nothing is proven" if last[0] is None else f"the {measures} is proven to be at least {number(last[0])}"
+    proven = "nothing is proven" if last[0] is None else f"the {measures} is proven to be {_least(last[0])}"
     attained = "none is attained" if last[1] is None else f"{number(last[1])} is attained"
     description = f"After {duration(end)}, {proven}, and {attained}."
     rows = [(duration(each.at), _bound(each.low), _bound(each.high)) for each in _few(known)]
@@ -127,6 +129,11 @@ def convergence(points: Sequence[Point], *, name: str, measures: str = "margin",
 
 def _latest(points: Sequence[Point], end: str) -> float | None:
     return next((getattr(each, end) for each in reversed(points) if getattr(each, end) is not None), None)
+
+
+def _least(value: float) -> str:
+    """A lower bound in words. Searches that clip their cells prove the sign and no more."""
+    return "above 0" if 0 < value < _SIGN_ONLY else f"at least {number(value)}"
 
 
 def _bound(value: float | None) -> str:

@@ -28,7 +28,7 @@ _OWN = {"date", "x-request-id"}
 #: Parameters of paths that name something which belongs to somebody, by the part of `Things` that they stand for.
 _OBJECTS = {"job_id": "job", "batch_id": "batch"}
 #: Other parameters of paths, with a value that fits.
-_OTHERS = {"number": "0", "form": "jsonl", "index": "0", "name": "app.css"}
+_OTHERS = {"number": "0", "form": "jsonl", "index": "0", "name": "app.css", "action": "cancel"}
 
 Body = Callable[[Things], dict[str, Any]]
 
