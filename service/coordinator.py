@@ -191,9 +191,10 @@ class Coordinator:
             return None
 
     def _see_workers(self) -> None:
-        entries = sum(self._dispatcher.depths().values())
-        mine = sum(part.state is JobState.QUEUED for part in self._parts.values())
         workers = [each for each in self._dispatcher.workers() if _QUEUE in each.queues and not each.draining]
+        served = {queue for each in workers for queue in each.queues}
+        entries = sum(depth for queue, depth in self._dispatcher.depths().items() if queue in served)
+        mine = sum(part.state is JobState.QUEUED for part in self._parts.values())
         idle = sum(not each.busy for each in workers)
         self._free = max(0, min(idle - entries, self._settings.share_workers - len(self._parts)))
         if entries > mine and not idle:
