@@ -11,7 +11,7 @@ RESULTS  := benchmarks/results
 PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo browser test check format bench bench-sets bench-all bench-scaling bench-certificates bench-batch openapi supported examples screenshots clean
+.PHONY: help venv demo browser test check format bench bench-sets bench-all bench-scaling bench-certificates bench-batch bench-load openapi supported examples screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench-certificates: $(READY) ## what certificates cost to write and to check, an
 
 bench-batch: $(READY) ## a batch by HTTP against netproof audit, and the same killed, cancelled and resumed in the middle
 	$(BIN)/python -m benchmarks.batch --kill $(BENCH_ARGS)
+
+bench-load: $(READY) ## 200 clients for a minute: requests a second, milliseconds, CPU and memory (BENCH_ARGS='--minutes 10')
+	$(BIN)/python -m benchmarks.load $(BENCH_ARGS)
 
 openapi: $(READY) ## write openapi.yaml from the app
 	$(BIN)/python -m service.openapi > $@.tmp && mv $@.tmp openapi.yaml
