@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import time
@@ -58,6 +59,7 @@ from service.problems import (
     faults,
 )
 from service.queue import queue_name
+from service.routing import require_backend
 from service.schemas import CounterexampleDocument, InlineNetwork, Sha256
 from service.states import BatchState, ItemState
 from solver.verdict import Outcome
@@ -181,6 +183,8 @@ def _submit(
     find = partial(parts.ledger.network, owner=caller.reach)
     request, items = admit_batch(asked, network, dataset, labels, usual(caller, parts.settings), find)
     digest = fingerprint(request) if idempotency_key else None
+    with contextlib.suppress(redis.RedisError):
+        require_backend(request["backend"], parts.dispatcher.workers())
     parts.ledger.usage.check_batch(caller.owner, caller.quota)
     request["total_limit"] = batch_budget(caller, parts.ledger.usage, request["total_limit"])
     batch, new = parts.ledger.batches.submit(
