@@ -56,5 +56,10 @@ class Recent(Generic[K, V]):
             _, (_, lost, _) = self._entries.popitem(last=False)
             self._room += lost
 
+    def forget(self, key: K) -> None:
+        """Know nothing under ``key`` any more."""
+        before = self._entries.pop(key, None)
+        self._room += before[1] if before else 0
+
     def __len__(self) -> int:
         return len(self._entries)
