@@ -211,6 +211,7 @@ def test_processes_that_share_a_folder_tell_of_each_other_and_of_those_that_ende
 
 def test_the_manual_lists_what_is_told(fresh: Service) -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+    fresh.reaper.sweep()
     listed = {name.removesuffix("_total") for name in re.findall(r"^\| `(netproof_\w+)`", text, re.MULTILINE)}
     families = list(text_string_to_metric_families(fresh.http.get("/metrics").text))
     assert listed == {family.name.removesuffix("_total") for family in families}
