@@ -62,6 +62,7 @@ from service.queue import queue_name
 from service.routing import require_backend
 from service.schemas import CounterexampleDocument, InlineNetwork, Sha256
 from service.states import BatchState, ItemState
+from service.streams import RESUME_MS
 from solver.verdict import Outcome
 
 __all__ = ["Batch", "Item", "router"]
@@ -427,6 +428,7 @@ async def follow_batch(
         if ended:
             return
         await anyio.sleep(_LOOK_SECONDS)
+    yield ServerSentEvent(retry=RESUME_MS, comment="this process ends; ask again")
 
 
 @router.post(
