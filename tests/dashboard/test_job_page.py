@@ -76,7 +76,9 @@ def test_a_certificate_is_checked_now(robust, visit, accessible, scripts):
     expect(page.get_by_text("An independent checker accepted the proof")).to_be_visible()
     page.get_by_role("button", name="Check it now").click()
     expect(page.get_by_role("heading", name="Accepted")).to_be_visible()
-    expect(page.locator("#checked").get_by_text(re.compile(r"proven \(\w+\): no violation of 9 clauses"))).to_be_visible()
+    expect(
+        page.locator("#checked").get_by_text(re.compile(r"proven \(\w+\): no violation of 9 clauses"))
+    ).to_be_visible()
     if scripts:
         accessible(page)
 
