@@ -11,7 +11,7 @@ RESULTS  := benchmarks/results
 PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench bench-sets bench-all bench-scaling bench-certificates bench-batch openapi supported examples clean
+.PHONY: help venv demo browser test check format bench bench-sets bench-all bench-scaling bench-certificates bench-batch openapi supported examples screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,10 +29,16 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## start the service, verify two small networks over HTTP, print the evidence
 	$(BIN)/python examples/demo.py
 
-test: $(READY) ## run the test suite
+browser: $(READY) ## install a browser for the dashboard's tests, where there is none
+	@$(BIN)/python -m tests.dashboard.chromium --quiet \
+	|| { test "$$(id -u)" = 0 && apt-get -qq update && apt-get install --yes --no-install-recommends chromium; } \
+	|| $(BIN)/python -m playwright install chromium || true
+	@$(BIN)/python -m tests.dashboard.chromium || true
+
+test: browser ## run the test suite
 	$(PYTEST)
 
-check: $(READY) ## what CI runs: format, lint, types, then the test suite
+check: browser ## what CI runs: format, lint, types, then the test suite
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -68,6 +74,9 @@ supported: $(READY) ## write docs/supported.md from the table of operators
 
 examples: $(READY) ## train the example networks anew
 	$(BIN)/python examples/train.py
+
+screenshots: browser ## take pictures of the dashboard into screenshots/ (SHOTS=--readme: those of the README)
+	$(BIN)/python -m examples.screenshots $(SHOTS)
 
 clean: ## remove the environment and everything that was generated
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results

@@ -204,6 +204,11 @@ class Reduced:
         arriving = self.estimate(*root, self.start(*root, every), every).arriving.abs().amax(0)
         self.scale = torch.maximum(arriving, arriving.mean().clamp(min=1e-20))
 
+    @property
+    def settled(self) -> Tensor:
+        """The default slopes, shape ``(rows, K)``."""
+        return self._default
+
     def settle(self, slopes: Tensor) -> None:
         """Takes ``slopes``, shape ``(rows, K)``, as the default of every cell from now on."""
         self._default = slopes.clamp(0, 1)

@@ -17,6 +17,7 @@ from netproof.stating import specification
 from networks import Constraint, Network
 from networks.exact import Number
 from solver import Backend, Budget, Engine, Kind, Options, Progress, Verdict
+from solver.local_helpers import cores, local_helpers
 from solver.universal_question import search_universal
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def verify(
     engine: Engine | str = Engine.AUTO,
     backend: Backend | str = Backend.AUTO,
     threads: int | None = None,
+    workers: int = 1,
     seed: int = 0,
     certificate: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -109,7 +111,8 @@ def verify(
         time_limit: seconds for the decision; then the verdict is ``unknown``, with the bounds proven so far.
         engine: ``auto``, or ``bounds``, ``milp`` or ``bab`` to force one.
         backend: MIP solver of the ``milp`` engine: ``auto``, ``highs`` or ``gurobi``.
-        threads: CPU threads, by default one for each core.
+        threads: CPU threads, by default one for each core, or with ``workers`` as many as leave each a core.
+        workers: processes that search together, this one included, once branch and bound has lasted a second.
         seed: of the attacks' randomness.
         certificate: prove a robust verdict to the independent checker; ``Verdict.certificate`` is then the file.
         progress: called now and then with what is known so far.
@@ -143,9 +146,10 @@ def verify(
         kind=kind,
         tolerance=tolerance,
     )
-    budget = Budget(time_limit) if threads is None else Budget(time_limit, threads)
     options = Options(Engine(engine), Backend(backend), seed, certificate)
-    return solver.answer(question, options=options, budget=budget, progress=progress, cancel=cancel)
+    with local_helpers(question.network, workers) as helpers:
+        budget = Budget(time_limit, threads or cores(workers), helpers)
+        return solver.answer(question, options=options, budget=budget, progress=progress, cancel=cancel)
 
 
 def check(

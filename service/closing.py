@@ -48,6 +48,7 @@ class Closing:
 
     Attributes:
         tallies: where it counts what it does.
+        dispatcher: where it queues jobs.
 
     Args:
         ledger, events, dispatcher: where.
@@ -59,7 +60,7 @@ class Closing:
         self._patience = patience
         self._ledger = ledger
         self._events = events
-        self._dispatcher = dispatcher
+        self.dispatcher = dispatcher
         self.tallies = events.tallies
 
     def succeed(self, job: JobRecord, verdict: dict[str, Any], *, asked: Asked | None = None) -> bool:
@@ -79,7 +80,7 @@ class Closing:
         made = self._ledger.batches.advance(batch)
         with contextlib.suppress(redis.RedisError):
             for job in made:
-                self._dispatcher.enqueue(job)
+                self.dispatcher.enqueue(job)
 
     def cancel(self, job: JobRecord, verdict: dict[str, Any] | None = None) -> bool:
         """The job was asked to stop and has; without a verdict, the last bounds that it reported are kept."""
@@ -121,7 +122,7 @@ class Closing:
             self._publish(job, JobState.QUEUED)
             # without Redis the job stays queued in the ledger, where the reaper finds it
             with contextlib.suppress(redis.RedisError):
-                self._dispatcher.enqueue(job)
+                self.dispatcher.enqueue(job)
             return True
 
     def _finish(self, job: JobRecord, state: JobState, **values: Any) -> bool:
@@ -130,14 +131,15 @@ class Closing:
                 logger.warning("job %s: attempt %d came too late to make it %s", job.id, job.attempt, state)
                 return False
             logger.info("job %s: attempt %d ended, %s", job.id, job.attempt, state)
-            self._count(job, state, **values)
+            if job.parent is None:
+                self._count(job, state, **values)
             self._publish(job, state)
             if job.batch is not None:
                 self.advance(job.batch)
             following = self._ledger.following(job)
             if following is not None:
                 with contextlib.suppress(redis.RedisError):
-                    self._dispatcher.enqueue(following)
+                    self.dispatcher.enqueue(following)
             return True
 
     def _count(

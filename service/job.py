@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import faulthandler
 import logging
 import os
@@ -16,6 +17,7 @@ from networks.errors import NetproofError, SoundnessError
 from service.artifacts import Artifacts, open_artifacts
 from service.closing import Closing, Failure, plain
 from service.context import at_work
+from service.coordinator import Coordinator, search_part
 from service.errors import StorageDamagedError, StorageError
 from service.events import Events
 from service.keeping import Keeper
@@ -28,7 +30,6 @@ from service.request import build_query
 from service.reuse import Asked, asked
 from service.settings import Settings
 from service.sweep import run_sweep
-from service.tallies import Tallies
 from solver.sizes import is_memory_error
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, setting
     artifacts = open_artifacts(settings)
     keeper = Keeper(artifacts, lease)
     try:
-        found = _work(job, lease, ledger, closing.tallies, settings, artifacts, keeper)
+        found = _work(job, lease, ledger, closing, settings, artifacts, keeper)
     except Exception as error:  # noqa: BLE001 - the last place that can tell the user anything
         lift_memory_limit()
         lease.release()
@@ -126,7 +127,7 @@ def _work(
     job: JobRecord,
     lease: Lease,
     ledger: Ledger,
-    tallies: Tallies,
+    closing: Closing,
     settings: Settings,
     artifacts: Artifacts,
     keeper: Keeper,
@@ -141,9 +142,11 @@ def _work(
     if "sweep" in job.request:
         data = artifacts.get(ledger.datasets.get(job.request["dataset"]).artifact).path
         threads = settings.job_threads
-        run_sweep(job, network, data, lease, ledger, threads=threads, keeper=keeper, tallies=tallies)
+        run_sweep(job, network, data, lease, ledger, threads=threads, keeper=keeper, tallies=closing.tallies)
         return None
-    return _solve(job, network, lease, ledger, artifacts, keeper, settings)
+    if job.parent is not None:
+        return _Answer(search_part(job, network, lease, artifacts, keeper, threads=settings.job_threads), None)
+    return _solve(job, network, lease, ledger, closing, artifacts, keeper, settings)
 
 
 def _solve(
@@ -151,6 +154,7 @@ def _solve(
     network: Network,
     lease: Lease,
     ledger: Ledger,
+    closing: Closing,
     artifacts: Artifacts,
     keeper: Keeper,
     settings: Settings,
@@ -167,6 +171,8 @@ def _solve(
         known = ledger.answers.find([key], owner=job.owner).get(key)
         if known is not None:
             return _Answer(known, None)
+    helpers = Coordinator(job, question.network, ledger, closing.dispatcher, artifacts, settings)
+    budget = dataclasses.replace(budget, helpers=helpers)
     verdict = answer(question, options=options, budget=budget, progress=lease.report, cancel=lease.stop)
     if verdict.certificate is not None:
         keeper.put(verdict.certificate)

@@ -35,6 +35,7 @@ from service.models import AttemptRecord, JobRecord, NetworkRecord, attempts, jo
 from service.retention import Retention, evidence_of, spared
 from service.states import JobState, NetworkState, sources
 from service.submissions import Submission, Submissions
+from service.subtrees import Subtrees, end_parts
 
 __all__ = ["Ledger"]
 
@@ -62,6 +63,7 @@ class Ledger:
         self._now = now
         self.datasets = Datasets(self._engine, now)
         self.answers = Answers(self._engine, now)
+        self.subtrees = Subtrees(self._engine, now)
         self.submissions = Submissions(self._engine, now, self.answers)
         self.retention = Retention(self._engine, now)
         self.batches = Batches(self._engine, now, self.answers)
@@ -194,11 +196,12 @@ class Ledger:
         batch: str | None = None,
         owner: str | None = None,
     ) -> list[JobRecord]:
-        """Newest jobs first, without their attempts: those of one batch, or by default those of none.
+        """Newest jobs first, without their attempts: those of one batch, or by default those of none; no parts.
 
         ``before`` is the identifier that ended the previous page; of ``owner``'s jobs, or of everybody's.
         """
-        query = select(jobs).where(jobs.c.batch == batch).order_by(jobs.c.id.desc()).limit(limit)
+        whole = (jobs.c.batch == batch) & jobs.c.parent.is_(None)
+        query = select(jobs).where(whole).order_by(jobs.c.id.desc()).limit(limit)
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
         if before is not None:
@@ -289,6 +292,7 @@ class Ledger:
             if not self._change(connection, job_id, state, values, attempt=attempt):
                 return False
             self._close_attempt(connection, job_id, attempt, state, reason)
+            end_parts(connection, job_id, self._now())
             job = read_job(connection, job_id)
             if job.batch is not None:
                 self.batches.settle(connection, job)
@@ -313,6 +317,7 @@ class Ledger:
             if not self._change(connection, job_id, JobState.QUEUED, values, attempt=attempt):
                 return False
             self._close_attempt(connection, job_id, attempt, JobState.QUEUED, reason)
+            end_parts(connection, job_id, self._now())
             return True
 
     def request_cancel(self, job_id: str) -> JobRecord:
@@ -329,6 +334,7 @@ class Ledger:
             unstarted = self._change(connection, job_id, JobState.CANCELLED, ended, before=[JobState.QUEUED])
             if not unstarted:
                 self._change(connection, job_id, JobState.CANCELLING, {"cancelled_at": moment})
+                end_parts(connection, job_id, moment)
             job = read_job(connection, job_id)
             if unstarted and job.batch is not None:
                 self.batches.settle(connection, job)

@@ -100,11 +100,13 @@ jobs = Table(
     Column("batch", String(26)),
     Column("owner", String(64), nullable=False, server_default="local"),
     Column("at_once", Integer),
+    Column("parent", String(26)),
     Column("origin", JSON(none_as_null=True)),
     UniqueConstraint("idempotency_key"),
     # the reaper asks for what is queued or running; nearly every row is neither
     Index("ix_jobs_state_queued", "state", "queued_at"),
     Index("ix_jobs_batch", "batch", "state"),
+    Index("ix_jobs_parent", "parent", "state"),
     # decides about what is not the caller's without a look at the row, which may hold megabytes
     Index("ix_jobs_id_owner", "id", "owner", unique=True),
     Index("ix_jobs_owner", "owner", "batch", "id"),
@@ -185,6 +187,7 @@ class JobRecord:
         batch: the batch that it works for, None for a question of its own.
         owner: who asked; see `service.access`.
         at_once: how many jobs of its owner may run at the same time, this one included; None: any number.
+        parent: the job of which it is a part, see `service.subtrees`; None for a question.
         origin: the request and the trace that it belongs to, see `service.context`; None: nobody's.
     """
 
@@ -210,6 +213,7 @@ class JobRecord:
     batch: str | None
     owner: str
     at_once: int | None
+    parent: str | None
     origin: dict[str, str] | None
     attempts: tuple[AttemptRecord, ...] = field(default=())
 

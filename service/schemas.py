@@ -150,6 +150,7 @@ class ProgressDocument(_Answer):
     )
     open: int = Field(description="clauses not yet proven")
     nodes: int = Field(description="branch-and-bound nodes so far")
+    helpers: int = Field(default=0, description="idle workers that search parts of the query at the moment")
 
 
 class CounterexampleDocument(_Answer):
@@ -344,6 +345,7 @@ class JobDocument(_Answer):
     state: JobState
     network: Sha256
     batch: str | None = Field(description="the batch that it works for")
+    part_of: str | None = Field(description="the job that it works for, where it searches a part of a hard query")
     request: dict[str, Any] = Field(
         description="as it was sent, completed by defaults; without `include=input`, `query.omitted` names what is long"
     )

@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     min_free_mb: int = Field(default=256, ge=0, description="with less free disk in data_dir, /readyz says not ready")
     scale_seconds: float = Field(default=60.0, gt=0, description="autoscaling: within this, queued jobs should be done")
 
+    share_workers: int = Field(default=100, ge=0, description="idle workers that may help one hard query; 0: none")
+    share_after: float = Field(default=5.0, ge=0, description="seconds that a search takes before others help it")
+    share_seconds: float = Field(default=15.0, gt=0, description="a helper answers after this, with what is left")
+
     heartbeat_seconds: float = Field(default=0.5, gt=0, description="a running job renews its lease this often")
     lease_seconds: float = Field(default=15.0, gt=0, description="a job whose lease is older has lost its worker")
     grace_seconds: float = Field(default=10.0, ge=0, description="past its time limit a job is killed after this")

@@ -81,6 +81,7 @@ def job_document(record: JobRecord, *, include_input: bool = False, brief: bool 
         state=record.state,
         network=record.network,
         batch=record.batch,
+        part_of=record.parent,
         request=request,
         progress=None if record.progress is None else ProgressDocument.model_validate(record.progress),
         verdict=None if verdict is None else VerdictDocument.model_validate(verdict),

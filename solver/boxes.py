@@ -41,6 +41,10 @@ class Box:
         low, high_end = (end, self.upper) if high else (self.lower, end)
         return replace(self, lower=low, upper=high_end, branch=None)
 
+    def at(self, branch: Branch | None) -> Box:
+        """The box with its cell in a record."""
+        return replace(self, branch=branch)
+
 
 class Pool:
     """Open boxes, the weakest bound first; depth first once there are too many."""

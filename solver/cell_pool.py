@@ -5,9 +5,14 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass
+from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from solver.parcel import Parcel
 
 __all__ = ["Batch", "CellPool"]
 
@@ -38,6 +43,49 @@ class Batch:
         """Some of them, by index or mask."""
         theta = self.theta[which] if self.theta is not None else None
         return Batch(self.bound[which], self.low[which], self.high[which], theta, self.branch[which])
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The cells without their branches, as `CellPool` keeps them."""
+        low, high = _outward(self.low, self.high)
+        arrays = {"bound": self.bound.numpy(), "low": low.numpy(), "high": high.numpy()}
+        return arrays if self.theta is None else arrays | {"theta": _half(self.theta).numpy()}
+
+    @classmethod
+    def of(cls, parcel: Parcel, root: tuple[Tensor, Tensor], rows: int) -> Self:
+        """The cells that `arrays` wrote, their branches numbered from 0.
+
+        Args:
+            parcel: the document.
+            root: bounds of the pre-activations that hold on all cells, ``(K,)`` each.
+            rows: lines of parameters that each cell has, none if it is 0.
+
+        Raises:
+            ParcelError: the cells are not of such a search.
+        """
+        columns = len(root[0])
+        bound = torch.as_tensor(parcel.array("bound", np.float64, (None,)))
+        low, high = (
+            torch.as_tensor(parcel.array(name, np.float32, (len(bound), columns))).double() for name in ("low", "high")
+        )
+        theta = (
+            torch.as_tensor(parcel.array("theta", np.float16, (len(bound), rows, columns))).float() if rows else None
+        )
+        low, high = torch.maximum(low, root[0]), torch.minimum(high, root[1])
+        return cls(bound, low, high, theta, torch.arange(len(bound)))
+
+
+def _outward(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds in float32, rounded outward."""
+    infinity = torch.tensor(torch.inf)
+    down, up = low.to(torch.float32), high.to(torch.float32)
+    return (
+        torch.where(down > low, torch.nextafter(down, -infinity), down),
+        torch.where(up < high, torch.nextafter(up, infinity), up),
+    )
+
+
+def _half(theta: Tensor) -> Tensor:
+    return theta.clamp(-60000, 60000).to(torch.float16)
 
 
 class CellPool:
@@ -77,21 +125,18 @@ class CellPool:
         slots = [self._free.pop() for _ in range(len(batch))]
         at = torch.as_tensor(slots, dtype=torch.int64)
         self._bound[at] = batch.bound
-        low, high = batch.low.to(torch.float32), batch.high.to(torch.float32)
-        infinity = torch.tensor(torch.inf)
-        self._low[at] = torch.where(low > batch.low, torch.nextafter(low, -infinity), low)
-        self._high[at] = torch.where(high < batch.high, torch.nextafter(high, infinity), high)
+        self._low[at], self._high[at] = _outward(batch.low, batch.high)
         self._branch[at] = batch.branch
         if self._theta.shape[1]:
             assert batch.theta is not None
-            self._theta[at] = batch.theta.clamp(-60000, 60000).to(torch.float16)
+            self._theta[at] = _half(batch.theta)
         for entry in zip(batch.bound.tolist(), slots, strict=True):
             heapq.heappush(self._heap, entry)
 
-    def take(self, count: int) -> Batch:
-        """Removes the weakest cells; where memory runs out, other cells than the weakest, which stay."""
+    def take(self, count: int, *, deep: bool = True) -> Batch:
+        """Removes the weakest cells; where memory runs out, with ``deep``, others than the weakest, which stay."""
         # The last entry of a heap is a leaf, so popping it keeps the heap in order.
-        deep = len(self._heap) > self._most
+        deep = deep and len(self._heap) > self._most
         slots = [
             (self._heap.pop() if deep else heapq.heappop(self._heap))[1] for _ in range(min(count, len(self._heap)))
         ]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import certificates
-from certificates import BoxSplit, Certificate, Claim, NeuronSlopes, Node, PhaseSplit, Tree
+from certificates import BoxSplit, Certificate, CertificateError, Claim, NeuronSlopes, Node, PhaseSplit, Tree
 from networks.graph import Network
 from networks.property import Query
 
@@ -109,25 +109,58 @@ class Record:
     def _grow(self, size: int) -> None:
         self._bytes += size
         if self._bytes > LIMIT and not self.full:
-            self.full = True
-            self.root = Branch()
-            self._slopes, self._rows = {}, []
+            self.overflow()
 
     def tree(self, case: int) -> Tree | None:
         """The finished tree, None if there is none."""
-        if self.full:
-            return None
+        return None if self.full else self.forest(case, [self.root])[0]
+
+    def forest(self, case: int, roots: Sequence[Branch]) -> tuple[Tree, list[Branch]]:
+        """What grew below some cells, their trees one after the other; and the cell of each node."""
         k = len(self.columns)
-        nodes, pending = [], [self.root]
+        cells, pending = [], list(reversed(roots))
         while pending:
-            branch = pending.pop()
-            nodes.append(Node(tuple(branch.claims), branch.split, tuple(branch.clips)))
-            pending.extend(reversed(branch.children))
+            cells.append(pending.pop())
+            pending.extend(reversed(cells[-1].children))
+        nodes = tuple(Node(tuple(cell.claims), cell.split, tuple(cell.clips)) for cell in cells)
         if not self._slopes and not self._rows:
-            return Tree(case, tuple(nodes))
+            return Tree(case, nodes), cells
         slopes = np.frombuffer(b"".join(self._slopes), np.float32).reshape(-1, 2, k)
         rows = np.stack(self._rows) if self._rows else np.zeros((0, k))
-        return Tree(case, tuple(nodes), self.columns, slopes, rows)
+        return Tree(case, nodes, self.columns, slopes, rows), cells
+
+    def graft(self, roots: Sequence[Branch], forest: Tree) -> list[Branch]:
+        """Lets a forest that another record grew stand below cells; the cell of each of its nodes.
+
+        Raises:
+            CertificateError: it is not a forest of so many trees over the same columns; nothing was taken in.
+        """
+        standing, whole = len(roots), True
+        for node in forest.nodes:
+            whole &= standing > 0
+            standing += 1 if node.split is not None else -1
+        same = not len(forest.columns) or np.array_equal(forest.columns, self.columns)
+        if standing or not whole or not same:
+            msg = f"a forest of {len(forest.nodes)} nodes does not grow below {len(roots)} cells of this search"
+            raise CertificateError(msg)
+        cells, pending = [], list(reversed(roots))
+        for node in forest.nodes:
+            cells.append(pending.pop())
+            for each, note in ((node.claims, self.claim), (node.clips, self.clip)):
+                for said in each:
+                    kind, line = said.multipliers or ("", 0)
+                    lines = {"slopes": forest.slopes, "rows": forest.rows}.get(kind)
+                    given = {} if lines is None else {kind: lines[line]}
+                    note(cells[-1], said.clause, said.weights, **given)
+            if node.split is not None:
+                pending.extend(reversed(self.split(cells[-1], node.split)))
+        return cells
+
+    def overflow(self) -> None:
+        """Keeps nothing any more."""
+        self.full = True
+        self.root = Branch()
+        self._slopes, self._rows = {}, []
 
 
 def certificate(network: Network, query: Query, trees: Sequence[Tree], slopes: Sequence[NeuronSlopes] = ()) -> bytes:

@@ -169,6 +169,7 @@ class Climb:
             if self.progress is not None and now - last >= policy.REPORT_SECONDS:
                 last = now
                 known = (min(floor, best), min(self.upper, upper))
-                self.progress(Progress(stage, now - self.started, *known, pending, nodes))
+                helpers = self.budget.helpers.busy() if self.budget.helpers is not None else 0
+                self.progress(Progress(stage, now - self.started, *known, pending, nodes, helpers=helpers))
 
         return report

@@ -299,7 +299,7 @@ class Closing:
             late = time.monotonic() >= end and climb.open_count > 0
             return late or (self._cancel is not None and self._cancel())
 
-        budget = Budget(max(0.0, self._deadline - time.monotonic()), self._budget.threads)
+        budget = dataclasses.replace(self._budget, seconds=max(0.0, self._deadline - time.monotonic()))
         near = self.upper < math.inf
         climb = Climb(self._network, query, self._options, budget, progress, cancel, near=near)
         return climb

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,20 +29,25 @@ from numpy.typing import NDArray
 from bounds.inside import Inside
 from bounds.program import Program
 from certificates import BoxSplit
-from networks.property import Clause
+from networks.graph import Network
+from networks.property import Clause, Property, Query
 from networks.region import Region
 from solver import policy
 from solver.attack import Attack, AttackResult, clause_margins
 from solver.box_bounds import Bounded, Bounder
+from solver.box_frontier import BoxFrontier
 from solver.box_record import Notes
-from solver.boxes import Box, Pool
+from solver.boxes import Box
+from solver.cell_frontier import stated
 from solver.certify import Branch, Record
 from solver.conjunction import Rows
+from solver.helpers import Helpers, Part, Sharing, replayed
+from solver.parcel import Parcel
 from solver.population import Population
 from solver.pseudocosts import Pseudocosts
 from solver.verdict import Counterexample, Reason
 
-__all__ = ["SplitResult", "decide_by_input_split"]
+__all__ = ["BoxSearch", "SplitResult", "decide_by_input_split"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +80,8 @@ def decide_by_input_split(
     progress: Callable[[float, float, int, int], None],
     record: Record | None = None,
     threads: int = 1,
+    helpers: Helpers | None = None,
+    network: Network | None = None,
 ) -> SplitResult:
     """Proves the clauses on the region, or finds a counterexample, or runs until ``stop``.
 
@@ -86,80 +94,176 @@ def decide_by_input_split(
         progress: told (lower, upper, open boxes, boxes so far) after each batch.
         record: notes the tree for a certificate.
         threads: cores to bound boxes on.
+        helpers: take some of the open boxes, where there are any.
+        network: what ``program`` was compiled from; helpers need to know.
     """
-    rows = Rows.of(clauses)
-    if record is not None and rows.several.any():
-        neurons = [(node, j) for node in program.relus for j in range(program.features[node])]
-        record.columns = np.array(neurons, np.int64).reshape(-1, 2)
-    with ThreadPoolExecutor(threads, thread_name_prefix="boxes") as executor:
-        bounder = Bounder(program, rows, executor, threads, Inside.of(region))
-        return _search(bounder, region, clauses, attack, stop, progress, record)
+    search = BoxSearch(program, region, clauses, attack, record=record, helpers=helpers, network=network)
+    try:
+        return search.run(stop, progress, threads=threads)
+    finally:
+        search.close()
 
 
-def _search(
-    bounder: Bounder,
-    region: Region,
-    clauses: Sequence[Clause],
-    attack: Attack | None,
-    stop: Callable[[], Reason | None],
-    progress: Callable[[float, float, int, int], None],
-    record: Record | None,
-) -> SplitResult:
-    program = bounder.program
-    cuts = Pseudocosts(len(region.lower))
-    pool = Pool()
-    population = Population(attack, clauses) if attack is not None else None
-    proven = math.inf  # the weakest bound among closed boxes
-    stuck = math.inf  # the weakest bound among boxes that are too small to halve
-    upper = math.inf
-    relus = sum(program.features[node] for node in program.relus)
-    whole = Box(
-        region.lower,
-        region.upper,
-        np.ones(len(clauses), dtype=bool),
-        np.zeros(relus, dtype=np.int8),
-        np.zeros(len(region.lower)),
-        branch=record.root if record is not None else None,
-    )
-    trials = _Trials.root(whole)
-    boxes, room = 0, 1
-    for round_number in itertools.count():
-        began = time.perf_counter()
+class BoxSearch:
+    """A search over boxes, from the whole region or from some boxes of another process's search."""
+
+    def __init__(
+        self,
+        program: Program,
+        region: Region,
+        clauses: Sequence[Clause],
+        attack: Attack | None,
+        *,
+        record: Record | None = None,
+        helpers: Helpers | None = None,
+        network: Network | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Arguments are those of `decide_by_input_split`; ``seed`` starts the population of points."""
+        self._program, self._region, self._clauses, self._attack = program, region, clauses, attack
+        self._network, self._record = network, record
+        self._rows = Rows.of(clauses)
+        if record is not None and self._rows.several.any():
+            neurons = [(node, j) for node in program.relus for j in range(program.features[node])]
+            record.columns = np.array(neurons, np.int64).reshape(-1, 2)
+        relus = sum(program.features[node] for node in program.relus)
+        self._front = BoxFrontier(len(region.lower), len(clauses), relus, record)
+        self._population = Population(attack, clauses, seed) if attack is not None else None
+        self._sharing = None if helpers is None else Sharing(helpers, self)
+        whole = Box(
+            region.lower,
+            region.upper,
+            np.ones(len(clauses), dtype=bool),
+            np.zeros(relus, dtype=np.int8),
+            np.zeros(len(region.lower)),
+            branch=record.root if record is not None else None,
+        )
+        self._trials = _Trials.root(whole)
+        self._seconds = 0.0
+
+    def run(
+        self,
+        stop: Callable[[], Reason | None],
+        progress: Callable[[float, float, int, int], None],
+        *,
+        threads: int = 1,
+    ) -> SplitResult:
+        """Searches until all is decided or ``stop`` gives a reason; see `decide_by_input_split`."""
+        with ThreadPoolExecutor(threads, thread_name_prefix="boxes") as executor:
+            bounder = Bounder(self._program, self._rows, executor, threads, Inside.of(self._region))
+            room = max(2, min(policy.BOX_BATCH, len(self._front.pool)))
+            for turn in itertools.count():
+                if self._trials.boxes:
+                    began = time.perf_counter()
+                    lower, found = self._bound(bounder, push=turn % 16 == 0)
+                    # As many at once as pay, but stop() is to be asked now and then.
+                    took = max(time.perf_counter() - began, 1e-9)
+                    self._seconds += took
+                    pace = len(self._trials.boxes) / took
+                    room = max(2, min(policy.BOX_BATCH, 4 * room, int(policy.BOX_SECONDS * pace)))
+                    if found is not None:
+                        return SplitResult(lower, found.attained, found, None, self._front.boxes)
+                found = self._share()
+                if found is not None:
+                    return self._ended(None, found)
+                progress(self._lower, self._front.upper, len(self._front.pool) + self._out, self._front.boxes)
+                if not self._front.pool and not self._out:
+                    return self._ended(Reason.NUMERICS if self._front.stuck < math.inf else None)
+                reason = stop()
+                if reason is not None:
+                    return self._ended(reason)
+                batch = self._front.pool.take(room // 2)
+                self._trials = (
+                    _Trials.of(batch, *self._front.cuts.choose(*_stacked(batch))) if batch else _Trials.none()
+                )
+                uncut = np.setdiff1d(np.arange(len(batch)), self._trials.box)
+                self._front.stuck = min([self._front.stuck, *(batch[b].bound for b in uncut.tolist())])
+        raise AssertionError
+
+    def close(self) -> None:
+        """Wants nothing of its helpers any more."""
+        if self._sharing is not None:
+            self._sharing.close()
+
+    @property
+    def _lower(self) -> float:
+        return min(self._front.lower, math.inf if self._sharing is None else self._sharing.lower)
+
+    def _ended(self, reason: Reason | None, found: Counterexample | None = None) -> SplitResult:
+        upper = self._front.upper if found is None else found.attained
+        return SplitResult(self._lower, upper, found, reason, self._front.boxes)
+
+    def _bound(self, bounder: Bounder, *, push: bool) -> tuple[float, Counterexample | None]:
+        """Bounds the boxes that are tried, and closes or keeps them; the bound of all, and a counterexample."""
+        front, trials, record = self._front, self._trials, self._record
         bounded = bounder.bound(trials.boxes, nested=record is None)
-        boxes += len(trials.boxes)
-        # As many at once as pay, but stop() is to be asked now and then.
-        pace = len(trials.boxes) / max(time.perf_counter() - began, 1e-9)
-        room = max(2, min(policy.BOX_BATCH, 4 * room, int(policy.BOX_SECONDS * pace)))
-        kept, branches = trials.settle(cuts, bounded, record)
+        front.boxes += len(trials.boxes)
+        kept, branches = trials.settle(front.cuts, bounded, record)
         if record is not None and not record.full:
             branches = Notes(record, bounder.rows, bounded).write(branches)
-        proven = min(proven, float(bounded.closed[kept].min()))
+        front.proven = min(front.proven, float(bounded.closed[kept].min()))
         left = kept[bounded.open[kept].any(-1)]
         for b in left.tolist():
-            pool.put(bounded.box(b, branches[b]))
-        lower = min(pool.weakest, proven, stuck)
-        if attack is not None and population is not None and len(left):
-            outcome = _probe(attack, program, clauses, bounded, left, push=round_number % 16 == 0)
-            if outcome.counterexample is None:
-                upper = min(upper, outcome.upper)
-                outcome = population.evolve(policy.POPULATION_SHARE * len(trials.boxes))
-            upper = min(upper, outcome.upper)
-            if outcome.counterexample is not None:
-                return SplitResult(lower, outcome.upper, outcome.counterexample, None, boxes)
-        progress(lower, upper, len(pool), boxes)
-        trials = _Trials((), np.zeros(0, np.intp), np.zeros(0, np.intp), ())
-        while not trials.boxes:
-            if not pool:
-                lower = min(proven, stuck)
-                return SplitResult(lower, upper, None, Reason.NUMERICS if stuck < math.inf else None, boxes)
-            reason = stop()
-            if reason is not None:
-                return SplitResult(min(pool.weakest, proven, stuck), upper, None, reason, boxes)
-            batch = pool.take(room // 2)
-            trials = _Trials.of(batch, *cuts.choose(*_stacked(batch)))
-            uncut = np.setdiff1d(np.arange(len(batch)), trials.box)
-            stuck = min([stuck, *(batch[b].bound for b in uncut.tolist())])
-    raise AssertionError
+            front.pool.put(bounded.box(b, branches[b]))
+        lower = self._lower
+        if self._attack is None or self._population is None or not len(left):
+            return lower, None
+        outcome = _probe(self._attack, self._program, self._clauses, bounded, left, push=push)
+        if outcome.counterexample is None:
+            front.upper = min(front.upper, outcome.upper)
+            outcome = self._population.evolve(policy.POPULATION_SHARE * len(trials.boxes))
+        front.upper = min(front.upper, outcome.upper)
+        return lower, outcome.counterexample
+
+    # -- with helpers ----------------------------------------------------------------------------------------------
+
+    @property
+    def _out(self) -> int:
+        """How many boxes helpers have."""
+        return 0 if self._sharing is None else self._sharing.cells
+
+    def _share(self) -> Counterexample | None:
+        if self._sharing is None:
+            return None
+        return self._sharing.exchange(self._front.boxes / max(self._seconds, 1e-3))
+
+    def open_cells(self) -> int:
+        """See `solver.helpers.Frontier`, as for the methods below."""
+        return len(self._front.pool)
+
+    def problem(self) -> Parcel:
+        assert self._network is not None
+        header: dict[str, Any] = {"kind": "problem", "search": "boxes", "network": self._network.sha256}
+        header |= {"record": self._record is not None and not self._record.full}
+        return Parcel(header, {}, {"query": stated(self._network, self._region, self._clauses)})
+
+    def deal(self, hands: int, each: int) -> list[Part[list[Box]]]:
+        return self._front.deal(hands, each)
+
+    def put_back(self, held: list[Box]) -> None:
+        self._front.put_back(held)
+
+    def merge(self, held: list[Box], answer: Parcel) -> Counterexample | None:
+        found = replayed(answer, self._attack)
+        if found is not None:
+            return found
+        self._front.merge(held, answer)
+        return None
+
+    def adopt(self, piece: Parcel) -> None:
+        """Begins with the boxes of a piece of such a search, in place of the region.
+
+        Raises:
+            ParcelError: they are not of such a search.
+        """
+        self._trials = _Trials.none()
+        self._front.adopt(piece)
+
+    def harvest(self, given: int) -> Parcel:
+        """What became of ``given`` boxes that were adopted."""
+        assert self._network is not None
+        query = Query.single(self._region, Property(tuple(self._clauses)))
+        return self._front.harvest(given, self._network, query)
 
 
 def _stacked(batch: Sequence[Box]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -185,6 +289,10 @@ class _Trials:
     box: NDArray[np.intp]
     entry: NDArray[np.intp]
     boxes: Sequence[Box]
+
+    @classmethod
+    def none(cls) -> _Trials:
+        return cls((), np.zeros(0, np.intp), np.zeros(0, np.intp), ())
 
     @classmethod
     def root(cls, whole: Box) -> _Trials:

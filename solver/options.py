@@ -5,6 +5,10 @@ from __future__ import annotations
 import enum
 import os
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from solver.helpers import Helpers
 
 __all__ = ["Backend", "Budget", "Engine", "Options"]
 
@@ -28,10 +32,13 @@ class Backend(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Budget:
-    """``seconds`` of wall clock and ``threads`` of CPU that one query may use, over all its workers."""
+    """``seconds`` of wall clock and ``threads`` of CPU that one query may use in this process, and the other processes
+    that may search parts of it, if any.
+    """
 
     seconds: float = 300.0
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    helpers: Helpers | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,10 @@ __all__ = [
     "FIRST_SOLVER_SHARE",
     "FIRST_TANGENTS",
     "FIRST_TANGENT_ROWS",
+    "HELP_AFTER",
+    "HELP_CELLS",
+    "HELP_SECONDS",
+    "HELP_SHARE",
     "LINEAR_SHARE",
     "LP_SECONDS",
     "MILP_FIRST_RELUS",
@@ -346,3 +350,11 @@ BAB_NEAR_SHARE = 0.6
 #: Where a search is recorded for a certificate, cells close on bounds above this share of the root's: on WK17a the
 #: checker's clipped bounds are up to 1e-5 below the prover's, where the root's are some tenths.
 BAB_SLACK = 1e-4
+
+#: A search shares its open cells with helpers, where it has some, after so many seconds. A helper searches for so many
+#: seconds before it answers with what is left, and gets at most as many cells as would take it this share of them to
+#: split once each. Fewer cells than these are not worth a message.
+HELP_AFTER = 1.0
+HELP_SECONDS = 4.0
+HELP_SHARE = 0.25
+HELP_CELLS = 2

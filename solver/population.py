@@ -25,10 +25,10 @@ __all__ = ["Population"]
 class Population:
     """Populations that follow one another, each for the next clause, from points at random."""
 
-    def __init__(self, attack: Attack, clauses: Sequence[Clause]) -> None:
+    def __init__(self, attack: Attack, clauses: Sequence[Clause], seed: int = 0) -> None:
         self._attack = attack
         self._clauses = clauses
-        self._rng = np.random.default_rng(0)
+        self._rng = np.random.default_rng(seed)
         self._lower, self._upper = attack.region.lower, attack.region.upper
         self._count = 0  # generations so far, of all populations
         self._owed = 0

@@ -21,7 +21,7 @@ from solver.case import Case
 from solver.certify import certificate, grown
 from solver.checking import Checker
 from solver.climb import Climb
-from solver.options import Budget, Engine
+from solver.options import Engine
 from solver.verdict import Progress
 
 __all__ = ["certify"]
@@ -73,7 +73,9 @@ def _prove_again(climb: Climb, detail: dict[str, Any]) -> None:
             told(dataclasses.replace(report, stage="certificate", lower=climb.lower, upper=climb.upper))
 
     options = dataclasses.replace(climb.options, engine=Engine.BAB)
-    second = Climb(climb.network, climb.query, options, Budget(seconds, climb.budget.threads), progress, climb.cancel)
+    second = Climb(
+        climb.network, climb.query, options, dataclasses.replace(climb.budget, seconds=seconds), progress, climb.cancel
+    )
     second.cases = [_afresh(case) for case in cases]
     if len(climb.network.relu_nodes) > 1 and climb.network.inputs > policy.SPLIT_INPUTS and not climb.near:
         for case in second.cases:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver import policy
+from solver.parcel import Parcel
 
 __all__ = ["Pseudocosts"]
 
@@ -23,6 +24,16 @@ class Pseudocosts:
         self._gain = np.zeros(inputs)
         self._predicted = np.zeros(inputs)
         self._since = 0  # boxes since the last one that several cuts were tried on
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """What was learnt, for another search."""
+        return {"gain": self._gain, "predicted": self._predicted}
+
+    def learn(self, parcel: Parcel) -> None:
+        """Takes over what another search has learnt. Raises ParcelError if that has other inputs."""
+        self._gain, self._predicted = (
+            parcel.array(name, np.float64, self._gain.shape).copy() for name in ("gain", "predicted")
+        )
 
     def choose(
         self, lower: NDArray[np.float64], upper: NDArray[np.float64], score: NDArray[np.float64]

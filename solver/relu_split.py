@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -33,22 +33,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bounds import Enclosure
-from bounds.clipping import Clipper
 from bounds.contraction import Contracted, contract
 from bounds.linear import LinearBound
-from bounds.phases import Cells
-from bounds.program import program
-from bounds.reduced import Estimate, Forms, Reduced
-from bounds.single import box_bounds
+from bounds.reduced import Estimate, Reduced
 from certificates import PhaseSplit
-from networks.graph import Network
-from networks.property import Clause
-from networks.region import Region
+from networks.property import Clause, Property, Query
 from solver import policy
 from solver.attack import Attack, AttackResult
+from solver.cell_frontier import CellFrontier, stated
 from solver.cell_pool import Batch, CellPool
-from solver.certify import Branch, Record
+from solver.certify import Record
+from solver.helpers import Helpers, Part, Sharing, replayed
+from solver.parcel import Parcel
+from solver.split_region import Asks, CellSearch, SplitRegion
 from solver.verdict import Counterexample, Reason
 
 if TYPE_CHECKING:
@@ -72,62 +69,6 @@ _GAIN = 1e-4
 _GOAL = 2.0**-40
 
 
-@dataclass(frozen=True, eq=False)
-class CellSearch:
-    """What the search found for one clause.
-
-    Attributes:
-        lower: proven lower bound of the clause's margin over the region.
-        upper: smallest replayed margin.
-        counterexample: a replayed violation, if one was found.
-        reason: why the search stopped undecided; None when it decided.
-        nodes: cells bounded (children that strong branching discarded are not counted).
-    """
-
-    lower: float
-    upper: float
-    counterexample: Counterexample | None
-    reason: Reason | None
-    nodes: int
-
-
-class SplitRegion:
-    """What the searches for all clauses over one region share."""
-
-    def __init__(self, network: Network, region: Region, enclosure: Enclosure) -> None:
-        """``enclosure``: root bounds of every ReLU."""
-        self.network = network
-        self.region = region
-        self.enclosure = enclosure
-        self._bounds = box_bounds(network, region, enclosure)
-        self.cells = Cells(program(network), self._bounds)
-        self.forms = Forms(network, region, enclosure, self.cells)
-
-    @cached_property
-    def clipper(self) -> Clipper:
-        """Clips cells of the region."""
-        return Clipper(program(self.network), self._bounds, self.cells)
-
-
-@dataclass
-class Asks:
-    """How many of a batch's weakest cells go to the LP: four times as many after it closed some, else fewer, and none
-    until the search has taken much longer than those.
-    """
-
-    count: int = 2
-    until: float = field(default_factory=lambda: time.monotonic() + policy.BAB_LP_AFTER)
-
-    def next(self, cells: int) -> int:
-        """For the next batch, of so many cells."""
-        return min(self.count, cells) if time.monotonic() >= self.until else 0
-
-    def took(self, seconds: float, *, closed: bool) -> None:
-        """What those took, and whether the LP closed any of them."""
-        self.count = min(4 * self.count, policy.BAB_BATCH) if closed else max(1, self.count // 2)
-        self.until = time.monotonic() + (0.0 if closed else policy.BAB_LP_PAUSE * seconds)
-
-
 class ReluSplit:
     """Proves one clause on a region, or finds a counterexample; a search that was stopped goes on where it was."""
 
@@ -140,6 +81,7 @@ class ReluSplit:
         steps: int,
         memory: int = policy.BAB_MEMORY,
         record: Record | None = None,
+        helpers: Helpers | None = None,
     ) -> None:
         """Nothing is bounded yet.
 
@@ -150,6 +92,7 @@ class ReluSplit:
             steps: Adam steps on each new cell's multipliers; 0 keeps the default slopes.
             memory: bytes that open cells may fill before the search goes depth first.
             record: notes the tree for a certificate; the root's bounds must then be what default slopes give.
+            helpers: take some of the open cells, where there are any.
         """
         self._over = over
         self._cells = over.cells
@@ -161,53 +104,124 @@ class ReluSplit:
         self._offsets = torch.as_tensor(clause.offsets)
         self._rows = len(clause.rows)
         self._record = record
-        #: Cells of the record; an open cell knows its own by its number here, the root is the first.
-        self._branches: list[Branch] = []
         if record is not None:
             pairs = [self._cells.neuron(column) for column in range(self._cells.columns)]
             record.columns = np.array(pairs, np.int64).reshape(-1, 2)
-            self._branches.append(record.root)
-        self._open = CellPool(self._cells.low, self._cells.high, self._rows if steps else 0, memory)
+        self._lines_kept = self._rows if steps else 0
+        self._open = CellPool(self._cells.low, self._cells.high, self._lines_kept, memory)
+        self._front = CellFrontier(self._open, record)
+        self._sharing = None if helpers is None else Sharing(helpers, self)
         products = self._cells.columns * (over.network.inputs + self._cells.columns)
         self._batch = max(1, min(policy.BAB_BATCH, policy.BAB_PRODUCTS // max(1, products)))
-        self._upper = math.inf
-        self._nodes = 0
+        self._memory = memory
+        self._planted = False
         self._turn = 0
+        self._seconds = 0.0
         self._asks = Asks()
         #: What a bound that is recorded has to exceed; of the root's size, so negative until that is known. A checker
         #: chooses what it clips, and rounds it, in its own way.
         self._slack = -1.0
-        self._proven = math.inf  # the weakest bound among closed cells
-        self._stuck = math.inf  # the weakest bound among leaves that nothing decides
 
     @property
     def _lower(self) -> float:
-        return min(self._open.lower, self._proven, self._stuck)
+        out = math.inf if self._sharing is None else self._sharing.lower
+        return min(self._front.lower, out)
 
     def run(self, stop: Callable[[], Reason | None], progress: Callable[[float, float, int, int], None]) -> CellSearch:
         """Searches until the clause is decided or ``stop``, asked between batches, gives a reason.
 
         ``progress`` is told (lower, upper, open cells, cells so far) after each batch.
         """
-        if not self._nodes:
+        if not self._planted:
             self._plant()
         while True:
-            # What holds before cells are taken holds as well if one of them turns out to have a violation.
-            lower = self._lower
-            if not len(self._open):
-                reason = Reason.NUMERICS if self._stuck < math.inf else None
-                return CellSearch(lower, self._upper, None, reason, self._nodes)
+            found = self._share()
+            if found is not None:
+                return self._ended(None, found)
+            if not len(self._open) and not self._out:
+                return self._ended(Reason.NUMERICS if self._front.stuck < math.inf else None)
             reason = stop()
             if reason is not None:
-                return CellSearch(lower, self._upper, None, reason, self._nodes)
-            self._turn += 1
-            found = self._expand(self._open.take(self._batch), stop, push=self._turn % _PUSH == 1)
-            if found is not None:
-                return CellSearch(lower, found.attained, found, None, self._nodes)
-            progress(self._lower, self._upper, len(self._open), self._nodes)
+                return self._ended(reason)
+            if len(self._open):
+                self._turn += 1
+                # What holds before cells are taken holds as well if one of them turns out to have a violation.
+                lower, began = self._lower, time.monotonic()
+                found = self._expand(self._open.take(self._batch), stop, push=self._turn % _PUSH == 1)
+                self._seconds += time.monotonic() - began
+                if found is not None:
+                    return CellSearch(lower, found.attained, found, None, self._front.nodes)
+            progress(self._lower, self._front.upper, len(self._open) + self._out, self._front.nodes)
+
+    def close(self) -> None:
+        """Wants nothing of its helpers any more."""
+        if self._sharing is not None:
+            self._sharing.close()
+
+    def _ended(self, reason: Reason | None, found: Counterexample | None = None) -> CellSearch:
+        upper = self._front.upper if found is None else found.attained
+        return CellSearch(self._lower, upper, found, reason, self._front.nodes)
+
+    # -- with helpers ----------------------------------------------------------------------------------------------
+
+    @property
+    def _out(self) -> int:
+        """How many cells helpers have."""
+        return 0 if self._sharing is None else self._sharing.cells
+
+    def _share(self) -> Counterexample | None:
+        if self._sharing is None:
+            return None
+        return self._sharing.exchange(self._front.nodes / max(self._seconds, 1e-3))
+
+    def open_cells(self) -> int:
+        """See `solver.helpers.Frontier`, as for the methods below."""
+        return len(self._open)
+
+    def problem(self) -> Parcel:
+        over = self._over
+        arrays = {f"{end}{k}": v for end in ("lower", "upper") for k, v in getattr(over.enclosure, end).items()}
+        arrays |= {"default": self._reduced.settled.numpy(), "slack": np.array([self._slack])}
+        header = {"kind": "problem", "search": "relus", "network": over.network.sha256, "steps": self._steps}
+        header |= {"memory": self._memory, "record": self._record is not None and not self._record.full}
+        return Parcel(header, arrays, {"query": stated(over.network, over.region, [self._clause])})
+
+    def deal(self, hands: int, each: int) -> list[Part[Batch]]:
+        return self._front.deal(hands, each)
+
+    def put_back(self, held: Batch) -> None:
+        self._open.put(held)
+
+    def merge(self, held: Batch, answer: Parcel) -> Counterexample | None:
+        found = replayed(answer, self._attack)
+        if found is not None:
+            return found
+        self._front.merge(held, answer, (self._cells.low, self._cells.high), self._lines_kept)
+        return None
+
+    def adopt(self, problem: Parcel, piece: Parcel) -> None:
+        """Begins with the cells of a piece of such a search, in place of the root.
+
+        Raises:
+            ParcelError: they are not of such a search.
+        """
+        default = problem.array("default", np.float32, (self._rows, self._cells.columns))
+        if self._cells.columns:
+            self._reduced.settle(torch.as_tensor(default))
+        (self._slack,) = problem.array("slack", np.float64, (1,)).tolist()
+        self._front.adopt(Batch.of(piece, (self._cells.low, self._cells.high), self._lines_kept))
+        self._planted = True
+
+    def harvest(self, given: int) -> Parcel:
+        """What became of ``given`` cells that were adopted."""
+        query = Query.single(self._over.region, Property((self._clause,)))
+        return self._front.harvest(given, self._over.network, query)
+
+    # -- at home ---------------------------------------------------------------------------------------------------
 
     def _plant(self) -> None:
         """Bounds the root with optimised slopes, which every other cell starts from."""
+        self._planted = True
         low, high = self._cells.low[None], self._cells.high[None]
         every = torch.arange(self._rows)
         wide = low.float().expand(self._rows, -1), high.float().expand(self._rows, -1)
@@ -232,7 +246,7 @@ class ReluSplit:
             contracted = contract(self._over.forms, self._reduced, low[::rows], high[::rows], rounds=policy.BAB_ROUNDS)
             direction = torch.cat([direction, torch.where(contracted.least + contracted.most > 0, -1.0, 1.0)])
         outcome = self._probe(direction, push=push)
-        self._upper = min(self._upper, outcome.upper)
+        self._front.upper = min(self._front.upper, outcome.upper)
         if outcome.counterexample is not None:
             return outcome.counterexample
         low, high, theta = low[::rows], high[::rows], theta.reshape(count, rows, -1)
@@ -309,15 +323,11 @@ class ReluSplit:
         """Splits cells of the record at one column each; the numbers of their children, phase +1 first."""
         if self._record is None or self._record.full:
             return torch.zeros(2 * len(parents), dtype=torch.int64)
-        first = len(self._branches)
-        for parent, column in zip(parents.tolist(), columns.tolist(), strict=True):
-            split = PhaseSplit(*self._cells.neuron(column))
-            self._branches.extend(self._record.split(self._branches[parent], split))
-        return torch.arange(first, len(self._branches))
+        return self._front.grow(parents, [PhaseSplit(*self._cells.neuron(column)) for column in columns.tolist()])
 
     def _receive(self, batch: Batch) -> None:
         """Closes new cells or keeps them; their bounds are those of their parents, which hold for them too."""
-        self._nodes += len(batch)
+        self._front.nodes += len(batch)
         for clip in range(policy.BAB_CLIPS + 1):
             batch, linear, row = self._close(batch)
             if not len(batch):
@@ -345,7 +355,7 @@ class ReluSplit:
             # What stays open is not called proven.
             bound = torch.where(closed, bound, bound.clamp(max=-_GOAL))
         if closed.any():
-            self._proven = min(self._proven, float(bound[closed].min()))
+            self._front.proven = min(self._front.proven, float(bound[closed].min()))
         left = torch.nonzero(~closed)[:, 0]
         if self._record is not None:
             done, at = torch.nonzero(closed)[:, 0], torch.arange(count) * rows + leading
@@ -380,7 +390,7 @@ class ReluSplit:
         slopes = torch.stack([alpha, beta], 1).numpy()
         for cell, best, line in zip(branch.tolist(), row.tolist(), slopes, strict=True):
             if not self._record.full:
-                what(self._branches[cell], 0, [float(r == best) for r in range(self._rows)], slopes=line)
+                what(self._front.branches[cell], 0, [float(r == best) for r in range(self._rows)], slopes=line)
 
     def _margins(self, value: Tensor, cells: int) -> tuple[Tensor, Tensor]:
         """Lower bounds of the clause's margin, ``(cells,)``, with one more rounding charged; and its best rows."""
@@ -423,9 +433,9 @@ class ReluSplit:
             cell = replace(cell, low=low, high=torch.where(off, 0.0, self._cells.high))
         proven = self._prove(leaf, cell)
         if proven > 0:
-            self._proven = min(self._proven, proven)
+            self._front.proven = min(self._front.proven, proven)
             if self._record is not None and not self._record.full:
-                branch = self._branches[int(cell.branch[0])]
+                branch = self._front.branches[int(cell.branch[0])]
                 self._record.claim(branch, 0, leaf.weights.tolist(), rows=leaf.multipliers)
         return leaf, proven
 
@@ -437,14 +447,14 @@ class ReluSplit:
         cell = replace(cell, bound=cell.bound.clamp(min=proven))
         if leaf.point is not None and self._attack is not None:
             outcome = self._attack.confirm(self._clause, leaf.point)
-            self._upper = min(self._upper, outcome.upper)
+            self._front.upper = min(self._front.upper, outcome.upper)
             if outcome.counterexample is not None:
                 return outcome.counterexample
         if len(leaf.loose):
             theta = self._reduced.start(*self._lines(cell))[None]
             self._divide(cell, theta, torch.as_tensor(leaf.loose[:1]))
         else:
-            self._stuck = min(self._stuck, float(cell.bound[0]))
+            self._front.stuck = min(self._front.stuck, float(cell.bound[0]))
         return None
 
     def _prove(self, leaf: Leaf, cell: Batch) -> float:

@@ -16,8 +16,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,9 @@ from solver.climb import Climb
 from solver.options import Engine
 from solver.root import bound_cases, default_cells, optimise_neurons, slope_search
 from solver.verdict import Counterexample, Reason
+
+if TYPE_CHECKING:
+    from solver.relu_split import ReluSplit
 
 __all__ = ["deep", "milp", "optimise", "search", "split_inputs", "split_relus", "tighten"]
 
@@ -117,6 +121,8 @@ def split_inputs(climb: Climb, case: Case, seconds: float) -> None:
             progress=climb.reporter("bab", case, clauses),
             record=record,
             threads=climb.budget.threads,
+            helpers=climb.budget.helpers,
+            network=climb.network,
         )
         detail["nodes"] = result.boxes
         climb.take(result.upper, result.counterexample)
@@ -145,7 +151,7 @@ def split_relus(climb: Climb, case: Case, seconds: float) -> None:
     records = {clause: climb.record(case, [clause]) for clause in clauses}
     nodes = dict.fromkeys(clauses, 0)
     memory = policy.BAB_MEMORY // len(clauses)
-    with climb.stage("bab") as detail:
+    with climb.stage("bab") as detail, _closing(searches):
         over = SplitRegion(climb.network, case.region, case.enclosure)
         for turn in itertools.count():
             for clause in clauses:
@@ -154,7 +160,13 @@ def split_relus(climb: Climb, case: Case, seconds: float) -> None:
                     return
                 if clause not in searches:
                     searches[clause] = ReluSplit(
-                        over, clause, attacker, steps=steps, memory=memory, record=records[clause]
+                        over,
+                        clause,
+                        attacker,
+                        steps=steps,
+                        memory=memory,
+                        record=records[clause],
+                        helpers=climb.budget.helpers,
                     )
                 length = left if len(clauses) == 1 else min(left, policy.BAB_TURN * 2**turn)
                 result = searches[clause].run(climb.stop_within(length), climb.reporter("bab", case, [clause]))
@@ -166,12 +178,22 @@ def split_relus(climb: Climb, case: Case, seconds: float) -> None:
                 case.prove(clause, result.lower, proven=proven)
                 climb.reason = result.reason or climb.reason
                 if result.reason is not Reason.TIMEOUT:
-                    del searches[clause]
+                    searches.pop(clause).close()
                 if not climb.undecided:
                     return
             clauses = [clause for clause in clauses if clause in searches]
             if not clauses:
                 return
+
+
+@contextmanager
+def _closing(searches: dict[Clause, ReluSplit]) -> Iterator[None]:
+    """At its end, helpers are told that nothing is wanted of them any more."""
+    try:
+        yield
+    finally:
+        for search in searches.values():
+            search.close()
 
 
 def optimise(climb: Climb, case: Case, seconds: float) -> None:

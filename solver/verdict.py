@@ -158,6 +158,7 @@ class Progress:
         open: clauses not yet proven.
         nodes: branch-and-bound nodes (or boxes) so far.
         measures: what ``lower`` and ``upper`` are about: "margin" or "distance".
+        helpers: processes that search parts of it, beside the one that reports.
     """
 
     stage: str
@@ -167,15 +168,17 @@ class Progress:
     open: int = 0
     nodes: int = 0
     measures: str = "margin"
+    helpers: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        document: dict[str, Any] = {
             "stage": self.stage,
             "seconds": round(self.seconds, 3),
             self.measures: [finite(self.lower), finite(self.upper)],
             "open": self.open,
             "nodes": self.nodes,
         }
+        return document | {"helpers": self.helpers} if self.helpers else document
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,19 @@ settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
 
 
+NO_BROWSER = "no Chromium is installed: run `make browser`, or set NETPROOF_BROWSER to a browser's path"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say whether the dashboard was tried in a browser, as far as its tests were asked for."""
+    passed = [each for each in terminalreporter.stats.get("passed", ()) if each.nodeid.startswith("tests/dashboard/")]
+    skipped = [each for each in terminalreporter.stats.get("skipped", ()) if NO_BROWSER in str(each.longrepr)]
+    if skipped:
+        terminalreporter.line(f"dashboard: {len(skipped)} tests did not run in a browser; {NO_BROWSER}", red=True)
+    elif passed:
+        terminalreporter.line("dashboard: its tests ran in a browser")
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder with real networks and queries: ``NETPROOF_DATA``, or ``shared/data`` beside the repository."""

@@ -47,6 +47,15 @@ _SEARCH = (
     click.option("--seed", type=int, default=0, show_default=True, help="Of the attacks' randomness."),
     click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
 )
+_TOGETHER = (
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Processes that search together once branch and bound has lasted a second; each takes a core.",
+    ),
+)
 _EVIDENCE = (
     click.option(
         "--counterexample",
@@ -61,12 +70,12 @@ _EVIDENCE = (
         help="Prove what is claimed to the independent checker, and write the certificate to this file.",
     ),
 )
-_NAMES = ("timeout", "engine", "backend", "threads", "seed", "as_json", "witness", "proof")
+_NAMES = ("timeout", "engine", "backend", "threads", "seed", "as_json", "workers", "witness", "proof")
 
 
 def decision_options(command: Function) -> Function:
     """Give ``command`` the options of a decision; their values go to `decide`."""
-    for option in reversed((*_SEARCH, *_EVIDENCE)):
+    for option in reversed((*_SEARCH, *_TOGETHER, *_EVIDENCE)):
         command = option(command)
     return command
 
@@ -110,6 +119,7 @@ def decide(
     threads: int | None,
     seed: int,
     as_json: bool,
+    workers: int,
     witness: Path | None,
     proof: Path | None,
 ) -> int:
@@ -118,15 +128,17 @@ def decide(
     from netproof import foreground
     from netproof.report import report
     from solver import Backend, Budget, Engine, Options
+    from solver.local_helpers import cores, local_helpers
 
-    budget = Budget(timeout) if threads is None else Budget(timeout, threads)
     options = Options(Engine(engine), Backend(backend), seed, certificate=proof is not None)
-    verdict = foreground.run(
-        lambda progress, cancel: solver.answer(
-            question, options=options, budget=budget, progress=progress, cancel=cancel
-        ),
-        timeout,
-    )
+    with local_helpers(question.network, workers) as helpers:
+        budget = Budget(timeout, threads or cores(workers), helpers)
+        verdict = foreground.run(
+            lambda progress, cancel: solver.answer(
+                question, options=options, budget=budget, progress=progress, cancel=cancel
+            ),
+            timeout,
+        )
     if witness is not None:
         _write_witness(verdict, witness)
     if proof is not None:

@@ -107,10 +107,10 @@ def crowded(connection: Connection, job_id: str) -> bool:
 
 
 def at_work(owner: Any) -> Any:
-    """How many jobs of an owner are at work, as an expression; ``owner`` is a name or a column."""
+    """How many jobs of an owner are at work, without their parts; ``owner`` is a name or a column."""
     others = jobs.alias()
     mine = (others.c.owner == owner) & others.c.state.in_([JobState.RUNNING, JobState.CANCELLING])
-    return select(func.count()).select_from(others).where(mine).scalar_subquery()
+    return select(func.count()).select_from(others).where(mine, others.c.parent.is_(None)).scalar_subquery()
 
 
 def charge(connection: Connection, job_id: str, attempt: int, moment: datetime) -> None:
@@ -130,7 +130,8 @@ def _count(connection: Connection, query: Select[Any]) -> int:
 
 
 def _questions(connection: Connection, owner: str) -> int:
-    mine = (jobs.c.owner == owner) & jobs.c.batch.is_(None) & jobs.c.state.in_(_LIVE_JOBS)
+    own = (jobs.c.owner == owner) & jobs.c.batch.is_(None) & jobs.c.parent.is_(None)
+    mine = own & jobs.c.state.in_(_LIVE_JOBS)
     return _count(connection, select(func.count()).where(mine))
 
 

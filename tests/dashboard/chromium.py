@@ -1,10 +1,14 @@
-"""A headless Chromium that reaches one site only, and keeps a record of what pages tried and complained about."""
+"""A headless Chromium that reaches one site only, and keeps a record of what pages tried and complained about.
+
+``python -m tests.dashboard.chromium`` says which browser the dashboard's tests use; status 1: there is none.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,3 +97,16 @@ def watched(browser: Browser, site: str, **options: Any) -> tuple[BrowserContext
     context.route("**/*", on_request)
     context.on("page", on_page)
     return context, watch
+
+
+def main() -> int:
+    """Say which browser there is."""
+    with sync_playwright() as playwright:
+        path = browser_path(playwright)
+    if "--quiet" not in sys.argv:
+        print(f"browser of the dashboard's tests: {path or 'none, so they are skipped'}")
+    return 0 if path else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

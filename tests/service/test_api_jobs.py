@@ -63,7 +63,7 @@ def test_a_job_shows_its_bounds_and_then_its_verdict(web: Service) -> None:
     answer = web.http.get(f"/v1/jobs/{job_id}")
     document = answer.json()
     assert answer.headers["Retry-After"] == "1"
-    progress = REPORT | {"distance": None, "flips": None}
+    progress = REPORT | {"distance": None, "flips": None, "helpers": 0}
     assert (document["state"], document["progress"], document["verdict"]) == ("running", progress, None)
     assert document["links"]["cancel"] == f"/v1/jobs/{job_id}/cancel"
     assert document["attempts"][0]["worker"] == "test"

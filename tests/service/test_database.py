@@ -71,9 +71,9 @@ def test_a_ledger_from_before_migrations_keeps_its_jobs(url: str) -> None:
             "alembic_version",
         ):
             connection.execute(text(f"DROP TABLE {table}"))
-        for index in ("ix_jobs_batch", "ix_jobs_id_owner", "ix_jobs_owner"):
+        for index in ("ix_jobs_batch", "ix_jobs_id_owner", "ix_jobs_owner", "ix_jobs_parent"):
             connection.execute(text(f"DROP INDEX {index}"))
-        for column in ("batch", "owner", "at_once", "origin"):
+        for column in ("batch", "owner", "at_once", "parent", "origin"):
             connection.execute(text(f"ALTER TABLE jobs DROP COLUMN {column}"))
         connection.execute(text("ALTER TABLE attempts DROP COLUMN threads"))
     ledger.create()

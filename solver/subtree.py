@@ -1,0 +1,131 @@
+"""The helper's side of a shared search: searches pieces of other processes' frontiers for a while.
+
+*Soundness.* A piece is searched by the code that would have searched its cells at home, from the same pre-activation
+bounds. The network is compared by its sha256; what bounds and cells say is as good as the process that wrote them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+
+import certificates
+from bounds import Enclosure
+from bounds.program import program
+from networks.graph import Network
+from networks.property import Clause, Property
+from networks.region import Region
+from solver.attack import Attack
+from solver.certify import Record
+from solver.input_split import BoxSearch
+from solver.parcel import Parcel, ParcelError, digest
+from solver.relu_split import ReluSplit, SplitRegion
+from solver.replay import Replayer
+from solver.verdict import Counterexample, Reason
+
+__all__ = ["Helper"]
+
+Stop: TypeAlias = Callable[[], Reason | None]
+Tell: TypeAlias = Callable[[float, float, int, int], None]
+
+
+class Helper:
+    """Searches pieces about one network; pieces of one problem share what is made ready for it."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._replayer = Replayer(network)
+        self._problem: _Problem | None = None
+
+    def search(
+        self,
+        problem: bytes,
+        piece: bytes,
+        *,
+        stop: Stop,
+        progress: Tell = lambda *_: None,
+        threads: int = 1,
+    ) -> bytes:
+        """The answer about a piece: what became of its cells when ``stop`` gave a reason, or all were closed.
+
+        Args:
+            problem, piece: documents, see `solver.helpers`.
+            stop, progress: as for the search that the piece is from.
+            threads: cores to bound boxes on.
+
+        Raises:
+            ParcelError, CertificateError: the documents do not belong together, or to this network.
+        """
+        name = digest(problem)
+        if self._problem is None or self._problem.name != name:
+            self._problem = _Problem(self._network, self._replayer, problem)
+        part = Parcel.unpack(piece)
+        part.require(kind="piece", problem=name)
+        answer = self._problem.search(part, stop, progress, threads)
+        header = {**answer.header, "problem": name, "piece": digest(piece)}
+        return replace(answer, header=header).pack()
+
+
+class _Problem:
+    """What is the same for all pieces of one search."""
+
+    def __init__(self, network: Network, replayer: Replayer, data: bytes) -> None:
+        self.name = digest(data)
+        self._network = network
+        self._replayer = replayer
+        self._parcel = Parcel.unpack(data)
+        self._parcel.require(kind="problem", network=network.sha256)
+        if "query" not in self._parcel.files:
+            msg = "the problem does not say what it is about"
+            raise ParcelError(msg)
+        ((self._region, prop),) = certificates.read(self._parcel.files["query"]).query.cases
+        self._clauses = prop.clauses
+        self._over: SplitRegion | None = None
+
+    def search(self, piece: Parcel, stop: Stop, progress: Tell, threads: int) -> Parcel:
+        clauses, given = self._clauses, len(piece.array("bound", np.float64, (None,)))
+        piece.require(cells=given)
+        prop = Property(clauses)
+        attack = Attack(program(self._network), self._replayer, self._region, prop, lambda: stop() is not None)
+        record = Record(range(len(clauses))) if self._parcel.header.get("record") else None
+        search: ReluSplit | BoxSearch
+        if self._parcel.header.get("search") == "boxes":
+            search = BoxSearch(
+                attack.program,
+                self._region,
+                clauses,
+                attack,
+                record=record,
+                network=self._network,
+                seed=int(piece.header["number"]),
+            )
+            search.adopt(piece)
+            found = search.run(stop, progress, threads=threads).counterexample
+        else:
+            search = self._relus(clauses[0], attack, record)
+            search.adopt(self._parcel, piece)
+            found = search.run(stop, progress).counterexample
+        return search.harvest(given) if found is None else _refuted(given, found)
+
+    def _relus(self, clause: Clause, attack: Attack, record: Record | None) -> ReluSplit:
+        if self._over is None:
+            self._over = _region(self._network, self._region, self._parcel)
+        steps, memory = (int(self._parcel.header[name]) for name in ("steps", "memory"))
+        return ReluSplit(self._over, clause, attack, steps=steps, memory=memory, record=record)
+
+
+def _region(network: Network, region: Region, parcel: Parcel) -> SplitRegion:
+    """The region with the root bounds that a problem has."""
+    lower, upper = (
+        {node: parcel.array(f"{end}{node}", np.float64, (network.nodes[node].features,)) for node in network.relu_nodes}
+        for end in ("lower", "upper")
+    )
+    return SplitRegion(network, region, Enclosure(lower, upper))
+
+
+def _refuted(given: int, found: Counterexample) -> Parcel:
+    """The answer that holds an input that violates the property, and nothing of the cells."""
+    return Parcel({"kind": "answer", "cells": given}, {"point": found.input.reshape(-1)})
