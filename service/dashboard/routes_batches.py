@@ -12,6 +12,7 @@ from fastapi import Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, StreamingResponse
 
+from service.access import Scope
 from service.access.dependencies import READ, SUBMIT, Caller
 from service.api.batches import Batch, Item
 from service.api.dependencies import PartsOfApp
@@ -111,12 +112,14 @@ def show_charts(batch: Batch, parts: PartsOfApp, epsilon: Text = "") -> Response
 async def follow_page(batch: Batch, parts: PartsOfApp, caller: Caller) -> Response:
     """The figures anew whenever they have changed, as server-sent events, until the batch has ended."""
 
+    may_submit = caller.scope.includes(Scope.SUBMIT)
+
     async def messages() -> AsyncIterator[bytes]:
         last = ""
         while not parts.closing.is_set():
             now = await run_in_threadpool(parts.ledger.batches.get, batch.id, owner=caller.reach)
             document = await run_in_threadpool(_document, now, parts)
-            text = fragment("batch_figures.html", document=document)
+            text = fragment("batch_figures.html", document=document, may_submit=may_submit)
             yield b": still here\n\n" if text == last else message(text)
             if now.ended:
                 yield closing_event(_ENDED)
