@@ -111,7 +111,6 @@ def show_charts(batch: Batch, parts: PartsOfApp, epsilon: Text = "") -> Response
 @router.get("/batches/{batch_id}/live", dependencies=[READ])
 async def follow_page(batch: Batch, parts: PartsOfApp, caller: Caller) -> Response:
     """The figures anew whenever they have changed, as server-sent events, until the batch has ended."""
-
     may_submit = caller.scope.includes(Scope.SUBMIT)
 
     async def messages() -> AsyncIterator[bytes]:

@@ -42,7 +42,6 @@ async def show_job(request: Request, job: Job, parts: PartsOfApp) -> Response:
 @router.get("/jobs/{job_id}/live", dependencies=[READ])
 async def follow_page(request: Request, job: Job, parts: PartsOfApp, caller: Caller) -> Response:
     """The page's content anew with each event of the job, as server-sent events, until the job has ended."""
-
     may_submit = caller.scope.includes(Scope.SUBMIT)
 
     async def messages() -> AsyncIterator[bytes]:
