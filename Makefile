@@ -11,7 +11,7 @@ RESULTS  := benchmarks/results
 PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo browser test check format bench bench-sets bench-all bench-scaling bench-certificates bench-batch openapi supported examples screenshots clean
+.PHONY: help venv postgresql demo browser test check audit fuzz format bench bench-sets bench-all bench-scaling bench-certificates bench-batch bench-load openapi supported examples screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,11 +38,29 @@ browser: $(READY) ## install a browser for the dashboard's tests, where there is
 test: browser ## run the test suite
 	$(PYTEST)
 
-check: browser ## what CI runs: format, lint, types, then the test suite
+check: browser ## what CI runs: format, lint, types, known vulnerabilities, then the test suite
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
 	$(PYTEST)
+
+audit: $(READY) ## ask an advisory service about the versions that constraints.txt names
+	$(BIN)/python .ci/audit.py
+
+fuzz: $(READY) ## generated requests at length, then 10,000 broken uploads (FUZZ_ARGS='--files 1000 --seed 2')
+	$(BIN)/python -m pytest -q -m slow tests/service/test_schema.py
+	$(BIN)/python -m benchmarks.fuzz_uploads $(FUZZ_ARGS)
+
+postgresql: ## install PostgreSQL for the tests, where that takes no question: as root, on Debian, with a network
+	@ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || command -v pg_ctl >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && mkdir -p /etc/postgresql-common \
+	  && echo 'create_main_cluster = false' >> /etc/postgresql-common/createcluster.conf \
+	  && { timeout 60 apt-get install -y -qq --no-install-recommends postgresql >/dev/null 2>&1 \
+	    || { timeout 60 apt-get update -qq && timeout 90 apt-get install -y -qq --no-install-recommends postgresql; } \
+	    >/dev/null 2>&1; }; } \
+	  || echo "PostgreSQL is not here and cannot be installed; its tests are skipped"
 
 format: $(READY) ## format the code and apply safe lint fixes
 	$(BIN)/ruff format .
@@ -65,6 +83,9 @@ bench-certificates: $(READY) ## what certificates cost to write and to check, an
 
 bench-batch: $(READY) ## a batch by HTTP against netproof audit, and the same killed, cancelled and resumed in the middle
 	$(BIN)/python -m benchmarks.batch --kill $(BENCH_ARGS)
+
+bench-load: $(READY) ## 200 clients for a minute: requests a second, milliseconds, CPU and memory (BENCH_ARGS='--minutes 10')
+	$(BIN)/python -m benchmarks.load $(BENCH_ARGS)
 
 openapi: $(READY) ## write openapi.yaml from the app
 	$(BIN)/python -m service.openapi > $@.tmp && mv $@.tmp openapi.yaml

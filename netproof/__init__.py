@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netproof.api import check, universal, verify
+    from netproof.async_client import AsyncClient
     from netproof.auditing import Audit, audit
     from netproof.certified_radii import CertifiedRadius, largest_epsilons
     from netproof.client import Client
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from solver import Budget, Options, Progress, Verdict
 
 __all__ = [
+    "AsyncClient",
     "Audit",
     "Budget",
     "CertifiedRadius",
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "netproof.async_client",
     "Audit": "netproof.auditing",
     "Budget": "solver",
     "CertifiedRadius": "netproof.certified_radii",

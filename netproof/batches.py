@@ -8,103 +8,46 @@ client.batches.export(batch.id, "records.csv")
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import re
-import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-import httpx
-import numpy as np
-
-from netproof.answers import Document, NotFoundError, document_of
-from networks import Dataset
-from networks.errors import InputError
+from netproof import batch_asking
+from netproof.answers import Document
+from netproof.asking import Ask, Conversation, Pages, Source, content, document
+from netproof.batch import Batch
+from netproof.batch_asking import Data
+from netproof.job import Event
 
 __all__ = ["Batch", "Batches"]
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-#: Seconds of one long poll while there is somebody to tell of progress, and while there is not.
-_LOOK_SECONDS = 1.0
-_POLL_SECONDS = 25.0
-_FORMS = ("csv", "jsonl", "parquet")
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch as the service described it in ``document``."""
-
-    document: Document
-
-    @property
-    def id(self) -> str:
-        return str(self.document["id"])
-
-    @property
-    def state(self) -> str:
-        """One of running, cancelling, cancelled, exhausted, finished."""
-        return str(self.document["state"])
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing happens until somebody resumes or retries it."""
-        return self.state in {"cancelled", "exhausted", "finished"}
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Items by state and by verdict."""
-        return dict(self.document["counts"])
-
-    @property
-    def items(self) -> int:
-        """Inputs times epsilons."""
-        return int(self.document["items"])
-
-    @property
-    def undecided(self) -> int:
-        """Items that are neither robust nor have a counterexample."""
-        return self.items - self.counts["robust"] - self.counts["counterexample"]
-
-    @property
-    def curve(self) -> list[tuple[str, float, float]]:
-        """For each epsilon, ascending: it, and the least and greatest share of inputs that can be robust."""
-        return [(point["epsilon"], *point["robust_accuracy"]) for point in self.document["curve"]]
-
-    @property
-    def robust_accuracy(self) -> tuple[float, float] | None:
-        """The interval of the robust accuracy; None with several epsilons, see `curve`."""
-        found = self.document["robust_accuracy"]
-        return None if found is None else (found[0], found[1])
-
-    @property
-    def seconds_left(self) -> tuple[float, bool] | None:
-        """An estimate, and whether it is only an upper bound; None where there is nothing to go by."""
-        left = self.document["left"]
-        return None if left is None or left["seconds"] is None else (left["seconds"], left["at_most"])
+class _Run(Protocol):
+    def __call__(self, conversation: Conversation[T], /) -> T: ...
 
 
 class Batches:
     """What a client can do with batches; ``Client.batches`` is one.
 
     Args:
-        request: sends a request with the client's retries: method, path, and httpx's arguments.
-        upload: makes a network known to the service.
-        timeout: of an answer, seconds.
+        run: holds a conversation with the service.
+        pages: the members of a list that comes in pages.
+        follow: the events under a path, until one says the end.
     """
 
     def __init__(
-        self, request: Callable[..., httpx.Response], upload: Callable[[str | Path | bytes], Document], timeout: float
+        self,
+        run: _Run,
+        pages: Callable[[Pages], Iterator[Document]],
+        follow: Callable[[str, Callable[[Document], bool], str | None, float | None], Iterator[Event]],
     ) -> None:
-        self._request = request
-        self._upload = upload
-        self._timeout = timeout
+        self._run = run
+        self._pages = pages
+        self._follow = follow
 
-    def upload_dataset(self, data: str | Path | bytes | Dataset, *, name: str = "", dtype: str = "float32") -> Document:
+    def upload_dataset(self, data: Data, *, name: str = "", dtype: str = "float32") -> Document:
         """Make a data set known to the service; one that it has is not sent again.
 
         Args:
@@ -115,27 +58,12 @@ class Batches:
         Raises:
             RefusedError: it is no data set; the message says why.
         """
-        if isinstance(data, str | Path):
-            name = name or Path(data).name
-            content = Path(data).read_bytes()
-            known = Dataset.read(data).sha256 if content.startswith(b"PK") else None
-        elif isinstance(data, Dataset):
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, images=data.stored, labels=data.labels)
-            content, known, name = buffer.getvalue(), data.sha256, name or data.name
-        else:
-            content, known = data, None
-        if known is not None:
-            with contextlib.suppress(NotFoundError):
-                return document_of(self._request("GET", f"/v1/datasets/{known}"))
-        parameters = {"dtype": dtype} | ({"name": name} if name else {})
-        headers = {"Content-Type": "application/octet-stream"}
-        return document_of(self._request("POST", "/v1/datasets", content=content, headers=headers, params=parameters))
+        return self._run(batch_asking.uploaded(data, name=name, dtype=dtype))
 
     def submit(
         self,
-        network: str | Path | bytes,
-        data: str | Path | bytes | Dataset,
+        network: Source,
+        data: Data,
         *,
         epsilon: float | str | Sequence[float | str],
         indices: Sequence[int] | None = None,
@@ -174,20 +102,8 @@ class Batches:
         Raises:
             RefusedError: the parts do not fit together; the message says what to change.
         """
-        if indices is None:
-            selection: Document = {"begin": begin, "end": end, "step": step}
-        elif (begin, end, step) == (0, None, 1):
-            selection = {"indices": [int(index) for index in indices]}
-        else:
-            msg = "indices and begin, end, step both say which inputs; give one of them"
-            raise InputError(msg)
-        several = isinstance(epsilon, Sequence) and not isinstance(epsilon, str)
-        body = {
-            "network": network if _known(network) else self._upload(network)["sha256"],
-            "dataset": data if _known(data) else self.upload_dataset(data)["sha256"],
-            "query": {"epsilon": list(epsilon) if several else epsilon}  # type: ignore[arg-type]
-            | {key: value for key, value in query.items() if value is not None},
-            "selection": selection,
+        options = {
+            "selection": batch_asking.selection_of(indices, begin, end, step),
             "name": name,
             "engine": engine,
             "backend": backend,
@@ -198,19 +114,17 @@ class Batches:
             "certificate": certificate,
             "reuse": reuse,
         }
-        headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        return Batch(document_of(self._request("POST", "/v1/batches", content=_json(body), headers=headers)))
+        return self._run(batch_asking.submitted(network, data, epsilon, query, options, idempotency_key))
 
     def get(self, batch_id: str, *, wait: float = 0.0) -> Batch:
         """A batch as it stands, or as it stands when it ends within ``wait`` seconds."""
-        parameters = {"wait": f"{wait:g}"} if wait > 0 else {}
-        timeout = self._timeout + wait
-        return Batch(document_of(self._request("GET", f"/v1/batches/{batch_id}", params=parameters, timeout=timeout)))
+        return self._run(batch_asking.got(batch_id, wait))
 
     def list(self, *, state: str | None = None, network: str | None = None, limit: int = 20) -> Iterator[Batch]:
         """All batches, newest first, fetched ``limit`` at a time."""
-        asked = {"limit": limit, "state": state, "network": network}
-        return map(Batch, self._pages("/v1/batches", "batches", asked))
+        pages = Pages("/v1/batches", "batches", {"limit": limit, "state": state, "network": network})
+        for found in self._pages(pages):
+            yield Batch(found)
 
     def wait(
         self, batch_id: str, *, seconds: float | None = None, progress: Callable[[Batch], None] | None = None
@@ -222,15 +136,18 @@ class Batches:
             seconds: None for as long as it takes.
             progress: called about once a second.
         """
-        deadline = None if seconds is None else time.monotonic() + seconds
-        step = _POLL_SECONDS if progress is None else _LOOK_SECONDS
-        while True:
-            rest = step if deadline is None else min(step, deadline - time.monotonic())
-            batch = self.get(batch_id, wait=max(0.0, rest))
-            if progress is not None:
-                progress(batch)
-            if batch.ended or rest <= 0:
-                return batch
+        return self._run(batch_asking.ended(batch_id, seconds, progress))
+
+    def follow(self, batch_id: str, *, seconds: float | None = None) -> Iterator[Batch]:
+        """The batch whenever it has changed, until it has ended; a broken connection is resumed.
+
+        Args:
+            batch_id: of the batch.
+            seconds: at most that long; None: until it ends.
+        """
+        path = f"/v1/batches/{batch_id}/events"
+        for event in self._follow(path, lambda found: Batch(found).ended, None, seconds):
+            yield Batch(event.data)
 
     def items(self, batch_id: str, *, limit: int = 500, **chosen: Any) -> Iterator[Document]:
         """The items of a batch without their evidence, fetched ``limit`` at a time.
@@ -241,53 +158,26 @@ class Batches:
             chosen: ``state``, ``verdict``, ``label``, ``epsilon``, ``index`` to filter, ``sort`` by ``number``,
                 ``seconds`` or ``margin``.
         """
-        return self._pages(f"/v1/batches/{batch_id}/items", "items", {"limit": limit, **chosen})
+        yield from self._pages(Pages(f"/v1/batches/{batch_id}/items", "items", {"limit": limit, **chosen}))
 
     def item(self, batch_id: str, number: int) -> Document:
         """One item with its whole verdict in ``result``."""
-        return document_of(self._request("GET", f"/v1/batches/{batch_id}/items/{number}"))
+        return self._run(document(Ask("GET", f"/v1/batches/{batch_id}/items/{number}")))
 
     def cancel(self, batch_id: str) -> Batch:
         """Ask a batch to stop; what is finished stays, and `resume` goes on."""
-        return Batch(document_of(self._request("POST", f"/v1/batches/{batch_id}/cancel")))
+        return self._run(batch_asking.cancelled(batch_id))
 
     def resume(self, batch_id: str, *, total_limit: float | None = None) -> Batch:
         """Go on with a batch that was cancelled, or whose budget was spent."""
-        return self._post(f"/v1/batches/{batch_id}/resume", {"total_limit": total_limit})
+        return self._run(batch_asking.posted(batch_id, "resume", {"total_limit": total_limit}))
 
     def retry(self, batch_id: str, *, time_limit: float | None = None, unknown: bool = True) -> Batch:
         """Search again for what failed and, with ``unknown``, for what stayed undecided."""
-        return self._post(f"/v1/batches/{batch_id}/retry", {"time_limit": time_limit, "unknown": unknown})
+        return self._run(batch_asking.posted(batch_id, "retry", {"time_limit": time_limit, "unknown": unknown}))
 
     def export(self, batch_id: str, path: str | Path, *, form: str | None = None) -> Path:
         """Write all items to a file: CSV, JSON lines or Parquet, by its suffix or as ``form`` says."""
         path = Path(path)
-        form = form or path.suffix.removeprefix(".")
-        if form not in _FORMS:
-            msg = f"cannot tell the form of {path.name}; call it .csv, .jsonl or .parquet, or give form"
-            raise InputError(msg)
-        timeout = httpx.Timeout(self._timeout, read=None)
-        answer = self._request("GET", f"/v1/batches/{batch_id}/export.{form}", timeout=timeout)
-        path.write_bytes(answer.content)
+        path.write_bytes(self._run(content(batch_asking.export_ask(batch_id, path, form))))
         return path
-
-    def _post(self, path: str, body: Document) -> Batch:
-        headers = {"Content-Type": "application/json"}
-        return Batch(document_of(self._request("POST", path, content=_json(body), headers=headers)))
-
-    def _pages(self, path: str, member: str, asked: Document) -> Iterator[Document]:
-        parameters = {key: value for key, value in asked.items() if value is not None}
-        while True:
-            page = document_of(self._request("GET", path, params=parameters))
-            yield from page[member]
-            if not page["next_cursor"]:
-                return
-            parameters["cursor"] = page["next_cursor"]
-
-
-def _known(name: object) -> bool:
-    return isinstance(name, str) and _SHA256.fullmatch(name) is not None
-
-
-def _json(body: Document) -> bytes:
-    return json.dumps(body).encode()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from netproof.answers import ClientError, Document
 from solver.verdict import Counterexample
 
-__all__ = ["Event", "Job", "JobFailedError", "parse_events"]
+__all__ = ["Event", "EventParser", "Job", "JobFailedError"]
 
 
 class JobFailedError(ClientError, RuntimeError):
@@ -129,15 +128,20 @@ class Job:
         return Counterexample.from_json(found) if found else None
 
 
-def parse_events(lines: Iterable[str]) -> Iterator[Event]:
-    """Server-sent events out of their lines; comments and events without data are skipped."""
-    fields: dict[str, list[str]] = {}
-    for line in lines:
+@dataclass
+class EventParser:
+    """Server-sent events out of their lines, one by one; comments and events without data are skipped."""
+
+    _fields: dict[str, list[str]] = field(default_factory=dict)
+
+    def feed(self, line: str) -> Event | None:
+        """The event that ``line``, without its end, completes."""
         if line:
             name, _, value = line.partition(":")
-            fields.setdefault(name, []).append(value.removeprefix(" "))
-            continue
-        if "data" in fields:
-            data = json.loads("\n".join(fields["data"]))
-            yield Event(fields.get("id", [""])[-1], fields.get("event", ["message"])[-1], data)
-        fields = {}
+            self._fields.setdefault(name, []).append(value.removeprefix(" "))
+            return None
+        fields, self._fields = self._fields, {}
+        if "data" not in fields:
+            return None
+        data = json.loads("\n".join(fields["data"]))
+        return Event(fields.get("id", [""])[-1], fields.get("event", ["message"])[-1], data)

@@ -52,7 +52,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    for router in (api.verify, api.check, api.batches, api.networks, api.datasets, api.jobs, api.keys, api.system):
+    for router in (
+        api.verify,
+        api.check,
+        api.batches,
+        api.networks,
+        api.datasets,
+        api.jobs,
+        api.removal,
+        api.keys,
+        api.system,
+    ):
         app.include_router(router, prefix="/v1")
     app.include_router(api.probes)
     handle_problems(app)

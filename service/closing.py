@@ -7,12 +7,13 @@ it took effect, which it does not when the attempt is no longer the job's curren
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
 import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import redis
 from sqlalchemy.exc import OperationalError
@@ -22,16 +23,20 @@ from service.context import at_work
 from service.events import Events
 from service.ledger import Ledger
 from service.models import JobRecord
-from service.queue import Dispatcher
+from service.queue import Dispatcher, unlimited
 from service.states import JobState
 from solver.verdict import Outcome, Reason, Verdict
 
-__all__ = ["Closing", "Failure", "unknown_verdict"]
+__all__ = ["Closing", "Failure", "tightened", "unknown_verdict"]
 
 logger = logging.getLogger(__name__)
 
 
 _PAUSE_SECONDS = 0.5
+#: Members of reports and verdicts that are intervals, proven below and attained above.
+_BOUNDS = ("margin", "distance")
+#: The report of an attempt that has reported nothing.
+_NOTHING: dict[str, Any] = {"stage": "queued", "seconds": 0.0, "open": 0, "nodes": 0}
 
 
 class Failure(enum.StrEnum):
@@ -96,9 +101,24 @@ class Closing:
         """The job cannot have a verdict."""
         return self._finish(job, JobState.FAILED, error={"code": code, "message": message}, reason=message[:1024])
 
-    def give_back(self, job: JobRecord, why: str) -> bool:
-        """The job's worker is leaving: it is queued again, at no cost to its attempts."""
-        return self._requeue(job, why, lost=False)
+    def give_back(self, job: JobRecord, why: str, verdict: dict[str, Any] | None = None) -> bool:
+        """The job's worker is leaving: it is queued again at no cost to its attempts, with ``verdict``'s bounds."""
+        progress = self._ledger.job(job.id).progress
+        if verdict is not None:
+            known = {name: verdict[name] for name in _BOUNDS if verdict.get(name) is not None}
+            progress = tightened({**(progress or _NOTHING), **plain(known)}, progress)
+        return self._requeue(job, why, "drained", progress=progress)
+
+    def escalate(self, job: JobRecord, why: str) -> bool:
+        """The job is too large for its worker's licence: it moves to where a full one is; False if that is nowhere."""
+        queue = unlimited(job.queue)
+        try:
+            workers = [] if queue is None else self.dispatcher.workers()
+        except redis.RedisError:
+            return False  # who else there is cannot be known
+        if not any(queue in worker.queues and not worker.draining for worker in workers):
+            return False
+        return self._requeue(job, why, "licence", queue=queue)
 
     def recover(self, job: JobRecord, why: str, *, failure: Failure = Failure.WORKER_LOST) -> bool:
         """The attempt ended without a word: try again while attempts are left, else fail with ``failure``.
@@ -110,19 +130,28 @@ class Closing:
         if job.losses + 1 >= job.max_attempts:
             message = f"{why}; {job.losses + 1} of {job.max_attempts} attempts ended like this"
             return self.fail(job, failure, message)
-        return self._requeue(job, why, lost=True)
+        return self._requeue(job, why, "lost")
 
-    def _requeue(self, job: JobRecord, why: str, *, lost: bool) -> bool:
+    def _requeue(
+        self,
+        job: JobRecord,
+        why: str,
+        kind: Literal["lost", "drained", "licence"],
+        *,
+        queue: str | None = None,
+        progress: dict[str, Any] | None = None,
+    ) -> bool:
+        values: dict[str, Any] = {"reason": why[:1024], "lost": kind == "lost", "queue": queue, "progress": progress}
         with at_work(job.id, job.attempt, job.origin):
-            if not self._insist(lambda: self._ledger.requeue(job.id, job.attempt, reason=why[:1024], lost=lost)):
+            if not self._insist(lambda: self._ledger.requeue(job.id, job.attempt, **values)):
                 return False
             logger.warning("job %s, attempt %d: %s; queued again", job.id, job.attempt, why)
-            self.tallies.count("jobs_requeued", "lost" if lost else "drained")
+            self.tallies.count("jobs_requeued", kind)
             self.tallies.flush()
             self._publish(job, JobState.QUEUED)
             # without Redis the job stays queued in the ledger, where the reaper finds it
             with contextlib.suppress(redis.RedisError):
-                self.dispatcher.enqueue(job)
+                self.dispatcher.enqueue(dataclasses.replace(job, queue=queue or job.queue))
             return True
 
     def _finish(self, job: JobRecord, state: JobState, **values: Any) -> bool:
@@ -206,6 +235,23 @@ def unknown_verdict(progress: dict[str, Any] | None, reason: Reason) -> dict[str
         hint="the job was ended from outside; these are the bounds that it had last reported",
     )
     return verdict.to_json()
+
+
+def tightened(document: dict[str, Any], earlier: dict[str, Any] | None) -> dict[str, Any]:
+    """A report or verdict with the bounds of an earlier report where these are better.
+
+    *Soundness.* Both are about the same question, so what was proven or replayed then holds now. Where the two have
+    nothing in common, which float32 rounding can bring about, the newer stay as they are.
+    """
+    for name in _BOUNDS:
+        new, old = document.get(name), (earlier or {}).get(name)
+        if new is None or old is None:
+            continue
+        lower = max((end for end in (new[0], old[0]) if end is not None), default=None)
+        upper = min((end for end in (new[1], old[1]) if end is not None), default=None)
+        if lower is None or upper is None or lower <= upper:
+            document = {**document, name: [lower, upper]}
+    return document
 
 
 def plain(value: Any) -> Any:

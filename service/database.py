@@ -26,6 +26,15 @@ _BASE = "0001"
 #: Any number that no other program's advisory locks use: "netproof" in ASCII.
 _LOCK = 0x6E657470726F6F66
 
+#: A PostgreSQL server that fell silent is noticed within half a minute, where TCP alone would wait for many.
+_PROMPT = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -36,7 +45,10 @@ def open_engine(url: str) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, json_serializer=to_json, hide_parameters=True)
+        prompt = {name: value for name, value in _PROMPT.items() if name not in parsed.query}
+        return create_engine(
+            parsed, pool_pre_ping=True, json_serializer=to_json, hide_parameters=True, connect_args=prompt
+        )
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     # IMMEDIATE: a writer waits for its turn at BEGIN; a deferred one may find its snapshot stale, which is an error

@@ -5,6 +5,7 @@ NetproofError (networks.errors)
     ├── NotFoundError (LookupError)         no such network, data set, job, batch or artifact: HTTP 404
     ├── ConflictError (RuntimeError)        the request contradicts what is recorded: HTTP 409 or 422
     │   ├── StateChangeError                a job or batch cannot go from its state to the wanted one
+    │   ├── InUseError                      something else still refers to what is to be removed
     │   └── IdempotencyError (ValueError)   a key was used before with another request
     ├── StorageError (OSError)              artifacts cannot be read or written: HTTP 503
     │   ├── StorageFullError                there is no room for them: HTTP 507
@@ -25,6 +26,7 @@ __all__ = [
     "ConflictError",
     "EmbeddedServerError",
     "IdempotencyError",
+    "InUseError",
     "NotFoundError",
     "QuotaError",
     "SchemaError",
@@ -62,6 +64,10 @@ class StateChangeError(ConflictError):
         self.key = key
         self.before = before
         self.after = after
+
+
+class InUseError(ConflictError):
+    """What is to be removed is still needed; the message says by what, and what to do."""
 
 
 class IdempotencyError(ConflictError, ValueError):

@@ -9,13 +9,14 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from networks.dataset import Dataset
 from networks.errors import NetproofError, SoundnessError
+from service import tracing
 from service.artifacts import Artifacts, open_artifacts
-from service.closing import Closing, Failure, plain
+from service.closing import Closing, Failure, plain, tightened
 from service.context import at_work
 from service.coordinator import Coordinator, search_part
 from service.errors import StorageDamagedError, StorageError
@@ -30,7 +31,9 @@ from service.request import build_query
 from service.reuse import Asked, asked
 from service.settings import Settings
 from service.sweep import run_sweep
+from solver.errors import LicenceLimitError
 from solver.sizes import is_memory_error
+from solver.verdict import Outcome
 
 if TYPE_CHECKING:
     from networks.graph import Network
@@ -80,6 +83,8 @@ def run_job(job_id: str, around: Surroundings) -> None:
         events.publish(job.id, "state", {"state": job.state, "attempt": job.attempt})
         with _deadline(job, settings), Lease(job, ledger, events, closing, settings, leash=around.leash) as lease:
             _run(job, lease, ledger, closing, settings)
+        if tracing.wanted():
+            tracing.trace_job(ledger.job(job.id))
 
 
 def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, settings: Settings) -> None:
@@ -93,18 +98,20 @@ def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, setting
         lease.release()
         if isinstance(error, StorageError) and not isinstance(error, StorageDamagedError):
             closing.give_back(job, str(error))  # no fault of the job's: it is worked on again when the store is back
-        else:
+        elif not (isinstance(error, LicenceLimitError) and closing.escalate(job, str(error))):
             closing.fail(job, *_explain(job, error, settings))
         return
     lift_memory_limit()
     lease.release()
+    if found is not None and found.verdict.get("verdict") == Outcome.UNKNOWN:
+        found = replace(found, verdict=tightened(found.verdict, job.progress))
     if found is not None and not found.verdict.get("cached_from"):
         found.verdict["history"] = lease.history.points()
     stopped = lease.stop() and (found is None or found.verdict.get("reason") is not None)
     if stopped and lease.reason is Stop.CANCELLED:
         closing.cancel(job, None if found is None else found.verdict)
     elif stopped:
-        closing.give_back(job, "its worker was stopped")
+        closing.give_back(job, "its worker was stopped", None if found is None else found.verdict)
     elif found is None:
         closing.swept(job)
     else:

@@ -20,7 +20,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from service.closing import Closing
+from service.closing import Closing, tightened
 from service.events import Events
 from service.history import History
 from service.ledger import Ledger
@@ -134,7 +134,7 @@ class Lease:
             self._pause()
 
     def _beat(self, progress: Progress | None) -> None:
-        document = None if progress is None else progress.to_json()
+        document = None if progress is None else tightened(progress.to_json(), self._job.progress)
         state = self._ledger.renew(
             self._job.id, self._job.attempt, lease_seconds=self._settings.lease_seconds, progress=document
         )

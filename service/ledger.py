@@ -228,13 +228,14 @@ class Ledger:
     def start(self, job_id: str, *, worker: str, lease_seconds: float, threads: int = 1) -> JobRecord | None:
         """Begin the next attempt, with so many threads: queued → running.
 
-        None if the job is not queued (started elsewhere, cancelled), or has to wait for another of its owner's.
+        None if the job is not queued (started elsewhere, cancelled), or has to wait for another of its owner's. What an
+        earlier attempt has proven stays its progress.
         """
         moment = self._now()
         with self._engine.begin() as connection:
             if crowded(connection, job_id):
                 return None
-            started = {"attempt": jobs.c.attempt + 1, "started_at": moment, "progress": None}
+            started = {"attempt": jobs.c.attempt + 1, "started_at": moment}
             if not self._change(connection, job_id, JobState.RUNNING, started):
                 return None
             number = connection.execute(select(jobs.c.attempt).where(jobs.c.id == job_id)).scalar_one()
@@ -301,7 +302,16 @@ class Ledger:
             spared(connection, "artifact", evidence_of(verdict))
             return True
 
-    def requeue(self, job_id: str, attempt: int, *, reason: str, lost: bool) -> bool:
+    def requeue(
+        self,
+        job_id: str,
+        attempt: int,
+        *,
+        reason: str,
+        lost: bool,
+        queue: str | None = None,
+        progress: dict[str, Any] | None = None,
+    ) -> bool:
         """Give a running job back to the queue: running → queued.
 
         Args:
@@ -309,8 +319,11 @@ class Ledger:
             attempt: the attempt that ends.
             reason: kept with the attempt.
             lost: whether it counts against the job's attempts; a drained worker's jobs do not.
+            queue: another one, from which those take the job who can do it.
+            progress: the bounds that the attempt came to, for the next to begin with; None: as last reported.
         """
         values: dict[str, Any] = {"queued_at": self._now()}
+        values |= {name: value for name, value in (("queue", queue), ("progress", progress)) if value is not None}
         if lost:
             values["losses"] = jobs.c.losses + 1
         with self._engine.begin() as connection:

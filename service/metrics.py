@@ -25,7 +25,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.load import Load, workers_wanted
-from service.queue import QUEUES, queue_name
+from service.queue import ALL_QUEUES, queue_name
 from service.tallies import FAMILIES, Family, Found
 from service.workers import Licence, WorkerRecord
 from solver.options import Backend
@@ -145,7 +145,7 @@ def _load(load: Load) -> Iterator[Metric]:
     queued = GaugeMetricFamily("netproof_jobs_queued", "Jobs that wait for a worker.", labels=("queue",))
     running = GaugeMetricFamily("netproof_jobs_running", "Jobs at work.", labels=("queue",))
     oldest = GaugeMetricFamily("netproof_oldest_job_seconds", "How long the oldest job has waited.", labels=("queue",))
-    for queue in QUEUES:
+    for queue in ALL_QUEUES:
         waiting = load.queues.get(queue)
         queued.add_metric((queue,), waiting.queued if waiting else 0)
         running.add_metric((queue,), waiting.running if waiting else 0)

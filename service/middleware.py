@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import metrics
+from service import metrics, tracing
 from service.context import bound, traceparent
 from service.identifiers import new_id
 from service.problems import INTERNAL, TOO_LARGE, ProblemError, problem_document, problem_response
@@ -81,7 +81,10 @@ class Envelope:
                     answer.setdefault(name, value)
             await send(message)
 
-        with bound(request=request_id, traceparent=traceparent(headers.get("traceparent"))):
+        given_parent = headers.get("traceparent")
+        traced = tracing.begin(scope["method"], given_parent)
+        parent = traceparent(given_parent) if traced is None else traced.parent
+        with bound(request=request_id, traceparent=parent):
             try:
                 await self._app(scope, limited_receive, dressed_send)
             except ClientDisconnect:
@@ -96,6 +99,8 @@ class Envelope:
             finally:
                 ended = time.perf_counter()
                 _account(scope, status, ended - begun, (answered or ended) - begun)
+                if traced is not None:
+                    traced.end(_route(scope), status)
 
     def _too_large(self) -> ProblemError:
         return ProblemError(TOO_LARGE, f"the request's body is larger than {self._limit} bytes, the most accepted here")

@@ -11,6 +11,7 @@ from typing import Self
 
 from service.access.gate import Gate
 from service.artifacts import Artifacts, open_artifacts
+from service.batch_watch import BatchWatch
 from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
 from service.gathering import Gathering
@@ -74,6 +75,7 @@ class Parts:
         closing: set when the process is about to end.
         jobs: reads jobs by identifier and the owner who may see them, those that are asked for together at once.
         submissions: records new questions, those that come together in one transaction.
+        batches: batches as they are shown, looked at once for all who ask.
         recent: what this process found out lately.
     """
 
@@ -92,6 +94,7 @@ class Parts:
     closing: asyncio.Event
     jobs: Gathering[tuple[str, str | None], JobRecord]
     submissions: Gathering[Submission, tuple[JobRecord, bool]]
+    batches: BatchWatch
     recent: RecentFinds
 
 
@@ -123,6 +126,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             asyncio.Event(),
             Gathering(ledger.jobs_of),
             Gathering(ledger.submissions.record),
+            BatchWatch(ledger, dispatcher),
             RecentFinds.empty(),
         )
     finally:

@@ -41,6 +41,7 @@ from service.artifacts import is_full
 from service.database import is_full as database_is_full
 from service.errors import (
     IdempotencyError,
+    InUseError,
     NotFoundError,
     QuotaError,
     StateChangeError,
@@ -110,6 +111,7 @@ KINDS: dict[type[Exception], Kind] = {
     SoundnessError: Kind("contradiction", "Two proven facts contradict each other", 500),
     NotFoundError: Kind("not-found", "There is no such thing", 404),
     StateChangeError: Kind("illegal-state-change", "The job's state does not allow it", 409),
+    InUseError: Kind("in-use", "Something else still needs it", 409),
     IdempotencyError: Kind("idempotency-key-reused", "The idempotency key belongs to another request", 422),
     StorageFullError: Kind("storage-full", "There is no room left to store what this needs", 507),
     StorageDamagedError: Kind("storage-damaged", "What is stored is damaged", 500),

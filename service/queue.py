@@ -20,7 +20,7 @@ from service.models import JobRecord
 from service.workers import WorkerRecord, live_workers
 from solver.options import Backend
 
-__all__ = ["JOB_FUNCTION", "QUEUES", "Dispatcher", "Priority", "queue_name"]
+__all__ = ["ALL_QUEUES", "JOB_FUNCTION", "QUEUES", "Dispatcher", "Priority", "queue_name", "unlimited"]
 
 #: The one function that queue entries may name; its only argument is the job's identifier.
 JOB_FUNCTION = "service.job.run_job"
@@ -42,12 +42,25 @@ def queue_name(backend: Backend | str, priority: Priority | str = Priority.NORMA
     return str(name) if Priority(priority) is Priority.NORMAL else f"{name}-{Priority(priority)}"
 
 
-#: Every queue, urgent ones first: the order in which a worker that serves all of them looks.
+def unlimited(queue: str) -> str | None:
+    """The queue beside ``queue`` that is served under a full licence only; None where there is none, or it is one."""
+    backend, _, priority = queue.partition("-")
+    if backend != Backend.GUROBI or priority.startswith(_FULL):
+        return None
+    return f"{backend}-{_FULL}-{priority}" if priority else f"{backend}-{_FULL}"
+
+
+_FULL = "full"
+
+#: The queues that jobs begin in, urgent ones first: the order in which a worker that serves all of them looks.
 QUEUES: tuple[str, ...] = tuple(
     queue_name(backend, priority)
     for priority in (Priority.HIGH, Priority.NORMAL, Priority.LOW)
     for backend in (Backend.HIGHS, Backend.GUROBI)
 )
+
+#: Every queue, with those that jobs move to which are too large for a size-limited licence.
+ALL_QUEUES: tuple[str, ...] = (*QUEUES, *(full for queue in QUEUES if (full := unlimited(queue)) is not None))
 
 
 class Dispatcher:
@@ -85,7 +98,7 @@ class Dispatcher:
 
     def depths(self) -> dict[str, int]:
         """Entries waiting in each queue."""
-        return {name: self._queue(name).count for name in QUEUES}
+        return {name: self._queue(name).count for name in ALL_QUEUES}
 
     def workers(self) -> list[WorkerRecord]:
         """The live workers."""

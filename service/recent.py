@@ -49,11 +49,17 @@ class Recent(Generic[K, V]):
         self._room += before[1] if before else 0
         if weight > self._most:
             return
-        self._entries[key] = value, weight, self._clock() + self._seconds
+        now = self._clock()
+        self._entries[key] = value, weight, now + self._seconds
         self._room -= weight
-        while self._room < 0:
+        while self._room < 0 or next(iter(self._entries.values()))[2] < now:
             _, (_, lost, _) = self._entries.popitem(last=False)
             self._room += lost
+
+    def forget(self, key: K) -> None:
+        """Know nothing under ``key`` any more."""
+        before = self._entries.pop(key, None)
+        self._room += before[1] if before else 0
 
     def __len__(self) -> int:
         return len(self._entries)

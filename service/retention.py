@@ -20,12 +20,13 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, exists, func, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from service.access.models import audit, grants, sessions
 from service.batch_models import answers, batches, datasets, items
 from service.database import insert_new
+from service.errors import InUseError
 from service.models import attempts, condemned, jobs, metadata, networks
 from service.states import BATCH_ENDED, TERMINAL
 
@@ -35,6 +36,8 @@ __all__ = ["GONE", "Retention", "chunks", "evidence_of", "spared"]
 GONE = "(removed)"
 #: Rows of one transaction.
 _ROWS = 500
+_IN_USE = "jobs or batches are about {kind} {key}; remove them first, or let `netproof admin gc` do it when they expire"
+
 _HOLDERS: dict[str, tuple[Table, tuple[Table, ...]]] = {
     "network": (networks, (jobs, batches)),
     "dataset": (datasets, (batches,)),
@@ -51,9 +54,9 @@ class Retention:
     # -- what has expired ------------------------------------------------------------------------------------------
 
     def expired_jobs(self, before: datetime) -> list[str]:
-        """Jobs of no batch that ended before that moment."""
+        """Jobs of no batch, and no parts of others, that ended before that moment."""
         ended = jobs.c.state.in_(sorted(TERMINAL)) & (jobs.c.finished_at < before)
-        return self._column(select(jobs.c.id).where(jobs.c.batch.is_(None), ended))
+        return self._column(select(jobs.c.id).where(jobs.c.batch.is_(None), jobs.c.parent.is_(None), ended))
 
     def expired_batches(self, before: datetime) -> list[str]:
         """Batches that ended before that moment, and those whose removal was interrupted."""
@@ -100,13 +103,14 @@ class Retention:
         named = self._named(kind)
         return [sha256 for sha256 in self._column(query) if sha256 not in named]
 
-    def _named(self, kind: str) -> set[str]:
-        """Networks or data sets that questions name beside their own."""
+    def _named(self, kind: str, owner: str | None = None) -> set[str]:
+        """Networks or data sets that questions, of ``owner`` or of anybody, name beside their own."""
         path = ("query", "equivalent_to", "network") if kind == "network" else ("query", "dataset")
         found: set[str] = set()
         for table in (jobs, batches):
             name = table.c.request[path].as_string()
-            found.update(self._column(select(name).where(name.is_not(None)).distinct()))
+            whose = true() if owner is None else table.c.owner == owner
+            found.update(self._column(select(name).where(name.is_not(None), whose).distinct()))
         return found
 
     # -- its going -------------------------------------------------------------------------------------------------
@@ -165,6 +169,43 @@ class Retention:
         except IntegrityError:
             return False
         return True
+
+    def give_up(self, kind: str, sha256: str, *, owner: str | None) -> None:
+        """Let ``owner`` hold a network or data set no longer; None, who sees everything, removes it for everybody.
+
+        Content that nobody holds is collected later.
+
+        Raises:
+            InUseError: a job or batch of the owner's is about it.
+        """
+        table, holders = _HOLDERS[kind]
+        mine = (grants.c.kind == kind) & (grants.c.sha256 == sha256)
+        if owner is not None:
+            mine &= grants.c.owner == owner
+        used = select(table.c.sha256).where(table.c.sha256 == sha256, _used(table, holders, owner))
+        if self._column(used) or sha256 in self._named(kind, owner):
+            raise InUseError(_IN_USE.format(kind=kind.replace("dataset", "data set"), key=sha256))
+        with self._engine.begin() as connection:
+            connection.execute(delete(grants).where(mine))
+            if owner is None:
+                connection.execute(delete(table).where(table.c.sha256 == sha256, ~_used(table, holders)))
+
+    def remove_own(self, kind: str, identifier: str) -> bool:
+        """Remove a job or a batch because its owner says so; False if it has not ended.
+
+        Raises:
+            InUseError: another verdict was taken from it.
+        """
+        keeper = next((keeper for origin, keeper in self.origins() if origin == identifier != keeper), None)
+        if keeper is not None:
+            msg = f"the verdict of {keeper} was taken from {kind} {identifier}; remove that first"
+            raise InUseError(msg)
+        if kind == "batch":
+            return self.remove_batch(identifier)
+        ended = jobs.c.state.in_(sorted(TERMINAL))
+        if not self._column(select(jobs.c.id).where(jobs.c.id == identifier, ended)):
+            return False
+        return self.remove_jobs([identifier]) == 1
 
     def remove_audit(self, before: datetime) -> int:
         """Remove entries of the audit log."""
@@ -265,13 +306,20 @@ def chunks(values: Iterable[str], size: int) -> Iterator[list[str]]:
         yield chunk
 
 
-def _used(table: Table, holders: tuple[Table, ...]) -> ColumnElement[bool]:
-    """Whether a job or a batch is about a row of ``table``."""
+def _used(table: Table, holders: tuple[Table, ...], owner: str | None = None) -> ColumnElement[bool]:
+    """Whether a job or a batch, of ``owner`` or of anybody, is about a row of ``table``."""
     name = table.name.removesuffix("s")
-    return or_(*(exists().where(holder.c[name] == table.c.sha256) for holder in holders))
+    whose = [true() if owner is None else holder.c.owner == owner for holder in holders]
+    return or_(
+        *(exists().where(holder.c[name] == table.c.sha256, own) for holder, own in zip(holders, whose, strict=True))
+    )
 
 
 def _remove_jobs(connection: Connection, identifiers: Sequence[str]) -> int:
+    """Remove jobs with their parts; how many of ``identifiers`` there were."""
+    parts = connection.execute(select(jobs.c.id).where(jobs.c.parent.in_(identifiers))).scalars().all()
+    if parts:
+        _remove_jobs(connection, parts)
     connection.execute(delete(answers).where(answers.c.job.in_(identifiers)))
     connection.execute(delete(attempts).where(attempts.c.job.in_(identifiers)))
     return connection.execute(delete(jobs).where(jobs.c.id.in_(identifiers))).rowcount

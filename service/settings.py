@@ -35,7 +35,7 @@ def _default_data_dir() -> Path:
 class Settings(BaseSettings):
     """Settings of one deployment; the web process, its workers and its reaper must agree on them."""
 
-    model_config = SettingsConfigDict(env_prefix="NETPROOF_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="NETPROOF_", env_ignore_empty=True, frozen=True, extra="forbid")
 
     data_dir: Path = Field(default_factory=_default_data_dir, description="ledger, artifacts and logs live here")
     database_url: str | None = Field(default=None, description="SQLAlchemy URL; None: SQLite in data_dir")

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import redis
 
-from service.queue import QUEUES
+from service.queue import ALL_QUEUES
 from service.states import TERMINAL
 from solver.verdict import Outcome
 
@@ -68,7 +68,7 @@ FAMILIES: dict[str, Family] = {
     "solve_seconds": Family(
         "Seconds of solving, by the stage that decided.", {"engine": _ENGINES, "verdict": _VERDICTS}, _BUCKETS
     ),
-    "queued_seconds": Family("Seconds that a job waited for a worker.", {"queue": QUEUES}, _BUCKETS),
+    "queued_seconds": Family("Seconds that a job waited for a worker.", {"queue": ALL_QUEUES}, _BUCKETS),
     "cancel_seconds": Family("Seconds from asking a running job to stop to its end.", {}, _BUCKETS),
 }
 

@@ -13,6 +13,7 @@ from service.limits import die_with_parent
 from service.logs import start_logging
 from service.protocol import BoundedProtocol
 from service.settings import Settings
+from service.tracing import start_tracing, stop_tracing
 
 __all__ = ["WebServer", "main"]
 
@@ -46,7 +47,9 @@ class WebServer(uvicorn.Server):
 def main(settings: Settings, *, descriptor: int | None = None) -> None:
     """Answer HTTP until SIGTERM or SIGINT, on an inherited listening socket or on the settings' address."""
     sockets = None if descriptor is None else [socket.socket(fileno=descriptor)]
+    start_tracing()
     WebServer(settings).run(sockets=sockets)
+    stop_tracing()
 
 
 if __name__ == "__main__":

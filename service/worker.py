@@ -44,7 +44,7 @@ from service.ledger import Ledger
 from service.limits import die_with_parent, keep_memory
 from service.logs import start_logging
 from service.models import JobRecord
-from service.queue import JOB_FUNCTION, QUEUES, Dispatcher
+from service.queue import JOB_FUNCTION, QUEUES, Dispatcher, unlimited
 from service.settings import Settings
 from service.solvers import probed
 from service.states import JobState
@@ -328,6 +328,8 @@ def main(settings: Settings, queues: Sequence[str] = QUEUES, *, name: str | None
 def _licensed(queues: Sequence[str], backends: Mapping[str, BackendRecord]) -> list[str]:
     """Those of ``queues`` whose solver can be used here; another worker may have what this one lacks.
 
+    A full licence also serves what is too large for others.
+
     Raises:
         BackendUnavailableError: none can.
     """
@@ -336,8 +338,11 @@ def _licensed(queues: Sequence[str], backends: Mapping[str, BackendRecord]) -> l
         found = backends[queue.partition("-")[0]]
         if found.licence is Licence.NONE:
             logger.warning("queue %s is not served: %s", queue, found.terms)
-        else:
-            served.append(queue)
+            continue
+        full = unlimited(queue)
+        if full is not None and found.licence is Licence.FULL:
+            served.append(full)  # first: nobody else can take what waits there
+        served.append(queue)
     if not served:
         whys = {backends[queue.partition("-")[0]].terms for queue in queues}
         msg = f"nothing can be solved here for queues {', '.join(queues)}: {'; '.join(sorted(whys))}"

@@ -51,12 +51,15 @@ def test_workers_and_web_agree_on_ledger_queue_and_data():
     for service in OURS.values():
         environment = service["environment"]
         seen.append(
-            {key: environment[key] for key in ("NETPROOF_REDIS_URL", "NETPROOF_DATABASE_URL", "NETPROOF_DATA_DIR")}
+            {
+                key: environment[f"NETPROOF_{key}"]
+                for key in ("REDIS_URL", "DATABASE_URL", "DATA_DIR", "ARTIFACTS", "KEEP_JOBS_DAYS")
+            }
         )
         assert f"artifacts:{environment['NETPROOF_DATA_DIR']}" in service["volumes"]
     assert all(one == seen[0] for one in seen)
-    assert seen[0]["NETPROOF_REDIS_URL"].startswith("redis://valkey:")
-    assert "@postgres:5432/" in seen[0]["NETPROOF_DATABASE_URL"]
+    assert seen[0]["REDIS_URL"].startswith("redis://valkey:")
+    assert "@postgres:5432/" in seen[0]["DATABASE_URL"]
 
 
 def test_every_queue_has_a_worker():
@@ -105,7 +108,8 @@ def test_images_copy_every_package_and_run_without_root():
 
 def test_web_requirements_are_pinned_and_ours():
     wanted = [requirement_name(line) for line in (DOCKER / "web.txt").read_text().splitlines() if line[0] != "#"]
-    ours = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["postgres"]]
+    extras = PROJECT["optional-dependencies"]
+    ours = [*PROJECT["dependencies"], *extras["postgres"], *extras["s3"]]
     assert set(wanted) <= {requirement_name(line) for line in ours} & set(constraints())
 
 

@@ -9,8 +9,21 @@ from service.api.jobs import router as jobs
 from service.api.keys import router as keys
 from service.api.networks import router as networks
 from service.api.promised import router as promised
+from service.api.removal import router as removal
 from service.api.system import probes
 from service.api.system import router as system
 from service.api.verify import router as verify
 
-__all__ = ["batches", "check", "datasets", "jobs", "keys", "networks", "probes", "promised", "system", "verify"]
+__all__ = [
+    "batches",
+    "check",
+    "datasets",
+    "jobs",
+    "keys",
+    "networks",
+    "probes",
+    "promised",
+    "removal",
+    "system",
+    "verify",
+]

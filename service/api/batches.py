@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import hashlib
+import contextlib
 import json
 import re
 import time
@@ -59,6 +59,7 @@ from service.problems import (
     faults,
 )
 from service.queue import queue_name
+from service.routing import require_backend
 from service.schemas import CounterexampleDocument, InlineNetwork, Sha256
 from service.states import BatchState, ItemState
 from solver.verdict import Outcome
@@ -182,6 +183,8 @@ def _submit(
     find = partial(parts.ledger.network, owner=caller.reach)
     request, items = admit_batch(asked, network, dataset, labels, usual(caller, parts.settings), find)
     digest = fingerprint(request) if idempotency_key else None
+    with contextlib.suppress(redis.RedisError):
+        require_backend(request["backend"], parts.dispatcher.workers())
     parts.ledger.usage.check_batch(caller.owner, caller.quota)
     request["total_limit"] = batch_budget(caller, parts.ledger.usage, request["total_limit"])
     batch, new = parts.ledger.batches.submit(
@@ -264,7 +267,7 @@ async def get_batch(
     deadline = time.monotonic() + wait
     while not batch.ended and not parts.closing.is_set() and time.monotonic() < deadline:
         await anyio.sleep(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
-        batch = await run_in_threadpool(parts.ledger.batches.get, batch.id)
+        batch = (await parts.batches.lately(batch.id)).record
     return await _shown(batch, parts, 200, known=if_none_match)
 
 
@@ -415,17 +418,15 @@ async def follow_batch(
     """
     known, silent = last_event_id or "", time.monotonic()
     while not parts.closing.is_set():
-        workers = await run_in_threadpool(_workers, parts)
-        document = await run_in_threadpool(batch_document, batch, parts.ledger, workers)
-        tag = _digest(document)
-        if tag != known or batch.ended or time.monotonic() - silent > _SILENCE_SECONDS:
-            kind = "state" if batch.ended else "progress"
-            yield ServerSentEvent(data=document.model_dump(mode="json"), event=kind, id=tag)
-            known, silent = tag, time.monotonic()
-        if batch.ended:
+        seen = await parts.batches.lately(batch.id)
+        ended = seen.record.ended
+        if seen.tag != known or ended or time.monotonic() - silent > _SILENCE_SECONDS:
+            kind = "state" if ended else "progress"
+            yield ServerSentEvent(data=seen.document.model_dump(mode="json"), event=kind, id=seen.tag)
+            known, silent = seen.tag, time.monotonic()
+        if ended:
             return
         await anyio.sleep(_LOOK_SECONDS)
-        batch = await run_in_threadpool(parts.ledger.batches.get, batch.id)
 
 
 @router.post(
@@ -508,10 +509,9 @@ async def _members(request: Request, model: type[ResumeRequest | RetryRequest]) 
 
 
 async def _shown(batch: BatchRecord, parts: Parts, status: int, *, known: str | None = None) -> Response:
-    workers = await run_in_threadpool(_workers, parts)
-    record = await run_in_threadpool(parts.ledger.batches.get, batch.id)
-    document = await run_in_threadpool(batch_document, record, parts.ledger, workers)
-    headers = {"Cache-Control": "no-cache", "ETag": f'"{_digest(document)}"'}
+    seen = await parts.batches.now(batch.id)
+    document, record = seen.document, seen.record
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{seen.tag}"'}
     if status == 202:
         headers["Location"] = document.links["self"]
     if not record.ended:
@@ -527,10 +527,6 @@ def _workers(parts: Parts) -> int:
         return len(parts.dispatcher.workers())
     except redis.RedisError:
         return 0
-
-
-def _digest(document: BatchDocument) -> str:
-    return hashlib.sha256(document.model_dump_json(exclude={"left", "per_minute"}).encode()).hexdigest()[:32]
 
 
 def _next(path: str, asked: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Annotated
 
@@ -21,11 +22,13 @@ from service.models import JobRecord
 from service.parts import Parts
 from service.posed import Posed
 from service.queue import queue_name
+from service.routing import require_backend
 from service.schemas import JobDocument
 from service.states import JobState
 from service.streams import wait_for_end
 from service.submissions import Submission
 from service.views import shown
+from solver.options import Backend
 
 __all__ = ["router", "submit", "submitted_response"]
 
@@ -85,6 +88,8 @@ async def submit(posed: Posed, idempotency_key: str | None, parts: Parts, caller
     A question whose answer is known already gets a job that has ended, of which nobody has to be told.
     """
     request = posed.request
+    if request["backend"] == Backend.GUROBI:
+        await run_in_threadpool(_require_backend, posed, parts, caller)
     job, new = await parts.submissions.ask(
         Submission(
             request,
@@ -104,6 +109,17 @@ async def submit(posed: Posed, idempotency_key: str | None, parts: Parts, caller
     if new and not job.terminal:
         await run_in_threadpool(_announce, job, parts)
     return job
+
+
+def _require_backend(posed: Posed, parts: Parts, caller: Principal) -> None:
+    """Raise ProblemError, 503, where nobody could work on the question; an answer that is known needs nobody.
+
+    Without the queue server, which knows the workers, the benefit of the doubt is given.
+    """
+    if posed.asked is not None and parts.ledger.answers.find([posed.asked], owner=caller.owner):
+        return
+    with contextlib.suppress(redis.RedisError):
+        require_backend(posed.request["backend"], parts.dispatcher.workers())
 
 
 def _announce(job: JobRecord, parts: Parts) -> None:

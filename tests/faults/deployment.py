@@ -20,7 +20,7 @@ from service.embedded import EmbeddedServer
 from service.events import Events
 from service.ledger import Ledger
 from service.models import JobRecord
-from service.queue import Dispatcher
+from service.queue import Dispatcher, queue_name
 from service.reaper import Reaper
 from service.settings import Settings
 from service.states import JobState, NetworkState
@@ -117,6 +117,7 @@ class Deployment:
         *,
         time_limit: float = 60.0,
         engine: str = "auto",
+        backend: str = "auto",
         dispatch: bool = True,
     ) -> JobRecord:
         artifact = self.artifacts.put(network)
@@ -124,8 +125,13 @@ class Deployment:
             artifact.sha256, size=artifact.size, name="test.onnx", state=NetworkState.READY, summary={}
         )
         request = {"network": artifact.sha256, "query": query, "engine": engine, "time_limit": time_limit}
+        request |= {"backend": backend}
         job, _ = self.ledger.submit(
-            artifact.sha256, request, queue="highs", time_limit=time_limit, max_attempts=self.settings.max_attempts
+            artifact.sha256,
+            request,
+            queue=queue_name(backend),
+            time_limit=time_limit,
+            max_attempts=self.settings.max_attempts,
         )
         if dispatch:
             self.dispatcher.enqueue(job)

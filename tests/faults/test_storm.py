@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import shutil
 import signal
@@ -14,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ import pytest
 import netproof
 from netproof import Client
 from networks import Dataset
-from service.ledger import Ledger
 from service.settings import Settings
 from service.states import ItemState, JobState
+from tests.faults.clock import FakeClock
 from tests.faults.deployment import QUICK
+from tests.faults.small_disk import SmallDisk
 from tests.faults.test_supervisor import serving, wait_for
 from tests.service.postgres import Postgres, postgres_server
 
@@ -36,12 +37,13 @@ NETWORK, DATA = EXAMPLES / "digits_plain.onnx", EXAMPLES / "digits.npz"
 JOBS, ITEMS = 120, 100
 EPSILON = "0.03"
 STORM_SECONDS = 45.0
-CALM_SECONDS = 120.0
+#: So long may pass without anything ending, afterwards.
+STUCK_SECONDS = 120.0
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Settings, Postgres | None]]:
-    quick = QUICK | {"max_attempts": 20, "memory_limit_mb": 4096}
+    quick = QUICK | {"max_attempts": 20, "memory_limit_mb": 4096, "min_free_mb": 1}
     if request.param == "sqlite":
         yield Settings(data_dir=tmp_path, port=0, workers=2, **quick), None
         return
@@ -52,9 +54,12 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[S
 class Storm:
     """Kills something every second or so; says how often it killed what."""
 
-    def __init__(self, supervisor: subprocess.Popen[str], settings: Settings, database: Postgres | None) -> None:
+    def __init__(
+        self, supervisor: subprocess.Popen[str], disk: SmallDisk, clock: FakeClock, database: Postgres | None
+    ) -> None:
         self._supervisor = psutil.Process(supervisor.pid)
-        self._settings = settings
+        self._disk = disk
+        self._clock = clock
         self._chance = random.Random(7)
         self.killed: Counter[str] = Counter()
         self._blows: dict[str, Callable[[], bool]] = {
@@ -64,6 +69,8 @@ class Storm:
             "child": self._kill_child,
             "queue": lambda: self._kill_queue(forget=False),
             "queue and its data": lambda: self._kill_queue(forget=True),
+            "disk full": self._fill_disk,
+            "clock": lambda: clock.set(timedelta(hours=self._chance.choice([1, -1, 24, -24, 0]))),
         }
         if database is not None:
             self._blows["database"] = database.restart
@@ -82,6 +89,12 @@ class Storm:
             self._chance.choice(found).kill()
         return bool(found)
 
+    def _fill_disk(self) -> bool:
+        self._disk.fill()
+        time.sleep(self._chance.uniform(1, 4))
+        self._disk.free()
+        return True
+
     def _kill_child(self) -> bool:
         workers = [process for process in self._supervisor.children() if "service.worker" in process.cmdline()]
         found = [child for worker in workers for child in worker.children()]
@@ -94,9 +107,9 @@ class Storm:
         for server in servers:
             server.send_signal(signal.SIGSTOP)
             if forget:
-                for path in self._settings.data_dir.glob("appendonlydir"):
+                for path in self._disk.path.glob("appendonlydir"):
                     shutil.rmtree(path)
-                for path in self._settings.data_dir.glob("*.rdb"):
+                for path in self._disk.path.glob("*.rdb"):
                     path.unlink()
             server.kill()
         return bool(servers)
@@ -115,17 +128,23 @@ def ask(url: str, sha256: str, image: list[float], label: int, number: int) -> s
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_nothing_is_lost_and_nothing_answered_twice(settings: tuple[Settings, Postgres | None]) -> None:
+@pytest.mark.timeout(1200)
+def test_nothing_is_lost_and_nothing_answered_twice(
+    settings: tuple[Settings, Postgres | None], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     chosen, database = settings
+    disk = SmallDisk(chosen.data_dir, megabytes=256)
+    clock = FakeClock(tmp_path_factory.mktemp("clock"))
     audit = netproof.audit(NETWORK, DATA, EPSILON, domain=(0, 1), indices=range(ITEMS), workers=2)
     expected = {record["index"]: record["verdict"] for record in audit.records}
     dataset = Dataset.read(DATA)
-    with serving(chosen) as (supervisor, url), Client(url, retries=60) as client:
-        wait_for(url)
+    starting = serving(chosen, prefix=disk.command(), variables=clock.variables)
+    with starting as (supervisor, url), Client(url, retries=60) as client:
+        disk.seen_by(supervisor.pid)
+        wait_for(url, STUCK_SECONDS)
         sha256 = client.upload(NETWORK)["sha256"]
         batch = client.batches.submit(NETWORK, DATA, epsilon=EPSILON, domain=(0, 1), end=ITEMS, reuse=False)
-        storm, over = Storm(supervisor, chosen, database), threading.Event()
+        storm, over = Storm(supervisor, disk, clock, database), threading.Event()
         raging = threading.Thread(target=storm.rage, args=(over,))
         raging.start()
         try:
@@ -136,31 +155,45 @@ def test_nothing_is_lost_and_nothing_answered_twice(settings: tuple[Settings, Po
         finally:
             raging.join()
         print(json.dumps(storm.killed))
-        ledger = Ledger(chosen.ledger_url)
-        calm = time.monotonic()
-        while not _ended(ledger, list(jobs), batch.id):
-            assert time.monotonic() - calm < CALM_SECONDS, _stuck(ledger, list(jobs), batch.id)
-            time.sleep(0.5)
+        began = moved = time.monotonic()
+        before: set[str] = set()
+        while left := _left(url, list(jobs), batch.id):
+            if left != before:
+                before, moved = left, time.monotonic()
+            assert time.monotonic() - moved < STUCK_SECONDS, left
+            time.sleep(1)
+        print(f"calm after {time.monotonic() - began:.1f} s, attempts: {_check(url, jobs, batch.id, expected)}")
+    assert all(
+        storm.killed[name] for name in ("web", "worker", "queue", "queue and its data", "reaper", "disk full")
+    ), storm.killed
+
+
+def _check(url: str, jobs: dict[str, int], batch: str, expected: dict[int, str]) -> Counter[int]:
+    """See that everything has its one answer; how many attempts the jobs took."""
     assert len(jobs) == JOBS, "each question got a job of its own"
+    attempts: Counter[int] = Counter()
     for job_id, index in jobs.items():
-        job = ledger.job(job_id)
-        assert job.state is JobState.SUCCEEDED, (job.error, job.attempts)
-        assert job.verdict is not None
-        assert job.verdict["verdict"] == expected[index]
-        assert Counter(attempt.outcome for attempt in job.attempts)["succeeded"] == 1
-    items = ledger.batches.items(batch.id, limit=1000)
-    assert {item.input: item.outcome for item in items} == expected
-    assert {item.state for item in items} == {ItemState.DONE}
-    ledger.close()
-    assert all(storm.killed[name] for name in ("web", "worker", "queue", "queue and its data", "reaper")), storm.killed
+        job = _get(f"{url}/v1/jobs/{job_id}")
+        assert job["state"] == JobState.SUCCEEDED, (job["error"], job["attempts"])
+        assert job["verdict"]["verdict"] == expected[index]
+        assert Counter(attempt["outcome"] for attempt in job["attempts"])["succeeded"] == 1
+        attempts[len(job["attempts"])] += 1
+    items = _get(f"{url}/v1/batches/{batch}/items?limit=200")["items"]
+    assert {item["index"]: item["verdict"] for item in items} == expected
+    assert {item["state"] for item in items} == {ItemState.DONE}
+    return attempts
 
 
-def _ended(ledger: Ledger, jobs: list[str], batch: str) -> bool:
-    with contextlib.suppress(Exception):
-        return ledger.batches.get(batch).ended and all(ledger.job(job).terminal for job in jobs)
-    return False
+def _left(url: str, jobs: list[str], batch: str) -> set[str]:
+    """What has not ended, and how far it is; the service may be about to come back itself."""
+    try:
+        whole = _get(f"{url}/v1/batches/{batch}")
+        records = [_get(f"{url}/v1/jobs/{job}") for job in jobs]
+    except (httpx.TransportError, httpx.HTTPStatusError) as error:
+        return {str(error)}
+    going = {f"job {job['id']}" for job in records if job["state"] not in {"succeeded", "failed", "cancelled"}}
+    return going if whole["state"] == "finished" else {*going, f"batch {whole['counts']}"}
 
 
-def _stuck(ledger: Ledger, jobs: list[str], batch: str) -> list[Any]:
-    left = [job for job in map(ledger.job, jobs) if not job.terminal]
-    return [ledger.batches.groups(batch), ledger.batches.get(batch).state, *left[:3], os.getpid()]
+def _get(url: str) -> dict[str, Any]:
+    return dict(httpx.get(url, timeout=20).raise_for_status().json())

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -30,12 +30,17 @@ serve(Settings(), ready=lambda url: print(url, flush=True))
 
 
 @contextlib.contextmanager
-def serving(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A supervisor and its base URL; whatever a test does, nothing of it remains."""
-    environment = {**os.environ, **settings.environment()}
+def serving(
+    settings: Settings, *, prefix: Sequence[str] = (), variables: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A supervisor and its base URL; whatever a test does, nothing of it remains.
+
+    It is started by the command ``prefix``, with ``variables`` beside the settings in its environment.
+    """
+    environment = {**os.environ, **settings.environment(), **(variables or {})}
     with (settings.data_dir / "serve.log").open("a") as log:
         supervisor = subprocess.Popen(
-            [sys.executable, "-c", SERVE], env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+            [*prefix, sys.executable, "-c", SERVE], env=environment, stdout=subprocess.PIPE, stderr=log, text=True
         )
     family: list[psutil.Process] = []
     try:

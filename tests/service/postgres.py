@@ -43,6 +43,26 @@ class Postgres:
         engine.dispose()
         return self._url(f"test{self._made}")
 
+    def listen(self, host: str, *, user: str, password: str) -> int:
+        """Also listen on TCP, where ``user`` has to show the password; returns the port."""
+        engine = create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'"))
+        engine.dispose()
+        with (self._folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all {user} 0.0.0.0/0 scram-sha-256\n")
+        options = f"-c unix_socket_directories='{self._folder}' -c fsync=off -c listen_addresses='{host}'"
+        subprocess.run([*self._control, "-m", "fast", "stop"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*self._control, "-o", options, "start"], check=True, stdout=subprocess.DEVNULL)
+        return 5432
+
+    def own(self, database: str, user: str) -> None:
+        """Give a database to a user."""
+        engine = create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"ALTER DATABASE {database} OWNER TO {user}"))
+        engine.dispose()
+
     def emptied(self) -> str:
         """The URL of one database with all tables and no rows, for tests that come one after the other."""
         if self._shared is None:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from service.states import JobState
+from service.workers import BackendRecord, Licence
 from tests.random_networks import dense_model
+from tests.service.records import registered, worker
 from tests.service.serving import NETWORK, Service, ball, problem
 
 NAN = float("nan")
@@ -22,7 +24,9 @@ VNNLIB = "".join(f"(declare-const {name} Real)\n" for name in ("X_0", "X_1", "X_
 
 
 def test_a_query_becomes_a_job_that_the_queue_carries(web: Service) -> None:
-    answer = web.ask(ball(), engine="milp", backend="gurobi", priority="high", seed=7, time_limit=5)
+    licence = BackendRecord("13.0", Licence.FULL, "a full licence")
+    with registered(web, worker("licensed", licence)):
+        answer = web.ask(ball(), engine="milp", backend="gurobi", priority="high", seed=7, time_limit=5)
     document = answer.json()
     assert answer.status_code == 202
     assert answer.headers["Location"] == document["links"]["self"] == f"/v1/jobs/{document['id']}"

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 import netproof
-from netproof.job import parse_events
+from netproof.job import Event, EventParser
 from networks.dataset import Dataset
 from tests.service.serving import Service, problem
 
@@ -71,6 +72,11 @@ def items(service: Service, batch: dict[str, Any], **parameters: Any) -> list[di
             assert "Link" not in answer.headers
             return found
         url, asked = answer.links["next"]["url"], {}
+
+
+def events_of(answer: httpx.Response) -> list[Event]:
+    parser = EventParser()
+    return [event for line in answer.iter_lines() if (event := parser.feed(line)) is not None]
 
 
 def test_a_batch_gives_the_verdicts_of_an_audit_in_every_form(live: Service) -> None:
@@ -199,14 +205,14 @@ def test_other_kinds_of_questions_are_asked_about_many_inputs(live: Service) -> 
 def test_a_follower_sees_progress_and_the_end(live: Service) -> None:
     batch = submit(live, selection={"end": 40}, query={"epsilon": "0.04"}, reuse=False)
     with live.http.stream("GET", f"/v1/batches/{batch['id']}/events") as answer:
-        events = list(parse_events(answer.iter_lines()))
+        events = events_of(answer)
     assert {event.name for event in events[:-1]} <= {"progress"}
     assert events[-1].name == "state"
     assert events[-1].data["state"] == "finished"
     assert len({event.id for event in events}) > 1
     headers = {"Last-Event-ID": events[-1].id}
     with live.http.stream("GET", f"/v1/batches/{batch['id']}/events", headers=headers) as answer:
-        assert [event.name for event in parse_events(answer.iter_lines())] == ["state"]
+        assert [event.name for event in events_of(answer)] == ["state"]
 
 
 def test_inputs_may_come_along_and_an_etag_spares_the_answer(live: Service) -> None:

@@ -98,5 +98,9 @@ def test_what_is_old_or_too_much_is_forgotten() -> None:
     now = 10.5
     assert (recent.get("d"), recent.get("c")) == (None, None)
     assert len(recent) == 0
+    recent.put("d", 6)
+    now = 30.0
+    recent.put("f", 8)  # nobody asked for d again, and it is gone all the same
+    assert len(recent) == 1
     recent.put("e", 7, 5)
     assert recent.get("e") == 7

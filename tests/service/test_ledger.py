@@ -149,14 +149,16 @@ def test_ended_job_holds_no_lease(timed: Ledger, clock: Clock) -> None:
     assert timed.active() == []
 
 
-def test_new_attempt_forgets_the_old_progress(ledger: Ledger) -> None:
+def test_new_attempt_begins_with_what_the_old_one_has_proven(ledger: Ledger) -> None:
     job = job_in(ledger, JobState.RUNNING)
-    ledger.renew(job.id, 1, lease_seconds=9, progress={"stage": "bab"})
-    ledger.requeue(job.id, 1, reason="lost", lost=False)
+    ledger.renew(job.id, 1, lease_seconds=9, progress={"margin": [-1.0, None]})
+    ledger.requeue(job.id, 1, reason="drained", lost=False)
     again = ledger.start(job.id, worker="w", lease_seconds=9)
     assert again is not None
-    assert again.progress is None
-    assert again.losses == 0
+    assert (again.progress, again.losses) == ({"margin": [-1.0, None]}, 0)
+    ledger.requeue(job.id, 2, reason="too large", lost=False, queue="gurobi-full", progress={"margin": [-0.5, None]})
+    moved = ledger.job(job.id)
+    assert (moved.progress, moved.queue, moved.losses) == ({"margin": [-0.5, None]}, "gurobi-full", 0)
 
 
 def test_cancelling_again_changes_nothing_and_an_ended_job_cannot_be_cancelled(ledger: Ledger) -> None:

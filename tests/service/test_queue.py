@@ -11,7 +11,7 @@ import redis
 from service.embedded import EmbeddedServer
 from service.events import AsyncEvents, Events
 from service.ledger import Ledger
-from service.queue import QUEUES, Dispatcher, Priority, queue_name
+from service.queue import ALL_QUEUES, QUEUES, Dispatcher, Priority, queue_name, unlimited
 from service.settings import Settings
 from solver.options import Backend
 from tests.service.records import submit
@@ -43,13 +43,15 @@ def test_every_back_end_has_a_queue_for_each_urgency_and_urgent_ones_come_first(
     assert QUEUES == ("highs-high", "gurobi-high", "highs", "gurobi", "highs-low", "gurobi-low")
     assert {queue_name(backend, priority) for backend in Backend for priority in Priority} == set(QUEUES)
     assert queue_name("auto", "high") == "highs-high"
+    assert [unlimited(queue) for queue in QUEUES[:4]] == [None, "gurobi-full-high", None, "gurobi-full"]
+    assert [unlimited(queue) for queue in ALL_QUEUES if "full" in queue] == [None] * 3
 
 
 def test_job_waits_in_its_queue_and_nowhere_else(ledger: Ledger, dispatcher: Dispatcher) -> None:
     job, other = submit(ledger, queue="gurobi"), submit(ledger)
     dispatcher.enqueue(job)
     assert dispatcher.missing([job, other]) == [other]
-    assert dispatcher.depths() == dict.fromkeys(QUEUES, 0) | {"gurobi": 1}
+    assert dispatcher.depths() == dict.fromkeys(ALL_QUEUES, 0) | {"gurobi": 1}
     assert dispatcher.workers() == []
 
 

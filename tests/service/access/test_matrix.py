@@ -63,6 +63,10 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/keys/{key_id}/revoke"): _nothing,
     ("POST", "/v1/session"): lambda _: {"json": {"key": "np_"}},
     ("DELETE", "/v1/session"): _nothing,
+    ("DELETE", "/v1/jobs/{job_id}"): _nothing,
+    ("DELETE", "/v1/batches/{batch_id}"): _nothing,
+    ("DELETE", "/v1/networks/{sha256}"): _nothing,
+    ("DELETE", "/v1/datasets/{sha256}"): _nothing,
 }
 
 #: Further places in which a request names something, beside the path and the entries of `BODIES`.
