@@ -34,6 +34,8 @@ __all__ = ["router"]
 router = page_router()
 
 _ROWS = 100
+#: The drawings of a larger batch come after the rest of its page has been painted.
+_DRAWN_AT_ONCE = 2000
 _THUMBNAILS = 24
 _LOOK_SECONDS = 1.0
 _REFRESH_SECONDS = 5
@@ -57,13 +59,17 @@ async def show_batch(
     index: Text = "",
     sort: Text = "number",
     cursor: Annotated[str, Query(max_length=200)] = "",
+    drawings: Annotated[
+        bool, Query(description="with the drawings of a large batch, for browsers without scripts")
+    ] = False,
 ) -> Response:
     """How far a batch is, what it found, and its items."""
     chosen = {"status": status, "label": label, "epsilon": epsilon, "index": index, "sort": sort}
     rows = await _rows(request, batch, chosen | {"cursor": cursor})
     if isinstance(rows, Response):
         return rows
-    shown = await run_in_threadpool(_shown, batch, parts, epsilon)
+    drawn = drawings or batch.items <= _DRAWN_AT_ONCE
+    shown = await run_in_threadpool(_shown, batch, parts, epsilon, drawn=drawn)
     network = await run_in_threadpool(parts.ledger.network, batch.network)
     dataset = await run_in_threadpool(parts.ledger.datasets.get, batch.dataset)
     failed = failed_inputs(await run_in_threadpool(parts.ledger.figures.broken, batch.id, limit=_THUMBNAILS))
@@ -71,6 +77,7 @@ async def show_batch(
         request,
         "batch.html",
         **shown,
+        drawn=drawn,
         network=network,
         dataset=dataset,
         pictured=layout(dataset.summary["shape"]) is not None,
@@ -167,13 +174,13 @@ def _document(batch: BatchRecord, parts: Parts) -> BatchDocument:
     return batch_document(batch, parts.ledger, workers)
 
 
-def _shown(batch: BatchRecord, parts: Parts, epsilon: str) -> dict[str, Any]:
+def _shown(batch: BatchRecord, parts: Parts, epsilon: str, *, drawn: bool = True) -> dict[str, Any]:
     document = _document(batch, parts)
     return {
         "batch": batch,
         "document": document,
         "epsilon": epsilon,
-        "charts": batch_charts(batch, document, parts.ledger, epsilon),
+        "charts": batch_charts(batch, document, parts.ledger, epsilon) if drawn else [],
     }
 
 
