@@ -100,6 +100,9 @@ class Settings(BaseSettings):
 
     share_workers: int = Field(default=100, ge=0, description="idle workers that may help one hard query; 0: none")
     share_after: float = Field(default=5.0, ge=0, description="seconds that a search takes before others help it")
+    share_worth: float = Field(
+        default=1.0, ge=0, description="seconds of work that make a part of a query worth its way"
+    )
     share_seconds: float = Field(default=15.0, gt=0, description="a helper answers after this, with what is left")
 
     heartbeat_seconds: float = Field(default=0.5, gt=0, description="a running job renews its lease this often")

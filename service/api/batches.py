@@ -184,6 +184,8 @@ def _submit(
     find = partial(parts.ledger.network, owner=caller.reach)
     request, items = admit_batch(asked, network, dataset, labels, usual(caller, parts.settings), find)
     digest = fingerprint(request) if idempotency_key else None
+    if idempotency_key and (earlier := parts.ledger.batches.earlier(caller.owner, idempotency_key, digest)):
+        return earlier  # whatever may be asked by now
     with contextlib.suppress(redis.RedisError):
         require_backend(request["backend"], parts.dispatcher.workers())
     parts.ledger.usage.check_batch(caller.owner, caller.quota)
