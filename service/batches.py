@@ -184,9 +184,9 @@ class Batches:
 
     def groups(self, batch_id: str) -> list[Group]:
         """The batch's items, counted."""
-        cached, searched = items.c.cached_from.is_not(None), items.c.search_seconds > 0
+        searched = items.c.search_seconds > 0
         wrong = (items.c.decided_by == "replay") & (items.c.outcome == Outcome.COUNTEREXAMPLE)
-        flags = (items.c.swept, cached, wrong, searched)
+        flags = (items.c.swept, items.c.cached, wrong, searched)
         keys = (items.c.epsilon, items.c.state, items.c.outcome, items.c.trust, *flags)
         sums = (func.count(), func.sum(items.c.sweep_seconds), func.sum(items.c.search_seconds))
         query = select(*keys, *sums).where(items.c.batch == batch_id).group_by(*keys)

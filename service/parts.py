@@ -7,7 +7,7 @@ import contextlib
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from service.access.gate import Gate
 from service.artifacts import Artifacts, open_artifacts
@@ -76,6 +76,7 @@ class Parts:
         jobs: reads jobs by identifier and the owner who may see them, those that are asked for together at once.
         submissions: records new questions, those that come together in one transaction.
         batches: batches as they are shown, looked at once for all who ask.
+        audit: writes lines of the audit log, those that come together in one transaction.
         recent: what this process found out lately.
     """
 
@@ -95,6 +96,7 @@ class Parts:
     jobs: Gathering[tuple[str, str | None], JobRecord]
     submissions: Gathering[Submission, tuple[JobRecord, bool]]
     batches: BatchWatch
+    audit: Gathering[dict[str, Any], None]
     recent: RecentFinds
 
 
@@ -127,6 +129,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             Gathering(ledger.jobs_of),
             Gathering(ledger.submissions.record),
             BatchWatch(ledger, dispatcher),
+            Gathering(ledger.audit.write),
             RecentFinds.empty(),
         )
     finally:
