@@ -136,13 +136,19 @@ class Batches:
         except IntegrityError:
             if idempotency_key is None:
                 raise
-            return self._earlier(owner, idempotency_key, fingerprint), False
+            earlier = self.earlier(owner, idempotency_key, fingerprint)
+            if earlier is None:
+                raise
+            return earlier, False
         return self.get(identifier), True
 
-    def _earlier(self, owner: str, key: str, fingerprint: str | None) -> BatchRecord:
+    def earlier(self, owner: str, key: str, fingerprint: str | None) -> BatchRecord | None:
+        """The batch that an idempotency key of ``owner``'s made. Raises IdempotencyError, see `submit`."""
         query = select(batches).where(batches.c.idempotency_key == owned_key(owner, key))
         with self._engine.connect() as connection:
-            row = connection.execute(query).mappings().one()
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            return None
         if row["fingerprint"] != fingerprint:
             raise IdempotencyError(key, f"batch {row['id']}")
         return BatchRecord.of(row)

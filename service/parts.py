@@ -72,6 +72,7 @@ class Parts:
     Attributes:
         checks: how many certificates may be checked at the same time.
         probes: asks parts how they are.
+        leaving: set when the process has been asked to end: it answers, but is not ready for more.
         closing: set when the process is about to end.
         jobs: reads jobs by identifier and the owner who may see them, those that are asked for together at once.
         submissions: records new questions, those that come together in one transaction.
@@ -92,6 +93,7 @@ class Parts:
     gate: Gate
     checks: asyncio.Semaphore
     probes: Probes
+    leaving: asyncio.Event
     closing: asyncio.Event
     jobs: Gathering[tuple[str, str | None], JobRecord]
     submissions: Gathering[Submission, tuple[JobRecord, bool]]
@@ -125,6 +127,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             gate,
             asyncio.Semaphore(_CHECKERS),
             Probes(seconds=settings.probe_seconds),
+            asyncio.Event(),
             asyncio.Event(),
             Gathering(ledger.jobs_of),
             Gathering(ledger.submissions.record),
