@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 #: Where parts wait: every worker serves it, after everything else.
 _QUEUE = queue_name(Backend.HIGHS, Priority.LOW)
-#: Cells that are worth a job of their own, which takes about half a second to start.
+#: Cells that a part has at least.
 _LEAST = 16
 #: Seconds between two looks at parts, and at the workers.
 _LOOK_SECONDS = 0.5
@@ -74,6 +74,7 @@ class Coordinator:
         """``network`` is what the searches are about: the job's, or one that was built for its question."""
         self.least = _LEAST
         self.seconds = settings.share_seconds
+        self.delay = settings.share_worth
         self._job, self._network = job, network
         self._ledger, self._dispatcher, self._artifacts = ledger, dispatcher, artifacts
         self._settings = settings
@@ -190,9 +191,10 @@ class Coordinator:
             return None
 
     def _see_workers(self) -> None:
-        entries = sum(self._dispatcher.depths().values())
-        mine = sum(part.state is JobState.QUEUED for part in self._parts.values())
         workers = [each for each in self._dispatcher.workers() if _QUEUE in each.queues and not each.draining]
+        served = {queue for each in workers for queue in each.queues}
+        entries = sum(depth for queue, depth in self._dispatcher.depths().items() if queue in served)
+        mine = sum(part.state is JobState.QUEUED for part in self._parts.values())
         idle = sum(not each.busy for each in workers)
         self._free = max(0, min(idle - entries, self._settings.share_workers - len(self._parts)))
         if entries > mine and not idle:

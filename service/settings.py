@@ -92,11 +92,17 @@ class Settings(BaseSettings):
 
     probe_seconds: float = Field(default=2.0, gt=0, description="time that a part has to answer /readyz and /metrics")
     log_format: Literal["text", "json"] = Field(default="text", description="of the lines on stderr")
+    shutdown_delay: float = Field(
+        default=0.0, ge=0, description="on SIGTERM the web process answers on for so many seconds, as not ready"
+    )
     min_free_mb: int = Field(default=256, ge=0, description="with less free disk in data_dir, /readyz says not ready")
     scale_seconds: float = Field(default=60.0, gt=0, description="autoscaling: within this, queued jobs should be done")
 
     share_workers: int = Field(default=100, ge=0, description="idle workers that may help one hard query; 0: none")
     share_after: float = Field(default=5.0, ge=0, description="seconds that a search takes before others help it")
+    share_worth: float = Field(
+        default=1.0, ge=0, description="seconds of work that make a part of a query worth its way"
+    )
     share_seconds: float = Field(default=15.0, gt=0, description="a helper answers after this, with what is left")
 
     heartbeat_seconds: float = Field(default=0.5, gt=0, description="a running job renews its lease this often")

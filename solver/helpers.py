@@ -37,10 +37,12 @@ class Helpers(Protocol):
     Attributes:
         least: cells that a piece must have to be worth its way.
         seconds: how long a helper searches before it answers with what is left.
+        delay: seconds that a piece and its answer take on their way.
     """
 
     least: int
     seconds: float
+    delay: float
 
     def wanted(self) -> int:
         """How many pieces would be begun soon; asked after every batch of cells, so it answers at once."""
@@ -181,7 +183,9 @@ class Sharing(Generic[Held]):
         if not wanted:
             return
         open_cells = self._frontier.open_cells()
-        hands = min(wanted, open_cells // self._helpers.least - 1)
+        # Splitting its cells once has to take a helper longer than their way, and the search not run dry meanwhile.
+        least = max(self._helpers.least, int(self._helpers.delay * rate / 2))
+        hands = min(wanted, open_cells // least - 1)
         if hands < 1:
             return
         if self._problem is None:
@@ -189,7 +193,7 @@ class Sharing(Generic[Held]):
             self._name = digest(self._problem)
         # More cells than a helper can split in its time would only travel.
         most = int(policy.HELP_SHARE * self._helpers.seconds * rate)
-        each = max(self._helpers.least, min(most, open_cells // (hands + 1)))
+        each = max(least, min(most, open_cells // (hands + 1)))
         for part in self._frontier.deal(hands, each):
             self._number += 1
             header = {"kind": "piece", "problem": self._name, "number": self._number, "cells": part.cells}

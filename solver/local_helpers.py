@@ -41,6 +41,7 @@ class LocalHelpers:
         """``after``: seconds from the first search on until the processes start."""
         self.least = policy.HELP_CELLS
         self.seconds = policy.HELP_SECONDS
+        self.delay = policy.HELP_DELAY
         self._network = network
         self._processes = processes
         self._after = after

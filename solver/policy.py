@@ -60,6 +60,7 @@ __all__ = [
     "FIRST_TANGENT_ROWS",
     "HELP_AFTER",
     "HELP_CELLS",
+    "HELP_DELAY",
     "HELP_SECONDS",
     "HELP_SHARE",
     "LINEAR_SHARE",
@@ -353,8 +354,9 @@ BAB_SLACK = 1e-4
 
 #: A search shares its open cells with helpers, where it has some, after so many seconds. A helper searches for so many
 #: seconds before it answers with what is left, and gets at most as many cells as would take it this share of them to
-#: split once each. Fewer cells than these are not worth a message.
+#: split once each. Fewer cells than these are not worth a message, which takes so many seconds there and back.
 HELP_AFTER = 1.0
 HELP_SECONDS = 4.0
 HELP_SHARE = 0.25
 HELP_CELLS = 2
+HELP_DELAY = 0.02

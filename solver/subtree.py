@@ -28,6 +28,9 @@ from solver.verdict import Counterexample, Reason
 
 __all__ = ["Helper"]
 
+#: Problems that are kept ready: clauses take turns, so their pieces alternate.
+_KEPT = 3
+
 Stop: TypeAlias = Callable[[], Reason | None]
 Tell: TypeAlias = Callable[[float, float, int, int], None]
 
@@ -38,7 +41,7 @@ class Helper:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._replayer = Replayer(network)
-        self._problem: _Problem | None = None
+        self._problems: dict[str, _Problem] = {}
 
     def search(
         self,
@@ -60,11 +63,13 @@ class Helper:
             ParcelError, CertificateError: the documents do not belong together, or to this network.
         """
         name = digest(problem)
-        if self._problem is None or self._problem.name != name:
-            self._problem = _Problem(self._network, self._replayer, problem)
+        about = self._problems.pop(name, None) or _Problem(self._network, self._replayer, problem)
+        self._problems[name] = about
+        if len(self._problems) > _KEPT:
+            del self._problems[next(iter(self._problems))]
         part = Parcel.unpack(piece)
         part.require(kind="piece", problem=name)
-        answer = self._problem.search(part, stop, progress, threads)
+        answer = about.search(part, stop, progress, threads)
         header = {**answer.header, "problem": name, "piece": digest(piece)}
         return replace(answer, header=header).pack()
 
@@ -73,7 +78,6 @@ class _Problem:
     """What is the same for all pieces of one search."""
 
     def __init__(self, network: Network, replayer: Replayer, data: bytes) -> None:
-        self.name = digest(data)
         self._network = network
         self._replayer = replayer
         self._parcel = Parcel.unpack(data)

@@ -119,13 +119,14 @@ class Deployment:
         engine: str = "auto",
         backend: str = "auto",
         dispatch: bool = True,
+        reuse: bool = True,
     ) -> JobRecord:
         artifact = self.artifacts.put(network)
         self.ledger.add_network(
             artifact.sha256, size=artifact.size, name="test.onnx", state=NetworkState.READY, summary={}
         )
         request = {"network": artifact.sha256, "query": query, "engine": engine, "time_limit": time_limit}
-        request |= {"backend": backend}
+        request |= {"backend": backend, "reuse": reuse}
         job, _ = self.ledger.submit(
             artifact.sha256,
             request,

@@ -23,6 +23,7 @@ from service.models import JobRecord
 from service.queue import Dispatcher
 from service.settings import Settings
 from service.states import JobState, NetworkState
+from service.workers import announce
 from solver import policy
 from solver.attack import Attack
 from solver.parcel import digest
@@ -128,13 +129,14 @@ class Scene:
         assert started is not None
         self.job = started
         self.coordinator = Coordinator(started, self.network, self.ledger, self.dispatcher, self.artifacts, settings)
-        self.coordinator.least = 1
+        self.coordinator.least, self.coordinator.delay = 1, 0.0
         self.done: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work)
 
     def _work(self) -> None:
         while not self._stop.is_set():
+            announce(self.dispatcher.redis, worker("helper"))  # or a slow machine would forget it
             for part in self.ledger.waiting(-1.0):
                 if part.parent == self.job.id:
                     run_job(part.id, Surroundings(self.settings, "helper"))
@@ -152,7 +154,7 @@ class Scene:
         self.dispatcher.close()
         self.ledger.close()
 
-    def search(self, shift: float, seconds: float = 60.0) -> CellSearch:
+    def search(self, shift: float, seconds: float = 600.0) -> CellSearch:
         region = Region.linf_ball(np.random.default_rng(1).normal(size=3), 0.6)
         least = minimum_margin(self.network, region, Clause((Row(DIFFERENCE),), 2))
         clause = Clause((Row(DIFFERENCE, exact(round(shift - least, 9))),), 2)

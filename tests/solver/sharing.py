@@ -30,6 +30,7 @@ class Inline:
 
     least = 1
     seconds = 1.0
+    delay = 0.0
 
     def __init__(
         self, network: Network, rng: np.random.Generator, spoil: Callable[[bytes], bytes | None] = lambda data: data

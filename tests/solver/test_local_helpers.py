@@ -48,7 +48,7 @@ class Watched:
 
     def __init__(self, helpers: LocalHelpers, given: object = None) -> None:
         self._helpers = helpers
-        self.least, self.seconds = 1, 60.0
+        self.least, self.seconds, self.delay = 1, 60.0, 0.0
         self.answers = self.lost = 0
         self._given = given
 
