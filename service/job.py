@@ -12,6 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import redis
+from sqlalchemy.exc import InterfaceError, OperationalError
+
 from networks.dataset import Dataset
 from networks.errors import NetproofError, SoundnessError
 from service import tracing
@@ -46,6 +49,9 @@ logger = logging.getLogger(__name__)
 _LAST_RESORT_SECONDS = 5.0
 #: A verdict waits so long for a ledger that cannot be written to; then the job is left to the reaper, and done again.
 _PATIENCE_SECONDS = 60.0
+
+#: What a job meets where ledger or queue do not answer, for a moment or for good.
+_AWAY = (OperationalError, InterfaceError, redis.RedisError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,8 @@ def _run(job: JobRecord, lease: Lease, ledger: Ledger, closing: Closing, setting
         lease.release()
         if isinstance(error, StorageError) and not isinstance(error, StorageDamagedError):
             closing.give_back(job, str(error))  # no fault of the job's: it is worked on again when the store is back
+        elif isinstance(error, _AWAY):
+            closing.recover(job, f"the job's worker lost its way to the service ({type(error).__name__})")
         elif not (isinstance(error, LicenceLimitError) and closing.escalate(job, str(error))):
             closing.fail(job, *_explain(job, error, settings))
         return

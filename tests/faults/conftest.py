@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.faults.deployment import Deployment
+from tests.service.postgres import postgres_server
 
 
-@pytest.fixture(scope="session")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    whole = Deployment(tmp_path_factory.mktemp("deployment"))
-    yield whole
-    whole.close()
+@pytest.fixture(scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with contextlib.ExitStack() as stack:
+        settings = {}
+        if request.param == "postgresql":
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pg-")))
+            settings["database_url"] = stack.enter_context(postgres_server(folder)).database()
+        whole = Deployment(tmp_path_factory.mktemp("deployment"), **settings)
+        stack.callback(whole.close)
+        yield whole
 
 
 @pytest.fixture

@@ -59,7 +59,6 @@ class Storm:
     ) -> None:
         self._supervisor = psutil.Process(supervisor.pid)
         self._disk = disk
-        self._clock = clock
         self._chance = random.Random(7)
         self.killed: Counter[str] = Counter()
         self._blows: dict[str, Callable[[], bool]] = {
@@ -70,15 +69,18 @@ class Storm:
             "queue": lambda: self._kill_queue(forget=False),
             "queue and its data": lambda: self._kill_queue(forget=True),
             "disk full": self._fill_disk,
-            "clock": lambda: clock.set(timedelta(hours=self._chance.choice([1, -1, 24, -24, 0]))),
         }
+        if clock.variables:
+            self._blows["clock"] = lambda: clock.set(timedelta(hours=self._chance.choice([1, -1, 24, -24, 0])))
         if database is not None:
             self._blows["database"] = database.restart
 
     def rage(self, until: threading.Event) -> None:
         end = time.monotonic() + STORM_SECONDS
         while time.monotonic() < end and not until.is_set():
-            for name in self._chance.sample(sorted(self._blows), 2):
+            # those that were dealt least come first, so that none is left out
+            rarest = sorted(self._blows, key=lambda name: (self.killed[name], self._chance.random()))
+            for name in rarest[:2]:
                 with contextlib.suppress(psutil.Error):
                     self.killed[name] += self._blows[name]()
             time.sleep(self._chance.uniform(0.5, 2.5))

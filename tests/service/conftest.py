@@ -26,8 +26,12 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     empty.close()
 
 
-@pytest.fixture(scope="package")
-def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+#: Ledgers are tested in both on every run; all of HTTP with PostgreSQL: pytest -m "slow or not slow" -k postgresql
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="package", params=DATABASES)
+def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that nobody works for: its jobs stay queued. Its limits are small enough to be reached."""
     service = Service(
         tmp_path_factory.mktemp("web"),
@@ -35,18 +39,24 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         max_dataset_bytes=2**20,
         wait_max=0.3,
         max_time_limit=3600,
+        **_database(request),
     )
     yield service
     service.close()
 
 
-@pytest.fixture(scope="package")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+@pytest.fixture(scope="package", params=DATABASES)
+def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with one worker."""
-    service = Service(tmp_path_factory.mktemp("live"), log_format="json")
+    service = Service(tmp_path_factory.mktemp("live"), log_format="json", **_database(request))
     service.start_worker()
     yield service
     service.close()
+
+
+def _database(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The setting that names the database of a service under test."""
+    return {} if request.param == "sqlite" else {"database_url": request.getfixturevalue("postgres").database()}
 
 
 @pytest.fixture(scope="session")

@@ -94,3 +94,24 @@ def test_job_that_is_not_queued_is_left_alone(settings: Settings, book: Ledger) 
     job = run(settings, book)
     run_job(job.id, Surroundings(settings, "another"))
     assert book.job(job.id) == job
+
+
+def test_a_ledger_that_is_away_for_a_moment_fails_no_job(
+    settings: Settings, book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError("SELECT", {}, Exception("server closed the connection unexpectedly"))
+
+    monkeypatch.setattr("service.job._work", away)
+    submit = book.submit
+    monkeypatch.setattr(book, "submit", lambda *given, **named: submit(*given, **{**named, "max_attempts": 2}))
+    job = run(settings, book)
+    assert (job.state, job.losses) == (JobState.QUEUED, 1)
+    assert job.attempts[0].reason == "the job's worker lost its way to the service (OperationalError)"
+    run_job(job.id, Surroundings(settings, "test"))
+    job = book.job(job.id)
+    assert job.state is JobState.FAILED
+    assert job.error is not None
+    assert job.error["code"] == "worker_lost"
