@@ -26,9 +26,9 @@ def cli_page() -> str:
     lines = [
         "# Command line",
         "",
-        "Written by `make reference` from the commands' own help. Every command takes `--debug`, which shows where an error",
-        "came from. Exit codes: 0 robust (or success), 1 counterexample, 2 bad input or usage, 3 unknown, 70 a fault of",
-        "netproof itself, 130 aborted from the keyboard.",
+        "Written by `make reference` from the commands' own help. Every command takes `--debug`, which shows where an",
+        "error came from. Exit codes: 0 robust (or success), 1 counterexample, 2 bad input or usage, 3 unknown, 70 a",
+        "fault of netproof itself, 130 aborted from the keyboard.",
     ]
     for path, command in _commands(cli, ("netproof",)):
         lines += ["", f"## {' '.join(path)}", "", *_command(path, command)]
