@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import httpx
@@ -124,47 +125,51 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=10_000, help="networks to send")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="send no more of a kind after that long")
     parser.add_argument("--most-mb", type=float, default=1500.0, help="bound on the resident memory of web and readers")
     parser.add_argument("--keep", type=Path, help="folder for the service's data and log")
     options = parser.parse_args(arguments)
     findings = Findings()
     _TRACE.unlink(missing_ok=True)
-    with local_service(workers=1, folder=options.keep) as url:
-        web = _web_process()
-        watched = _Watched(web)
+    with local_service(workers=1, folder=options.keep, start_seconds=300) as url:
+        webs = _web_processes()
+        watched = _Watched(webs)
         real = real_networks()
         proven = (ROOT / "examples" / "digits_robust.onnx").read_bytes()
-        model = httpx.post(f"{url}/v1/networks", content=proven).json()["sha256"]
-        begun, spent = time.monotonic(), _cpu_seconds(web)
+        model = httpx.post(f"{url}/v1/networks", content=proven, timeout=120).json()["sha256"]
+        begun, spent = time.monotonic(), sum(map(_cpu_seconds, webs))
         for path, uploads, count in (
             ("/v1/networks", networks(options.seed, real), options.files),
             ("/v1/datasets", datasets(options.seed, real_datasets()), options.files // 10),
             (f"/v1/check?network={model}", certificates(options.seed, real_certificates()), options.files // 20),
         ):
-            asyncio.run(_watch(watched, send(url, path, islice(uploads, count), findings)))
-            print(f"{path}: {count} files, {len(findings.faults)} faults so far", flush=True)
-        seconds, cpu = time.monotonic() - begun, _cpu_seconds(web) - spent
-        healthy = httpx.get(f"{url}/healthz").is_success
+            asyncio.run(_watch(watched, send(url, path, _some(uploads, count, options.seconds), findings)))
+            answers = sum(findings.statuses.values())
+            print(f"{path.partition('?')[0]}: {answers} answers and {len(findings.faults)} faults so far", flush=True)
+        seconds, cpu = time.monotonic() - begun, sum(map(_cpu_seconds, webs)) - spent
+        healthy = httpx.get(f"{url}/healthz", timeout=120).is_success
     return _report(findings, watched, seconds, cpu, healthy=healthy, most_mb=options.most_mb)
+
+
+def _some(uploads: Iterator[Upload], count: int, seconds: float) -> Iterator[Upload]:
+    end = time.monotonic() + seconds
+    return takewhile(lambda _: time.monotonic() < end, islice(uploads, count))
 
 
 @dataclass
 class _Watched:
-    """The web process, and the most memory that it and its readers have taken."""
+    """The web processes, and the most memory that one of them, and all with their readers, have taken."""
 
-    web: psutil.Process
+    webs: list[psutil.Process]
     peak: float = 0.0
     web_peak: float = 0.0
 
     def look(self) -> None:
-        sizes = []
-        for process in (self.web, *self.web.children(recursive=True)):
-            try:
-                sizes.append(process.memory_info().rss / 2**20)
-            except psutil.NoSuchProcess:
-                continue
-        self.web_peak = max(self.web_peak, sizes[0])
-        self.peak = max(self.peak, sum(sizes))
+        """Note what they take now."""
+        own = [_megabytes(web) for web in self.webs]
+        readers = [_megabytes(child) for web in self.webs for child in web.children(recursive=True)]
+        self.web_peak = max(self.web_peak, *own)
+        self.peak = max(self.peak, sum(own) + sum(readers))
 
 
 async def _watch(watched: _Watched, work: object) -> None:
@@ -175,13 +180,16 @@ async def _watch(watched: _Watched, work: object) -> None:
     sending.result()
 
 
-def _web_process() -> psutil.Process:
-    """The web process of the only service that this process has started."""
-    for process in psutil.Process().children(recursive=True):
-        if "service.web" in process.cmdline():
-            return process
-    msg = "the service has no web process"
-    raise RuntimeError(msg)
+def _megabytes(process: psutil.Process) -> float:
+    try:
+        return float(process.memory_info().rss / 2**20)
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def _web_processes() -> list[psutil.Process]:
+    """The web processes of the only service that this process has started."""
+    return [each for each in psutil.Process().children(recursive=True) if "service.web" in each.cmdline()]
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
@@ -200,7 +208,7 @@ def _report(findings: Findings, watched: _Watched, seconds: float, cpu: float, *
     each = 1e3 * cpu / max(1, total)
     print(f"{total} uploads in {seconds:.0f} s; web and readers took {cpu:.0f} CPU s, {each:.1f} ms for each")
     print(f"slowest {findings.slowest[0]:.1f} s: {findings.slowest[1]}")
-    print(f"peak memory {watched.web_peak:.0f} MB of the web process, {watched.peak:.0f} MB with its readers")
+    print(f"peak memory {watched.web_peak:.0f} MB of a web process, {watched.peak:.0f} MB with its readers")
     found: Sequence[str] = [
         *findings.faults,
         *([] if healthy else ["the service does not answer any more"]),

@@ -52,7 +52,7 @@ class Camera:
                     page.goto(path)
                     save(page.screenshot(full_page=True), self._folder / f"{name}-{size}-{theme}.png")
 
-    def readme(self, name: str, path: str, *, part: str | None = None, width: int = 1180, height: int = 760) -> None:
+    def readme(self, name: str, path: str, *, part: str | None = None, width: int = 1180, height: int = 840) -> None:
         """Save a picture of the top of a page, or of the ``part`` that a selector finds."""
         with self._page({"width": width, "height": height}, "light") as page:
             page.goto(path)

@@ -66,7 +66,7 @@ class BatchFigures:
             items.c.lower,
             items.c.upper,
             items.c.sweep_seconds + items.c.search_seconds,
-            items.c.cached_from.is_not(None),
+            items.c.cached,
             items.c.finished_at,
         )
         query = select(*columns).where(done).order_by(items.c.finished_at)

@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    false,
 )
 
 from service.models import UtcDateTime, metadata
@@ -90,10 +91,18 @@ items = Table(
     Column("verdict", JSON(none_as_null=True)),
     Column("error", JSON(none_as_null=True)),
     Column("cached_from", JSON(none_as_null=True)),
+    Column("cached", Boolean, nullable=False, server_default=false()),
     Column("finished_at", UtcDateTime),
     Index("ix_items_state", "batch", "state", "lower"),
     Index("ix_items_input", "batch", "input"),
     Index("ix_items_job", "job"),
+    # what counts are made of, so that they need not read rows, which hold verdicts
+    Index(
+        "ix_items_counted",
+        *("batch", "epsilon", "state", "outcome", "trust", "swept", "cached"),
+        *("decided_by", "search_seconds", "sweep_seconds"),
+    ),
+    Index("ix_items_finished", "batch", "finished_at"),
 )
 
 answers = Table(
@@ -194,6 +203,7 @@ class ItemRecord:
         verdict: as `solver.verdict.Verdict.to_json` writes it; None where it was not asked for, too.
         error: ``{"code", "message"}``, for ``failed``.
         cached_from: the answer that this one was taken from, see `service.reuse`.
+        cached: whether there is one.
     """
 
     batch: str
@@ -213,6 +223,7 @@ class ItemRecord:
     search_seconds: float
     error: dict[str, Any] | None
     cached_from: dict[str, Any] | None
+    cached: bool
     finished_at: datetime | None
     verdict: dict[str, Any] | None = None
 

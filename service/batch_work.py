@@ -190,6 +190,7 @@ def _facts(verdict: dict[str, Any]) -> dict[str, Any]:
         "lower": lower,
         "upper": upper,
         "cached_from": verdict.get("cached_from"),
+        "cached": bool(verdict.get("cached_from")),
     }
 
 

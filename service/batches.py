@@ -136,13 +136,19 @@ class Batches:
         except IntegrityError:
             if idempotency_key is None:
                 raise
-            return self._earlier(owner, idempotency_key, fingerprint), False
+            earlier = self.earlier(owner, idempotency_key, fingerprint)
+            if earlier is None:
+                raise
+            return earlier, False
         return self.get(identifier), True
 
-    def _earlier(self, owner: str, key: str, fingerprint: str | None) -> BatchRecord:
+    def earlier(self, owner: str, key: str, fingerprint: str | None) -> BatchRecord | None:
+        """The batch that an idempotency key of ``owner``'s made. Raises IdempotencyError, see `submit`."""
         query = select(batches).where(batches.c.idempotency_key == owned_key(owner, key))
         with self._engine.connect() as connection:
-            row = connection.execute(query).mappings().one()
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            return None
         if row["fingerprint"] != fingerprint:
             raise IdempotencyError(key, f"batch {row['id']}")
         return BatchRecord.of(row)
@@ -184,9 +190,9 @@ class Batches:
 
     def groups(self, batch_id: str) -> list[Group]:
         """The batch's items, counted."""
-        cached, searched = items.c.cached_from.is_not(None), items.c.search_seconds > 0
+        searched = items.c.search_seconds > 0
         wrong = (items.c.decided_by == "replay") & (items.c.outcome == Outcome.COUNTEREXAMPLE)
-        flags = (items.c.swept, cached, wrong, searched)
+        flags = (items.c.swept, items.c.cached, wrong, searched)
         keys = (items.c.epsilon, items.c.state, items.c.outcome, items.c.trust, *flags)
         sums = (func.count(), func.sum(items.c.sweep_seconds), func.sum(items.c.search_seconds))
         query = select(*keys, *sums).where(items.c.batch == batch_id).group_by(*keys)

@@ -19,7 +19,7 @@ from service.posed import to_json
 __all__ = ["HEAD", "insert_new", "is_full", "migrate", "open_engine", "probe"]
 
 #: The newest revision in ``service/migrations/versions``; a test compares them.
-HEAD = "subtrees"
+HEAD = "speed"
 #: What a ledger of netproof 0.1 has, which knew no migrations.
 _BASE = "0001"
 

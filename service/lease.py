@@ -182,7 +182,9 @@ class Lease:
         if os.read(self._leash, 1) != DRAIN:
             logger.warning("job %s: its worker is gone, and so it ends", self._job.id)
             self._die()
-        self._drain_at = time.monotonic() + self._settings.drain_seconds
+        now = time.monotonic()
+        # told a second time, the job is to be left at once
+        self._drain_at = now + self._settings.drain_seconds if self._drain_at is None else now
 
     @staticmethod
     def _die() -> None:

@@ -130,9 +130,10 @@ def _own() -> Iterable[Metric]:
 
 
 def _merged(metrics: Iterable[Metric]) -> Iterable[Metric]:
-    """Each name once: requests and jobs both look for earlier answers."""
+    """Each name once: requests and jobs both look for earlier answers. When counting began, few want to know."""
     found: dict[str, Metric] = {}
     for metric in metrics:
+        metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
         if metric.name in found:
             found[metric.name].samples.extend(metric.samples)
         else:

@@ -7,7 +7,7 @@ import contextlib
 import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from service.access.gate import Gate
 from service.artifacts import Artifacts, open_artifacts
@@ -72,10 +72,12 @@ class Parts:
     Attributes:
         checks: how many certificates may be checked at the same time.
         probes: asks parts how they are.
+        leaving: set when the process has been asked to end: it answers, but is not ready for more.
         closing: set when the process is about to end.
         jobs: reads jobs by identifier and the owner who may see them, those that are asked for together at once.
         submissions: records new questions, those that come together in one transaction.
         batches: batches as they are shown, looked at once for all who ask.
+        audit: writes lines of the audit log, those that come together in one transaction.
         recent: what this process found out lately.
     """
 
@@ -91,10 +93,12 @@ class Parts:
     gate: Gate
     checks: asyncio.Semaphore
     probes: Probes
+    leaving: asyncio.Event
     closing: asyncio.Event
     jobs: Gathering[tuple[str, str | None], JobRecord]
     submissions: Gathering[Submission, tuple[JobRecord, bool]]
     batches: BatchWatch
+    audit: Gathering[dict[str, Any], None]
     recent: RecentFinds
 
 
@@ -124,9 +128,11 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             asyncio.Semaphore(_CHECKERS),
             Probes(seconds=settings.probe_seconds),
             asyncio.Event(),
+            asyncio.Event(),
             Gathering(ledger.jobs_of),
             Gathering(ledger.submissions.record),
             BatchWatch(ledger, dispatcher),
+            Gathering(ledger.audit.write),
             RecentFinds.empty(),
         )
     finally:

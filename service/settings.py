@@ -92,6 +92,9 @@ class Settings(BaseSettings):
 
     probe_seconds: float = Field(default=2.0, gt=0, description="time that a part has to answer /readyz and /metrics")
     log_format: Literal["text", "json"] = Field(default="text", description="of the lines on stderr")
+    shutdown_delay: float = Field(
+        default=0.0, ge=0, description="on SIGTERM the web process answers on for so many seconds, as not ready"
+    )
     min_free_mb: int = Field(default=256, ge=0, description="with less free disk in data_dir, /readyz says not ready")
     scale_seconds: float = Field(default=60.0, gt=0, description="autoscaling: within this, queued jobs should be done")
 

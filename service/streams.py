@@ -17,12 +17,15 @@ from service.models import JobRecord
 from service.parts import Parts
 from service.states import TERMINAL
 
-__all__ = ["follow", "wait_for_end"]
+__all__ = ["RESUME_MS", "follow", "wait_for_end"]
 
 #: Longest silence of a stream before the ledger is asked again.
 _SILENCE_SECONDS = 1.0
 #: Pause between two questions to the ledger while Redis is away.
 _PAUSE_SECONDS = 0.25
+
+#: Milliseconds after which a stream that this process ended should be resumed.
+RESUME_MS = 1000
 
 _FIRST = "0-0"
 

@@ -111,7 +111,8 @@ class Submissions:
             try:
                 check_questions(connection, each.owner, each.quota, adding[each.owner] + 1, self._now())
             except QuotaError as error:
-                refused[place] = error
+                if not _came_before(connection, row["idempotency_key"]):
+                    refused[place] = error
             else:
                 adding[each.owner] += 1
         return refused
@@ -148,3 +149,9 @@ class Submissions:
             if row.fingerprint != each.fingerprint:
                 return IdempotencyError(each.idempotency_key, f"job {row.id}")
             return read_job(connection, row.id), False
+
+
+def _came_before(connection: Connection, key: str | None) -> bool:
+    """Whether a request with this key made a job, which its repetition gets whatever the quota says by now."""
+    query = select(jobs.c.id).where(jobs.c.idempotency_key == key)
+    return key is not None and connection.execute(query).first() is not None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import signal
 import socket
+import time
 
 import uvicorn
 
@@ -19,6 +21,7 @@ __all__ = ["WebServer", "main"]
 
 #: On shutdown, open requests (long polls, event streams, uploads) may take this long to end.
 _GRACE_SECONDS = 5
+_TICK_SECONDS = 0.1
 
 
 class WebServer(uvicorn.Server):
@@ -40,7 +43,13 @@ class WebServer(uvicorn.Server):
         super().__init__(config)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.parts.closing.set()
+        """Be not ready first, for as long as load balancers need to notice; then end what is open, and end."""
+        parts = self._app.state.parts
+        parts.leaving.set()
+        deadline = time.monotonic() + parts.settings.shutdown_delay
+        while time.monotonic() < deadline and not self.force_exit:
+            await asyncio.sleep(min(_TICK_SECONDS, max(0.0, deadline - time.monotonic())))
+        parts.closing.set()
         await super().shutdown(sockets)
 
 

@@ -59,6 +59,8 @@ logger = logging.getLogger(__name__)
 #: RQ marks a worker dead when it was silent this long; an idle one shows itself in between.
 _WORKER_TTL = 60
 _MONITOR_SECONDS = 1
+#: A second signal that comes sooner is the first, sent to the process and to its group.
+_AGAIN_SECONDS = 1.0
 
 
 class SolverWorker(Worker):  # type: ignore[misc]
@@ -183,12 +185,15 @@ class SolverWorker(Worker):  # type: ignore[misc]
         if not job.attempts or job.started_at is None:
             return False  # it has only just been forked
         ended = job.attempts[-1].worker != self.name or job.attempts[-1].ended_at is not None
-        seen = self._watch.unchanged({"ended": ended, "cancelling": job.state is JobState.CANCELLING})
+        cancelling = job.state is JobState.CANCELLING
+        seen = self._watch.unchanged({"ended": ended, "cancelling": cancelling, "leaving": self._draining})
         if ended:
             # the attempt was given to another worker, or closed; the child clears RQ's records and is gone in a moment
             return seen["ended"] > self.settings.lease_seconds
         if job.state is JobState.CANCELLING:
             return seen["cancelling"] > 2 * self.settings.cancel_seconds
+        if self._draining and seen["leaving"] > self.settings.drain_seconds + 2 * self.settings.cancel_seconds:
+            return True
         return self._elapsed > job.time_limit + 2 * self.settings.grace_seconds + self.settings.lease_seconds
 
     @property
@@ -229,6 +234,8 @@ class SolverWorker(Worker):  # type: ignore[misc]
                 "NETPROOF_MEMORY_LIMIT_MB"
             )
             closing.fail(job, Failure.OUT_OF_MEMORY, message)
+        elif self._draining:
+            closing.give_back(job, "its worker was stopped")
         else:
             closing.recover(job, f"the solver's process ended abruptly ({_ending(status)})", failure=Failure.CRASHED)
 
@@ -245,6 +252,11 @@ class SolverWorker(Worker):  # type: ignore[misc]
         super().handle_warm_shutdown_request()
         self._draining = True  # told with the next heartbeat: a signal may interrupt another command to Redis
         if self._leash is not None:
+            os.write(self._leash[1], DRAIN)
+
+    def request_force_stop(self, signum: int, frame: Any) -> None:  # noqa: ARG002
+        """Asked again to leave, give the job back at once; RQ would kill it, and its bounds and an attempt with it."""
+        if self._leash is not None and (rq_now() - self._shutdown_requested_date).total_seconds() >= _AGAIN_SECONDS:
             os.write(self._leash[1], DRAIN)
 
     # -- in the child ----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,8 @@ from service.access.models import AuditRecord, audit
 from service.identifiers import new_id
 
 __all__ = ["Audit"]
+
+_INSERT = insert(audit)
 
 
 class Audit:
@@ -33,8 +35,22 @@ class Audit:
         address: str = "",
     ) -> None:
         """Write a line, see `AuditRecord`."""
+        self.write([self.line(action, target, outcome, key=key, owner=owner, request=request, address=address)])
+
+    def line(
+        self,
+        action: str,
+        target: str,
+        outcome: int,
+        *,
+        key: str | None = None,
+        owner: str | None = None,
+        request: str = "",
+        address: str = "",
+    ) -> dict[str, Any]:
+        """A line of this moment, to be written."""
         moment = self._now()
-        values: dict[str, Any] = {
+        return {
             "id": new_id(int(moment.timestamp() * 1000)),
             "at": moment,
             "key": key,
@@ -45,8 +61,12 @@ class Audit:
             "request": request[:64],
             "address": address[:64],
         }
+
+    def write(self, lines: Sequence[dict[str, Any]]) -> list[None]:
+        """Write lines in one transaction; what each of them comes to is nothing."""
         with self._engine.begin() as connection:
-            connection.execute(insert(audit).values(values))
+            connection.execute(_INSERT, list(lines))
+        return [None] * len(lines)
 
     def lines(
         self, *, limit: int = 100, before: str | None = None, owner: str | None = None, key: str | None = None

@@ -9,7 +9,6 @@ import logging
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -50,7 +49,7 @@ class Trail:
             await self._app(scope, receive, watched_send)
         finally:
             if _matters(scope, answer["status"]):
-                await run_in_threadpool(_write, scope, answer, parts)
+                await _write(scope, answer, parts)
 
 
 def _matters(scope: Scope, status: int) -> bool:
@@ -65,11 +64,11 @@ def _operation(scope: Scope) -> str:
     return getattr(route, "operation_id", None) or getattr(route, "name", None) or str(scope["method"])
 
 
-def _write(scope: Scope, answer: dict[str, Any], parts: Parts) -> None:
+async def _write(scope: Scope, answer: dict[str, Any], parts: Parts) -> None:
     state = scope["state"]
     caller, refused = state.get("caller"), state.get("refused")
     try:
-        parts.ledger.audit.add(
+        line = parts.ledger.audit.line(
             _operation(scope),
             answer["object"],
             answer["status"],
@@ -78,5 +77,6 @@ def _write(scope: Scope, answer: dict[str, Any], parts: Parts) -> None:
             request=state.get("request_id", ""),
             address=scope["client"][0] if scope.get("client") else "",
         )
+        await parts.audit.ask(line)
     except SQLAlchemyError:
         logger.exception("request %s: the audit log could not be written", state.get("request_id"))

@@ -62,6 +62,7 @@ from service.queue import queue_name
 from service.routing import require_backend
 from service.schemas import CounterexampleDocument, InlineNetwork, Sha256
 from service.states import BatchState, ItemState
+from service.streams import RESUME_MS
 from solver.verdict import Outcome
 
 __all__ = ["Batch", "Item", "router"]
@@ -183,6 +184,8 @@ def _submit(
     find = partial(parts.ledger.network, owner=caller.reach)
     request, items = admit_batch(asked, network, dataset, labels, usual(caller, parts.settings), find)
     digest = fingerprint(request) if idempotency_key else None
+    if idempotency_key and (earlier := parts.ledger.batches.earlier(caller.owner, idempotency_key, digest)):
+        return earlier  # whatever may be asked by now
     with contextlib.suppress(redis.RedisError):
         require_backend(request["backend"], parts.dispatcher.workers())
     parts.ledger.usage.check_batch(caller.owner, caller.quota)
@@ -427,6 +430,7 @@ async def follow_batch(
         if ended:
             return
         await anyio.sleep(_LOOK_SECONDS)
+    yield ServerSentEvent(retry=RESUME_MS, comment="this process ends; ask again")
 
 
 @router.post(

@@ -20,7 +20,7 @@ from service.evidence import REPRESENTATIONS, Representation, choose, render
 from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_CERTIFICATE, NO_COUNTEREXAMPLE, NO_PRODUCT, ProblemError
 from service.schemas import CounterexampleDocument, JobDocument, JobPage, Sha256
 from service.states import JobState
-from service.streams import follow, wait_for_end
+from service.streams import RESUME_MS, follow, wait_for_end
 from service.views import certificate_of, counterexample_of, job_document, product_of, shown
 
 __all__ = ["get_job", "router"]
@@ -113,6 +113,8 @@ async def follow_job(
     """Follow a job by server-sent events: first what is kept of the past, then what happens, until it has ended."""
     async for event in follow(job.id, last_event_id, parts):
         yield ServerSentEvent(data=event.data, event=event.kind, id=event.id or None)
+    if parts.closing.is_set():
+        yield ServerSentEvent(retry=RESUME_MS, comment="this process ends; resume with Last-Event-ID")
 
 
 @router.post(

@@ -15,7 +15,7 @@ from service.api.dependencies import PartsOfApp
 from service.parts import Parts
 from service.problems import UNAVAILABLE, ProblemError
 from service.readiness import examine
-from service.schemas import Health, Readiness, Solvers, Version, WorkerDocument, WorkersDocument
+from service.schemas import Check, Health, Readiness, Solvers, Version, WorkerDocument, WorkersDocument
 from service.solvers import describe
 from service.tallies import LAST_SWEEP, Found
 from service.workers import WorkerRecord
@@ -63,6 +63,8 @@ def readiness(parts: PartsOfApp, response: Response) -> Readiness:
 def probe(parts: Parts) -> Readiness:
     """Whether all parts are there, and how each of them is."""
     checks = examine(parts)
+    if parts.leaving.is_set():
+        checks["web"] = Check(ok=False, detail="this process is about to end; ask another")
     ready = all(check.ok for check in checks.values())
     return Readiness(ready=ready, degraded=any(check.degraded for check in checks.values()), checks=checks)
 

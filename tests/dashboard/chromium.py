@@ -74,7 +74,7 @@ class Watch:
 def watched(browser: Browser, site: str, **options: Any) -> tuple[BrowserContext, Watch]:
     """A context of ``browser`` from which nothing but ``site`` can be reached."""
     context = browser.new_context(base_url=site, **options)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
     watch = Watch(site)
 
     def on_request(route: Route) -> None:

@@ -62,3 +62,38 @@ def test_what_is_not_there_is_a_page_for_people_and_a_problem_for_programs(site)
     assert page.status_code == 404
     assert "<h1>Not Found</h1>" in page.text
     assert site.http.get("/nowhere").headers["Content-Type"] == "application/problem+json"
+
+
+def test_from_nothing_to_a_verdict_with_the_examples(fresh, open_page, accessible):
+    fresh.start_worker()
+    page, _ = open_page(fresh)
+    page.get_by_role("button", name="Load the examples").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("New query")
+    page.get_by_role("button", name="Verify").click()
+    expect(page.locator("main")).to_contain_text("No input of the region breaks the property", timeout=90_000)
+    page.goto("/")
+    expect(page.locator("#latest-jobs")).to_contain_text("robust")
+    expect(page.locator("#queues")).to_contain_text("highs-high")
+    accessible(page)
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_job_is_cancelled_from_the_list_after_asking_back(fresh, open_page, scripts):
+    fresh.queued_job()
+    page, _ = open_page(fresh, "/jobs", java_script_enabled=scripts)
+    page.locator("summary", has_text="Cancel").click()
+    page.get_by_role("button", name="Cancel the job").click()
+    page.goto("/jobs?state=cancelled")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    assert page.locator("summary", has_text="Cancel").count() == 0
+
+
+def test_open_question_survives_what_follows_by_itself(fresh, open_page):
+    """A button that asks back stays open while the list around it is brought up to date."""
+    fresh.queued_job()
+    page, _ = open_page(fresh, "/jobs")
+    page.locator("summary", has_text="Cancel").click()
+    with page.expect_response(lambda answer: "/jobs" in answer.url and answer.request.headers.get("hx-request")):
+        pass
+    page.wait_for_timeout(100)
+    expect(page.get_by_role("button", name="Cancel the job")).to_be_visible()

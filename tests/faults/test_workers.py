@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -114,12 +115,33 @@ def test_exhausted_memory_fails_the_job_with_a_reason_and_the_worker_lives(
 
 def test_terminated_worker_gives_its_job_back_at_no_cost(deployment: Deployment, worker: Worker) -> None:
     job = deployment.submit(HARD, ball(12))
-    deployment.wait_for_bounds(job)
+    running = deployment.wait_for_bounds(job)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(10) == 0
     job = deployment.ledger.job(job.id)
+    assert lower_bound(job.progress) >= lower_bound(running.progress)
     assert job.state is JobState.QUEUED
     assert (job.attempt, job.losses) == (1, 0)
     assert job.attempts[0].reason == "its worker was stopped"
     assert deployment.dispatcher.missing([job]) == []
     deployment.ledger.request_cancel(job.id)
+
+
+def test_worker_that_is_told_twice_leaves_at_once_and_its_job_loses_nothing(tmp_path: Path) -> None:
+    patient = Deployment(tmp_path, drain_seconds=120.0)
+    try:
+        worker = patient.start_worker()
+        job = patient.submit(HARD, ball(12))
+        running = patient.wait_for_bounds(job)
+        worker.send_signal(signal.SIGTERM)
+        time.sleep(1.5)
+        assert worker.poll() is None
+        assert [each.draining for each in patient.dispatcher.workers()] == [True]
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(15) == 0
+        job = patient.ledger.job(job.id)
+        assert (job.state, job.losses, job.attempts[0].reason) == (JobState.QUEUED, 0, "its worker was stopped")
+        assert lower_bound(job.progress) >= lower_bound(running.progress)
+        assert patient.dispatcher.workers() == []
+    finally:
+        patient.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.closing import Closing, Failure, plain, unknown_verdict
+from service.closing import Closing, Failure, plain, tightened, unknown_verdict
 from service.embedded import EmbeddedServer
 from service.events import Events
 from service.ledger import Ledger
@@ -143,3 +143,22 @@ def test_verdict_without_progress_claims_nothing() -> None:
 def test_plain_keeps_only_what_json_has() -> None:
     value = {"a": (np.int64(1), float("nan")), 2: np.array([1.0, np.inf]), "c": "text", "d": None, "e": True}
     assert plain(value) == {"a": [1, None], "2": [1.0, None], "c": "text", "d": None, "e": True}
+
+
+def test_better_bounds_of_an_earlier_attempt_are_kept() -> None:
+    earlier = {"stage": "bab", "margin": [-1.0, 2.0], "distance": [None, 0.5]}
+    assert tightened({"margin": [-2.0, None], "nodes": 1}, earlier) == {"margin": [-1.0, 2.0], "nodes": 1}
+    assert tightened({"margin": [-0.5, 1.0]}, earlier) == {"margin": [-0.5, 1.0]}
+    assert tightened({"distance": [0.25, None]}, earlier) == {"distance": [0.25, 0.5]}
+    assert tightened({"margin": [3.0, None]}, earlier) == {"margin": [3.0, None]}
+    assert tightened({"margin": None}, None) == {"margin": None}
+
+
+def test_a_job_that_is_given_back_keeps_the_bounds_of_its_verdict(parts: Parts) -> None:
+    job = job_in(parts.ledger, JobState.RUNNING)
+    parts.ledger.renew(job.id, 1, lease_seconds=9, progress=PROGRESS)
+    known = PROGRESS["margin"][0]
+    assert parts.closing.give_back(job, "its worker was stopped", {"margin": [known + 0.5, None], "distance": None})
+    again = parts.ledger.start(job.id, worker="w", lease_seconds=9)
+    assert again is not None
+    assert again.progress["margin"] == [known + 0.5, PROGRESS["margin"][1]]

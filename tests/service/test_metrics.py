@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import Future
@@ -206,3 +207,14 @@ def test_processes_that_share_a_folder_tell_of_each_other_and_of_those_that_ende
     got = {"method": "GET", "route": "/v1/jobs", "status": "200"}
     assert value(samples, "netproof_http_requests_total", **got) == 2
     assert value(samples, "netproof_http_request_seconds_count", method="GET", route="/v1/jobs") == 2
+
+
+def test_the_manual_lists_what_is_told(fresh: Service) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+    fresh.reaper.sweep()
+    listed = {name.removesuffix("_total") for name in re.findall(r"^\| `(netproof_\w+)`", text, re.MULTILINE)}
+    families = list(text_string_to_metric_families(fresh.http.get("/metrics").text))
+    assert listed == {family.name.removesuffix("_total") for family in families}
+    in_rules = set(re.findall(r"netproof_\w+", "".join(re.findall(r"expr: \"(.*?)\"[,}]", text))))
+    assert len(in_rules) > 5
+    assert {name.removesuffix("_total") for name in in_rules} <= listed

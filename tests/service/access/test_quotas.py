@@ -136,18 +136,30 @@ def test_questions_beyond_the_quota_are_refused_until_one_has_ended(world: World
     assert _ask(world, _key(world, "ann")).status_code == 202, "the quota is the key's, the count the owner's"
 
 
+def test_a_repeated_request_gets_its_job_whatever_the_quota_says(world: World) -> None:
+    key = _key(world, "ann", queued=world.service.ledger.usage.of("ann").queued + 1)
+    body = {"network": world.things["ann"].network, "query": ball(), "reuse": False}
+    headers = {"Idempotency-Key": "again and again"}
+    first, again = (world.ask("POST", "/v1/verify", key=key, json=body, headers=headers) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 202), again.text
+    assert again.json()["id"] == first.json()["id"]
+
+
 def test_batches_have_a_quota_and_take_no_more_than_is_left_of_the_day(world: World) -> None:
     ann = world.things["ann"]
     body = {"network": ann.network, "dataset": ann.dataset, "query": {"epsilon": 0.001}, "reuse": False}
     running = world.service.ledger.usage.of("ann").batches
     key = _key(world, "ann", batches=running + 1, cpu_seconds=1000, running=1)
-    made = world.ask("POST", "/v1/batches", key=key, json=body | {"total_limit": 5000})
+    named = {"Idempotency-Key": "a batch"}
+    made = world.ask("POST", "/v1/batches", key=key, json=body | {"total_limit": 5000}, headers=named)
     assert made.status_code == 202, made.text
     batch = world.service.ledger.batches.get(made.json()["id"])
     assert batch.total_limit is not None
     assert batch.total_limit <= 1000
     assert batch.at_once == 1
     assert {job.at_once for job in world.service.ledger.jobs(batch=batch.id)} == {1}
+    again = world.ask("POST", "/v1/batches", key=key, json=body | {"total_limit": 5000}, headers=named)
+    assert again.json()["id"] == batch.id, "a repeated request"
     refused = world.ask("POST", "/v1/batches", key=key, json=body)
     assert problem(refused, 429)["type"].endswith("quota-exceeded")
     assert world.ask("POST", f"/v1/batches/{batch.id}/cancel", key=key).status_code == 202

@@ -168,10 +168,10 @@ def test_the_row_of_somebody_elses_job_is_not_looked_at(ledger: Ledger) -> None:
 
 
 def _cpu(ask: Callable[[], object], times: int) -> float:
-    begun = time.process_time()
+    begun = time.thread_time()
     for _ in range(times):
         ask()
-    return (time.process_time() - begun) / times
+    return (time.thread_time() - begun) / times
 
 
 def test_a_megabyte_of_somebody_elses_takes_as_long_as_nothing(world: World) -> None:
