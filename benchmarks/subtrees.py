@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -168,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cpu = (f"{each:.1f}" for each in (found.cpu_alone, found.cpu_home, found.cpu_helpers))
         cells, wall = (f"{a:,.0f} / {b:,.0f}" for a, b in (found.cells, found.seconds))
         table.add_row(found.name, found.alone, found.together, cells, *cpu, wall)
+        print(found, file=sys.stderr, flush=True)  # the table comes last, and the limit of a set may come before
     console.print(table)
     if chosen.parts:
         with tempfile.TemporaryDirectory() as folder:

@@ -17,10 +17,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from pydantic_core import ErrorDetails
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from certificates.errors import CertificateError
 from networks.errors import (
@@ -328,8 +328,9 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
 def _methods_at(request: Request) -> str:
     """All methods that the path of ``request`` has; each route knows only its own."""
     methods: set[str] = set()
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
+    for route in iter_route_contexts(request.app.routes):
+        pattern = getattr(route, "path_regex", None)
+        if pattern is not None and pattern.match(request.url.path):
             methods |= getattr(route, "methods", None) or set()
     return ", ".join(sorted(methods))
 

@@ -61,7 +61,10 @@ class Readers:
         answer, _, trailer = reply.rpartition(b"\n")
         told = _object(trailer) or {}
         for line in str(told.get("log", "")).splitlines():
-            logger.warning("%s: %s", program, line)
+            # a stranger's file may choose these words, so nothing in them may steer a terminal or forge a line
+            logger.warning(
+                "%s: %s", program, "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+            )
         document = _object(answer)
         if document is None or told.get("status") != 0:
             raise ReaderError(told.get("status"))

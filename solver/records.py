@@ -22,7 +22,7 @@ from networks.graph import Network
 from solver.audit import Ball, Record
 from solver.errors import RecordsError
 
-__all__ = ["RecordFile", "heading"]
+__all__ = ["RecordFile", "heading", "read_records"]
 
 VERSION = 1
 
@@ -40,6 +40,26 @@ def heading(network: Network, dataset: Dataset, ball: Ball) -> dict[str, Any]:
             "query": query,
         }
     }
+
+
+def read_records(path: Path) -> tuple[dict[str, Any] | None, list[Record]]:
+    """The `heading` of a file of records, if it has one, and its records in their order.
+
+    A batch that was exported as JSON lines is read as well: it has no heading, and one record for each item, those
+    without a verdict included. A last line that is not complete is left out: a run may be writing it.
+
+    Raises:
+        RecordsError: it is not a file of records.
+        OSError: it cannot be read.
+    """
+    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
+    lines = [_parse(path, number, line) for number, line in enumerate(whole.split("\n"), 1)] if whole else []
+    head = lines.pop(0) if lines and "audit" in lines[0] else None
+    for number, record in enumerate(lines, 1 if head is None else 2):
+        if not isinstance(record.get("index"), int) or "verdict" not in record:
+            msg = f"line {number} of {path} is not an audit record; it needs an index and a verdict"
+            raise RecordsError(msg)
+    return head, lines
 
 
 @dataclass(eq=False)

@@ -42,14 +42,14 @@ Exit codes: 0 every input was decided (robust or not), 3 some are unknown (also 
 Examples:
   netproof audit digits.onnx --data digits.npz --eps 0.05 --domain 0 1
   netproof audit mnist.onnx --data mnist.npz --eps 0.1 --first 1000 --out records.jsonl --resume
+  netproof audit --records records.jsonl --data mnist.npz --report page.html
 """,
 )
-@click.argument("network", type=FILE)
-@click.option("--data", type=FILE, required=True, help="Data set (.npz with images and labels).")
+@click.argument("network", type=FILE, required=False)
+@click.option("--data", type=FILE, help="Data set (.npz with images and labels).")
 @click.option(
     "--eps",
     metavar="NUMBER",
-    required=True,
     callback=numbers,
     help="Radius of the ball around each input, such as 0.1 or 8/255.",
 )
@@ -69,6 +69,18 @@ Examples:
     help="Write one JSON line for each input to this file, as they come.",
 )
 @click.option("--resume", is_flag=True, help="Continue the file of --out: what has a record is not decided again.")
+@click.option(
+    "--report",
+    "page",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE.html",
+    help="Write the results as one page with drawings and pictures, which needs no network.",
+)
+@click.option(
+    "--records",
+    type=FILE,
+    help="Decide nothing: only write --report, from the records of an earlier --out or of an exported batch.",
+)
 @click.option(
     "--certificates",
     type=click.Path(file_okay=False, path_type=Path),
@@ -90,15 +102,17 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
 def audit(
     *,
-    network: Path,
-    data: Path,
-    eps: str,
+    network: Path | None,
+    data: Path | None,
+    eps: str | None,
     norm: str,
     domain: tuple[str, str] | None,
     first: int | None,
     indices: slice | None,
     out: Path | None,
     resume: bool,
+    page: Path | None,
+    records: Path | None,
     certificates: Path | None,
     timeout: float,
     workers: int | None,
@@ -112,6 +126,12 @@ def audit(
     Every input is swept with bounds and a short attack; what stays open then gets an exact search of its own. Without
     --first or --indices, all inputs of the data set are asked about.
     """
+    if records is not None:
+        return _page_of(records, data, page, network)
+    if network is None or data is None or eps is None:
+        missing = [name for name, value in (("NETWORK", network), ("--data", data), ("--eps", eps)) if value is None]
+        msg = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        raise click.UsageError(msg)
     if first is not None and indices is not None:
         msg = "--first and --indices both say which inputs; give one of them"
         raise click.UsageError(msg)
@@ -151,6 +171,14 @@ def audit(
         bar=audit_bar(),
         keeping="the records so far" if out is not None else "the counts so far",
     )
+    if page is not None:
+        from netproof.audit_page import write_audit_page
+        from solver.audit import Ball
+        from solver.records import heading
+
+        shown_domain = (0, 1) if domain is None and dataset.stored.dtype == "uint8" else domain
+        asked = heading(loaded, dataset, Ball(eps, norm, shown_domain))
+        write_audit_page(page, result.records, asked=asked, dataset=dataset, total=result.tally.total)
     if as_json:
         identity = {
             "network": {"name": loaded.name, "sha256": loaded.sha256},
@@ -160,8 +188,27 @@ def audit(
         }
         click.echo(json.dumps(result.summary | identity))
     else:
-        click.echo(_report(result, out, certificates))
+        click.echo(_report(result, out, certificates, page))
     return 0 if result.complete else UNDECIDED
+
+
+def _page_of(records: Path, data: Path | None, page: Path | None, network: Path | None) -> int:
+    """Write the report of records that are there already."""
+    if page is None:
+        msg = "--records is what --report is made of, which is missing; name the page to write"
+        raise click.UsageError(msg)
+    if network is not None:
+        msg = f"with --records nothing is decided, so {network} is not needed; leave it out"
+        raise click.UsageError(msg)
+
+    from netproof.audit_page import write_audit_page
+    from networks import Dataset
+    from solver.records import read_records
+
+    asked, found = read_records(records)
+    write_audit_page(page, found, asked=asked, dataset=None if data is None else Dataset.read(data))
+    click.echo(f"{len(found)} records: {page}")
+    return 0
 
 
 def _selected(size: int, first: int | None, indices: slice | None) -> range:
@@ -173,7 +220,7 @@ def _selected(size: int, first: int | None, indices: slice | None) -> range:
     return range(size)
 
 
-def _report(result: Audit, out: Path | None, certificates: Path | None) -> str:
+def _report(result: Audit, out: Path | None, certificates: Path | None, page: Path | None) -> str:
     """The summary in words."""
     tally, summary = result.tally, result.summary
     seconds: dict[str, Any] = summary["seconds"]
@@ -202,6 +249,8 @@ def _report(result: Audit, out: Path | None, certificates: Path | None) -> str:
         lines.append(f"  records            {out}")
     if certificates is not None:
         lines.append(f"  certificates       {certificates}")
+    if page is not None:
+        lines.append(f"  report             {page}")
     return "\n".join(lines)
 
 

@@ -26,7 +26,16 @@ from service.dashboard.charts import (
 from service.ledger import Ledger
 from service.states import BATCH_ENDED
 
-__all__ = ["Failed", "audit_charts", "batch_charts", "cactus_of", "counts_chart", "failed_inputs", "margins_of"]
+__all__ = [
+    "Failed",
+    "audit_charts",
+    "batch_charts",
+    "cactus_of",
+    "counts_chart",
+    "epsilons_of",
+    "failed_inputs",
+    "margins_of",
+]
 
 ROBUST = Series("robust", "robust")
 BROKEN = Series("counterexample", "not robust")
@@ -164,17 +173,39 @@ def cactus_of(found: Iterable[tuple[str | None, float]]) -> Chart:
     return cactus({series: [*enumerate(sorted(each), 1)] for series, each in costs.items()}, name="cactus")
 
 
-def audit_charts(records: Sequence[dict[str, Any]], total: int) -> list[Chart]:
-    """The drawings of an audit's records, as `netproof audit --out` writes them, in the order of that file."""
+def audit_charts(records: Sequence[dict[str, Any]], total: int, epsilons: Sequence[str] = ()) -> list[Chart]:
+    """The drawings of an audit.
+
+    Args:
+        records: that have a verdict, as `netproof audit --out` writes them, in the order of that file.
+        total: how many there are to be.
+        epsilons: of records that say at which they were decided, in ascending order.
+    """
     counts = Counter(str(each["verdict"]) for each in records)
     found = {ROBUST: counts["robust"], BROKEN: counts["counterexample"], UNKNOWN: counts["unknown"]}
     left = total - len(records)
-    return [
-        verdict_counts(found | ({LEFT: left} if left else {}), name="verdicts"),
-        _spent(records, total),
-        margins_of((each["verdict"], *each["margin"]) for each in records),
-        cactus_of((each["verdict"], float(each["seconds"])) for each in records),
-    ]
+    shown = [verdict_counts(found | ({LEFT: left} if left else {}), name="verdicts")]
+    if len(epsilons) > 1:
+        shown.append(_epsilons(records, total // len(epsilons), epsilons))
+    else:
+        shown.append(_spent(records, total))
+    margins = ((each["verdict"], *each["margin"]) for each in records)
+    costs = ((each["verdict"], float(each["seconds"])) for each in records if not each.get("cached_from"))
+    return [*shown, margins_of(margins), cactus_of(costs)]
+
+
+def epsilons_of(records: Iterable[dict[str, Any]]) -> list[str]:
+    """The epsilons that records name, in ascending order; none where they do not."""
+    return sorted({str(each["epsilon"]) for each in records if each.get("epsilon")}, key=exact)
+
+
+def _epsilons(records: Sequence[dict[str, Any]], inputs: int, epsilons: Sequence[str]) -> Chart:
+    points = []
+    for epsilon in epsilons:
+        counts = Counter(str(each["verdict"]) for each in records if each["epsilon"] == epsilon)
+        low, high = counts["robust"] / inputs, 1 - counts["counterexample"] / inputs
+        points.append(Point(float(exact(epsilon)), low, high))
+    return epsilon_curve(points, epsilons, name="curve")
 
 
 def _spent(records: Sequence[dict[str, Any]], total: int) -> Chart:

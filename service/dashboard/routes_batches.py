@@ -12,6 +12,7 @@ from fastapi import Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, StreamingResponse
 
+from service.access import Scope
 from service.access.dependencies import READ, SUBMIT, Caller
 from service.api.batches import Batch, Item
 from service.api.dependencies import PartsOfApp
@@ -33,6 +34,8 @@ __all__ = ["router"]
 router = page_router()
 
 _ROWS = 100
+#: The drawings of a larger batch come after the rest of its page has been painted.
+_DRAWN_AT_ONCE = 2000
 _THUMBNAILS = 24
 _LOOK_SECONDS = 1.0
 _REFRESH_SECONDS = 5
@@ -56,13 +59,17 @@ async def show_batch(
     index: Text = "",
     sort: Text = "number",
     cursor: Annotated[str, Query(max_length=200)] = "",
+    drawings: Annotated[
+        bool, Query(description="with the drawings of a large batch, for browsers without scripts")
+    ] = False,
 ) -> Response:
     """How far a batch is, what it found, and its items."""
     chosen = {"status": status, "label": label, "epsilon": epsilon, "index": index, "sort": sort}
     rows = await _rows(request, batch, chosen | {"cursor": cursor})
     if isinstance(rows, Response):
         return rows
-    shown = await run_in_threadpool(_shown, batch, parts, epsilon)
+    drawn = drawings or batch.items <= _DRAWN_AT_ONCE
+    shown = await run_in_threadpool(_shown, batch, parts, epsilon, drawn=drawn)
     network = await run_in_threadpool(parts.ledger.network, batch.network)
     dataset = await run_in_threadpool(parts.ledger.datasets.get, batch.dataset)
     failed = failed_inputs(await run_in_threadpool(parts.ledger.figures.broken, batch.id, limit=_THUMBNAILS))
@@ -70,6 +77,7 @@ async def show_batch(
         request,
         "batch.html",
         **shown,
+        drawn=drawn,
         network=network,
         dataset=dataset,
         pictured=layout(dataset.summary["shape"]) is not None,
@@ -110,13 +118,14 @@ def show_charts(batch: Batch, parts: PartsOfApp, epsilon: Text = "") -> Response
 @router.get("/batches/{batch_id}/live", dependencies=[READ])
 async def follow_page(batch: Batch, parts: PartsOfApp, caller: Caller) -> Response:
     """The figures anew whenever they have changed, as server-sent events, until the batch has ended."""
+    may_submit = caller.scope.includes(Scope.SUBMIT)
 
     async def messages() -> AsyncIterator[bytes]:
         last = ""
         while not parts.closing.is_set():
             now = await run_in_threadpool(parts.ledger.batches.get, batch.id, owner=caller.reach)
             document = await run_in_threadpool(_document, now, parts)
-            text = fragment("batch_figures.html", document=document)
+            text = fragment("batch_figures.html", document=document, may_submit=may_submit)
             yield b": still here\n\n" if text == last else message(text)
             if now.ended:
                 yield closing_event(_ENDED)
@@ -165,13 +174,13 @@ def _document(batch: BatchRecord, parts: Parts) -> BatchDocument:
     return batch_document(batch, parts.ledger, workers)
 
 
-def _shown(batch: BatchRecord, parts: Parts, epsilon: str) -> dict[str, Any]:
+def _shown(batch: BatchRecord, parts: Parts, epsilon: str, *, drawn: bool = True) -> dict[str, Any]:
     document = _document(batch, parts)
     return {
         "batch": batch,
         "document": document,
         "epsilon": epsilon,
-        "charts": batch_charts(batch, document, parts.ledger, epsilon),
+        "charts": batch_charts(batch, document, parts.ledger, epsilon) if drawn else [],
     }
 
 

@@ -8,6 +8,7 @@ from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, StreamingResponse
 
+from service.access import Scope
 from service.access.dependencies import READ, SUBMIT, Caller
 from service.api.dependencies import Job, PartsOfApp
 from service.dashboard.charts import Point
@@ -41,12 +42,14 @@ async def show_job(request: Request, job: Job, parts: PartsOfApp) -> Response:
 @router.get("/jobs/{job_id}/live", dependencies=[READ])
 async def follow_page(request: Request, job: Job, parts: PartsOfApp, caller: Caller) -> Response:
     """The page's content anew with each event of the job, as server-sent events, until the job has ended."""
+    may_submit = caller.scope.includes(Scope.SUBMIT)
 
     async def messages() -> AsyncIterator[bytes]:
         past = await parts.events.recent(job.id)  # it is in the page already
         async for _ in follow(job.id, past[-1].id if past else None, parts):
             now = await run_in_threadpool(parts.ledger.job, job.id, owner=caller.reach)
-            yield message(fragment("job_content.html", view=await _view(request, now, parts), report=None))
+            view = await _view(request, now, parts)
+            yield message(fragment("job_content.html", view=view, report=None, may_submit=may_submit))
             if now.terminal:
                 break
         yield closing_event(_ENDED)

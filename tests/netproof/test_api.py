@@ -13,6 +13,7 @@ import netproof.ranging
 import netproof.torch_modules
 from networks.errors import InputError, PropertyError, RegionError
 from solver import Engine, Outcome, Reason, pose
+from solver.local_helpers import LocalHelpers
 from tests.netproof.conftest import EXAMPLES
 
 DOCUMENTED = [netproof, netproof.api, netproof.ranging, netproof.torch_modules]
@@ -35,6 +36,17 @@ def test_path_and_network_and_shapes_are_equivalent(plain, digits):
     ]
     assert {str(verdict.outcome) for verdict in verdicts} == {"robust"}
     assert len({verdict.margin[0] for verdict in verdicts}) == 1
+
+
+def test_workers_are_asked_for_help_and_end_with_the_verdict(robust, digits, monkeypatch):
+    """Whether they are needed is theirs to say: here the query ends before any process could have started."""
+    asked = []
+    monkeypatch.setattr(LocalHelpers, "wanted", lambda helpers: asked.append(helpers) or 0)
+    image = digits[0][10]
+    verdict = netproof.verify(robust, input=image, epsilon="0.1", domain=(0, 1), engine="bab", threads=1, workers=3)
+    assert verdict.outcome is Outcome.ROBUST
+    assert asked
+    assert not asked[0].pids
 
 
 def test_label_defaults_to_the_networks_own(plain, digits):
