@@ -114,10 +114,12 @@ def at_work(owner: Any) -> Any:
 
 
 def charge(connection: Connection, job_id: str, attempt: int, moment: datetime) -> None:
-    """Charge an attempt that ends to the job's owner, in the transaction that ends it."""
+    """Charge an attempt that ends to the job's owner, in the transaction that ends it; a job never begun had none."""
     mine = (attempts.c.job == job_id) & (attempts.c.number == attempt)
     query = select(jobs.c.owner, attempts.c.started_at, attempts.c.threads).join(attempts, jobs.c.id == attempts.c.job)
-    row = connection.execute(query.where(mine)).one()
+    row = connection.execute(query.where(mine)).first()
+    if row is None:
+        return
     seconds = max(0.0, (moment - row.started_at).total_seconds()) * row.threads
     day = {"owner": row.owner, "day": _day(moment)}
     connection.execute(insert_new(connection, usage).values(seconds=0.0, **day))

@@ -27,7 +27,12 @@ from tests.docs.blocks import LANGUAGES, Block, Call, blocks, calls, differs
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")), ROOT / "examples" / "README.md"]
 #: Pages whose examples are run, in more ways than here, by tests of their own.
-OWN_TESTS = {"asking.md": "tests/netproof/test_asking_page.py", "auditors.md": "tests/netproof/test_auditors_page.py"}
+OWN_TESTS = {
+    "asking.md": "tests/netproof/test_asking_page.py",
+    "auditors.md": "tests/netproof/test_auditors_page.py",
+    "ci.md": "tests/netproof/test_client_pages.py",
+    "python-client.md": "tests/netproof/test_client_pages.py",
+}
 #: What a reader starts beside the page, and what the tests put in its place.
 SERVICE = "http://127.0.0.1:8000"
 _SHELL = re.compile(r"[|&;<>$`(){}*?~]|^\w+=")

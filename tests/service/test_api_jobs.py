@@ -72,7 +72,7 @@ def test_a_job_shows_its_bounds_and_then_its_verdict(web: Service) -> None:
     document = answer.json()
     assert "Retry-After" not in answer.headers
     assert document["state"] == "succeeded"
-    assert document["verdict"] == UNDECIDED | {"cached_from": None, "product": None, "universal": None}
+    assert document["verdict"] == UNDECIDED | {"cached_from": None, "product": None, "universal": None, "history": []}
     assert document["links"]["cancel"] is None
     assert document["links"]["counterexample"] is None
 
@@ -195,7 +195,9 @@ class TestEvents:
             events = events_of(service, job_id)
             stopper.join(4)
             assert not stopper.is_alive(), "an open stream held the process up"
-            assert [json.loads(event["data"])["state"] for event in events] == ["queued"]
+            *before, hint = events
+            assert [json.loads(event["data"])["state"] for event in before] == ["queued"]
+            assert int(hint["retry"]) > 0
         finally:
             service.close()
 
