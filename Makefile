@@ -7,8 +7,8 @@ BIN      := $(VENV)/bin
 READY    := $(VENV)/.ready
 SETS     ?= --all --only-firm
 RESULTS  := benchmarks/results
-# One process a core, each with one thread; a module's tests stay together, as they share fixtures.
-PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
+# One process a core and one more, as some tests wait; one thread each. A module's tests stay together: they share fixtures.
+PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 ))) --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help venv postgresql demo browser test check audit fuzz format bench bench-sets bench-all bench-scaling bench-certificates bench-batch bench-load openapi reference supported examples screenshots clean

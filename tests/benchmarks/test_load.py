@@ -8,6 +8,7 @@ from benchmarks.load import digits, main, measure
 from netproof.local import local_service
 
 
+@pytest.mark.slow
 def test_forty_clients_for_some_seconds_without_an_error() -> None:
     wanted = {"clients": 40, "rate": 60.0, "fresh_rate": 1.0, "distinct": False, "warm_up": 1.0, "seconds": 3.0}
     with local_service(workers=1, start_seconds=120) as url:

@@ -116,7 +116,7 @@ def test_the_last_term_is_as_good_as_the_regions_own(kind, seed):
     found = inside.bound(torch.as_tensor(A), lower, upper).numpy()
     expected, _ = region.minimise(A)
     if not region.constraints:
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+        assert found == pytest.approx(expected, rel=1e-8, abs=1e-8)
         where = inside.minimiser(torch.as_tensor(A), lower, upper).numpy()
         assert (A * where).sum(1) == pytest.approx(expected, rel=1e-6, abs=1e-6)
     for point in points_of(region, rng):

@@ -25,6 +25,7 @@ def posed(norm: str, epsilon: object) -> tuple[Network, Query]:
     return network, Query.single(region, Property.classification(label, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", "2"), ("l2", "2"), ("l1", "4"), ("l0", 6)])
 def test_a_distance_is_certified_up_to_its_lower_end(norm: str, epsilon: object) -> None:
     network, query = posed(norm, epsilon)

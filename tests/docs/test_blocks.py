@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -152,6 +153,7 @@ def test_blocks_say_what_they_are(page: Path) -> None:
             assert block.exempt, f"{block.place}: say why, as in ```bash not run: needs Docker"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what a reader's program leaves open
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in OWN_TESTS and blocks(page)], ids=names)
 def test_a_page_does_what_it_says(
     page: Path,
@@ -166,6 +168,8 @@ def test_a_page_does_what_it_says(
     for block in blocks(page):
         if block.exempt is None:
             session.follow(block)
+    del session
+    gc.collect()
 
 
 def test_own_tests_exist() -> None:

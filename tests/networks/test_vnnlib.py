@@ -355,6 +355,7 @@ def test_megabytes_take_seconds():
     assert len(query.cases) == 5_000
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_every_real_specification_is_read_in_two_seconds(data_folder):
     files = sorted(data_folder.rglob("*.vnnlib*"))

@@ -63,6 +63,7 @@ def test_a_solver_that_is_wrong_is_found_out(monkeypatch):
     assert verdict.counterexample.exact_margin <= 0
 
 
+@pytest.mark.slow
 def test_tightened_bounds_are_proven_again_from_those_that_the_checker_knows():
     network, data = proven("phases")
     reported = []
