@@ -126,7 +126,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--files", type=int, default=10_000, help="networks to send")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=math.inf, help="send no more of a kind after that long")
-    parser.add_argument("--most-mb", type=float, default=1500.0, help="bound on the resident memory of web and readers")
+    parser.add_argument(
+        "--most-mb", type=float, default=1500.0, help="bound on the resident memory of a web process and its readers"
+    )
     parser.add_argument("--keep", type=Path, help="folder for the service's data and log")
     options = parser.parse_args(arguments)
     findings = Findings()
@@ -148,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{path.partition('?')[0]}: {answers} answers and {len(findings.faults)} faults so far", flush=True)
         seconds, cpu = time.monotonic() - begun, sum(map(_cpu_seconds, webs)) - spent
         healthy = httpx.get(f"{url}/healthz", timeout=120).is_success
-    return _report(findings, watched, seconds, cpu, healthy=healthy, most_mb=options.most_mb)
+    return _report(findings, watched, seconds, cpu, healthy=healthy, most_mb=options.most_mb * len(webs))
 
 
 def _some(uploads: Iterator[Upload], count: int, seconds: float) -> Iterator[Upload]:
