@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,10 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with local_service(workers=1) as url:
-        assert httpx.get(f"{url}/readyz").json()["ready"]
+        end = time.monotonic() + 30
+        while not (answer := httpx.get(f"{url}/readyz", timeout=30).json())["ready"]:
+            assert time.monotonic() < end, answer
+            time.sleep(0.2)
         yield url
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{url}/healthz", timeout=2)

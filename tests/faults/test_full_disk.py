@@ -43,6 +43,7 @@ def until(http: httpx.Client, job: str, seconds: float = CALM_SECONDS) -> dict[s
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()

@@ -95,6 +95,7 @@ def test_commands(example: Example, run: Any, tmp_path: Path, monkeypatch: pytes
     assert click.unstyle(answer.out).lstrip().startswith(example.said), answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", ASKED, ids=title)
 def test_python(example: Example, digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

@@ -36,6 +36,7 @@ def flips(delta: np.ndarray) -> list[int]:
     return np.flatnonzero(found != LABELS).tolist()
 
 
+@pytest.mark.slow
 def test_python_and_http_and_the_command_line_agree(run: Any, service: Service, tmp_path: Path) -> None:
     asked = {"inputs": POINTS, "labels": LABELS, "epsilon": 1, "domain": (0, 1)}
     found = netproof.universal(load_bytes(NETWORK), **asked, threads=1)

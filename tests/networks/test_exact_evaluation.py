@@ -41,6 +41,7 @@ def test_it_is_rational_arithmetic(make, seed):
     assert evaluate_exactly(network, x) == rational(network, x)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.lists(st.fractions(-2, 2, max_denominator=10**9), min_size=64, max_size=64))
 def test_inputs_may_be_any_rationals(seed, entries):
     for make in (random_dense, random_conv, random_residual):

@@ -45,6 +45,7 @@ def alone(network, dataset, i, engine=Engine.AUTO):
     return solver.verify(network, query, options=Options(engine), budget=Budget(60, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [Engine.AUTO, Engine.BOUNDS, Engine.BAB])
 def test_agrees_with_verify_on_every_input(network, dataset, engine):
     looks = []

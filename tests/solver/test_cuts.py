@@ -81,6 +81,7 @@ def _neurons(cuts, h):
     return [next(column for column in reversed(h.tolist()) if row[column] == 1) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_the_bound_holds_and_cuts_improve_it(kind, monkeypatch):
     better = 0

@@ -19,6 +19,7 @@ def decided(network, query, engine=Engine.MILP, seconds=60, **options):
     return verify(network, query, options=Options(engine, certificate=True, **options), budget=Budget(seconds, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["root", "boxes", "phases"])
 def test_a_mip_solvers_word_is_proven_again(kind):
     network, data = proven(kind)

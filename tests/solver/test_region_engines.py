@@ -51,6 +51,7 @@ def minima() -> dict[str, list[float]]:
     return {kind: [minimum_margin(*instance(kind, seed), clause) for seed in range(NETWORKS)] for kind in KINDS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_engine_agrees_with_brute_force(
