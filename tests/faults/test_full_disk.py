@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from service.settings import Settings
 from tests.faults.deployment import QUICK, ball
