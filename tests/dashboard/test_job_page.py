@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -11,7 +12,8 @@ from service.closing import Failure
 from service.states import JobState
 from tests.dashboard.examples import about_digit, ask, network
 from tests.faults.deployment import ball, lower_bound, obstinate_model
-from tests.service.serving import problem
+from tests.service.serving import Service, problem
+from tests.service.test_api_jobs import UNDECIDED
 
 HTML = {"Accept": "text/html"}
 
@@ -47,6 +49,25 @@ def test_a_running_job_is_followed_to_its_end(site, open_page):
     lowers = [lower for _, lower, _ in history if lower is not None]
     assert len(lowers) > 1
     assert lowers == sorted(lowers)
+
+
+def test_a_page_follows_though_its_script_came_late(tmp_path, open_page):
+    service = Service(tmp_path)
+    try:
+        job = service.queued_job()
+        page, _ = open_page(service)
+
+        def late(route):
+            time.sleep(1)
+            route.fallback()
+
+        page.route("**/hx-sse*", late)
+        with page.expect_request("**/live"):
+            page.goto(f"/jobs/{job}")
+        service.end(service.begin(job), UNDECIDED)
+        expect(page.get_by_role("heading", name="What would help")).to_be_visible()
+    finally:
+        service.close()
 
 
 def test_a_counterexample_is_seen(broken, visit, accessible):
