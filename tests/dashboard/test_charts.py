@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.dashboard.charts import (
@@ -232,6 +232,7 @@ def test_a_coordinate_is_finite():
 
 
 @given(finite, finite)
+@example(346176778.0, 348591978.0)
 @settings(max_examples=100, deadline=None)
 def test_linear_scales_hold_their_values_and_end_in_ticks(a, b):
     scale = linear(min(a, b), max(a, b))

@@ -142,9 +142,9 @@ def number(value: float, step: float | None = None) -> str:
         return "0"
     size = abs(value)
     if size >= 1e6 or size < 1e-4:
-        mantissa, _, exponent = f"{value:.3g}".partition("e")
-        plain = f"{float(mantissa):g}" if exponent else f"{value:.3g}"
-        return _minus(f"{plain}e{int(exponent)}" if exponent else plain)
+        digits = 2 if step is None else min(15, max(2, math.floor(math.log10(size)) - math.floor(math.log10(step)) + 1))
+        mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
+        return _minus(f"{float(mantissa):.16g}e{int(exponent)}")
     if step is None:
         return _minus(f"{value:.4g}" if size < 1000 else f"{value:,.0f}".replace(",", "\u202f"))
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
