@@ -43,7 +43,7 @@ check: browser ## what CI runs: format, lint, types, known vulnerabilities, then
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/audit.py
-	$(PYTEST)
+	$(PYTEST) --hypothesis-profile=repeatable
 
 audit: $(READY) ## ask an advisory service about the versions that constraints.txt names
 	$(BIN)/python .ci/audit.py
