@@ -17,11 +17,12 @@ from sqlalchemy import Connection, Engine, Select, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service import batch_work
-from service.access.principal import LOCAL
+from service.access.principal import EVERYBODY, Principal
+from service.access.usage import check_batch
 from service.answers import Answers
 from service.batch_models import BatchRecord, ItemRecord, batches, items
 from service.batch_work import LIVE, Found
-from service.errors import IdempotencyError, NotFoundError, StateChangeError
+from service.errors import IdempotencyError, NotFoundError, QuotaError, StateChangeError
 from service.identifiers import new_id
 from service.models import JobRecord, jobs, owned_key
 from service.states import BatchState, ItemState, JobState, batch_sources
@@ -81,8 +82,7 @@ class Batches:
         max_attempts: int,
         idempotency_key: str | None = None,
         fingerprint: str | None = None,
-        owner: str = LOCAL,
-        at_once: int | None = None,
+        caller: Principal = EVERYBODY,
     ) -> tuple[BatchRecord, bool]:
         """Record a new batch and its items; returns it and whether it is new. `advance` then makes its first jobs.
 
@@ -93,11 +93,11 @@ class Batches:
             max_attempts: of each of them.
             idempotency_key: the same key gives the same batch.
             fingerprint: digest of the request that the key came with.
-            owner: who asks.
-            at_once: how many of the owner's jobs may run at the same time, None for any number.
+            caller: whose it becomes, within the caller's quota.
 
         Raises:
             IdempotencyError: the key came before with another fingerprint.
+            QuotaError: the caller has as many batches at work as its key allows, or has used up the day.
         """
         moment = self._now()
         identifier = new_id(int(moment.timestamp() * 1000))
@@ -115,10 +115,10 @@ class Batches:
             "inputs": len({index for index, _, _ in wanted}),
             "items": len(wanted),
             "revision": 0,
-            "idempotency_key": owned_key(owner, idempotency_key),
+            "idempotency_key": owned_key(caller.owner, idempotency_key),
             "fingerprint": fingerprint,
-            "owner": owner,
-            "at_once": at_once,
+            "owner": caller.owner,
+            "at_once": caller.quota.running,
             "created_at": moment,
             "changed_at": moment,
         }
@@ -130,13 +130,14 @@ class Batches:
         ]
         try:
             with self._engine.begin() as connection:
+                check_batch(connection, caller.owner, caller.quota, moment)
                 connection.execute(insert(batches).values(values))
                 for start in range(0, len(rows), _AT_ONCE):
                     connection.execute(insert(items), rows[start : start + _AT_ONCE])
-        except IntegrityError:
+        except (IntegrityError, QuotaError):  # the same request may have made its batch meanwhile
             if idempotency_key is None:
                 raise
-            earlier = self.earlier(owner, idempotency_key, fingerprint)
+            earlier = self.earlier(caller.owner, idempotency_key, fingerprint)
             if earlier is None:
                 raise
             return earlier, False
@@ -316,32 +317,43 @@ class Batches:
             raise StateChangeError(batch_id, batch.state, BatchState.CANCELLING, kind="batch")
         return batch
 
-    def resume(self, batch_id: str, *, total_limit: float | None = None) -> BatchRecord:
+    def resume(self, batch_id: str, *, total_limit: float | None = None, caller: Principal = EVERYBODY) -> BatchRecord:
         """Go on with a batch that was cancelled, or whose budget was spent; `advance` then makes its next jobs.
 
         Raises:
             NotFoundError: no such batch.
+            QuotaError: as in `submit`.
             StateChangeError: the batch is at work, or finished.
         """
         stopped = [BatchState.CANCELLED, BatchState.EXHAUSTED]
         values: dict[str, Any] = {} if total_limit is None else {"total_limit": total_limit}
         with self._engine.begin() as connection:
+            check_batch(connection, caller.owner, caller.quota, self._now())
             changed = self._change(connection, batch_id, BatchState.RUNNING, before=stopped, **values)
             batch = _read(connection, batch_id)
         if not changed:
             raise StateChangeError(batch_id, batch.state, BatchState.RUNNING, kind="batch")
         return batch
 
-    def retry(self, batch_id: str, *, time_limit: float | None = None, unknown: bool = True) -> tuple[BatchRecord, int]:
+    def retry(
+        self,
+        batch_id: str,
+        *,
+        time_limit: float | None = None,
+        unknown: bool = True,
+        caller: Principal = EVERYBODY,
+    ) -> tuple[BatchRecord, int]:
         """Open again what failed and, with ``unknown``, what stayed unknown; returns how many items that are.
 
         Args:
             batch_id: of the batch.
             time_limit: seconds for each item from now on; None leaves it.
             unknown: whether undecided items are tried again, too.
+            caller: who asks.
 
         Raises:
             NotFoundError: no such batch.
+            QuotaError: as in `submit`.
             StateChangeError: the batch is at work.
         """
         values: dict[str, Any] = {} if time_limit is None else {"time_limit": time_limit}
@@ -351,6 +363,7 @@ class Batches:
         )
         fresh = {"state": ItemState.OPEN, "job": None, "error": None, "finished_at": None}
         with self._engine.begin() as connection:
+            check_batch(connection, caller.owner, caller.quota, self._now())
             if not self._change(connection, batch_id, BatchState.RUNNING, **values):
                 raise StateChangeError(batch_id, _read(connection, batch_id).state, BatchState.RUNNING, kind="batch")
             opened = connection.execute(update(items).where(items.c.batch == batch_id, again).values(fresh))

@@ -188,7 +188,6 @@ def _submit(
         return earlier  # whatever may be asked by now
     with contextlib.suppress(redis.RedisError):
         require_backend(request["backend"], parts.dispatcher.workers())
-    parts.ledger.usage.check_batch(caller.owner, caller.quota)
     request["total_limit"] = batch_budget(caller, parts.ledger.usage, request["total_limit"])
     batch, new = parts.ledger.batches.submit(
         request,
@@ -197,8 +196,7 @@ def _submit(
         max_attempts=parts.settings.max_attempts,
         idempotency_key=idempotency_key,
         fingerprint=digest,
-        owner=caller.owner,
-        at_once=caller.quota.running,
+        caller=caller,
     )
     if new:
         _advance(batch, parts)
@@ -466,7 +464,7 @@ async def resume_batch(batch: Batch, request: Request, parts: PartsOfApp, caller
     """Go on with a batch that was cancelled or has spent its budget; no finished item is decided again."""
     asked = ResumeRequest.model_validate(await _members(request, ResumeRequest))
     limit = await run_in_threadpool(_budget, batch, asked.total_limit, parts, caller)
-    record = await run_in_threadpool(parts.ledger.batches.resume, batch.id, total_limit=limit)
+    record = await run_in_threadpool(parts.ledger.batches.resume, batch.id, total_limit=limit, caller=caller)
     await run_in_threadpool(_advance, record, parts)
     return await _shown(record, parts, 202)
 
@@ -485,9 +483,8 @@ async def retry_batch(batch: Batch, request: Request, parts: PartsOfApp, caller:
     """Search again for what failed and, unless told otherwise, for what stayed unknown, perhaps with more time."""
     asked = RetryRequest.model_validate(await _members(request, RetryRequest))
     check_time_limit(caller, parts.settings, asked.time_limit)
-    await run_in_threadpool(parts.ledger.usage.check_batch, caller.owner, caller.quota)
     record, _ = await run_in_threadpool(
-        parts.ledger.batches.retry, batch.id, time_limit=asked.time_limit, unknown=asked.unknown
+        parts.ledger.batches.retry, batch.id, time_limit=asked.time_limit, unknown=asked.unknown, caller=caller
     )
     await run_in_threadpool(_advance, record, parts)
     return await _shown(record, parts, 202)
@@ -495,7 +492,6 @@ async def retry_batch(batch: Batch, request: Request, parts: PartsOfApp, caller:
 
 def _budget(batch: BatchRecord, asked: float | None, parts: Parts, caller: Principal) -> float | None:
     """The limit of all of a batch that goes on, within the caller's day."""
-    parts.ledger.usage.check_batch(caller.owner, caller.quota)
     groups = parts.ledger.batches.groups(batch.id)
     spent = sum(group.sweep_seconds + group.search_seconds for group in groups)
     return batch_budget(caller, parts.ledger.usage, asked if asked is not None else batch.total_limit, spent=spent)
