@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -12,9 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from service.access.dependencies import READ, SUBMIT, Caller
-from service.api.dependencies import Job, PartsOfApp, Wait
+from service.api.dependencies import IfNoneMatch, Job, PartsOfApp, Wait
+from service.api.paging import LINK, Cursor, next_link
 from service.api.showing import job_response, shown_response
-from service.closing import Closing
 from service.errors import StateChangeError
 from service.evidence import REPRESENTATIONS, Representation, choose, render
 from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_CERTIFICATE, NO_COUNTEREXAMPLE, NO_PRODUCT, ProblemError
@@ -50,9 +49,7 @@ async def get_job(
     parts: PartsOfApp,
     wait: Wait,
     include: Include = None,
-    if_none_match: Annotated[
-        str | None, Header(alias="If-None-Match", description="an ETag that the client has")
-    ] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Show a job: its state, the bounds so far, and the verdict with its evidence once it has ended."""
     job = await wait_for_end(job, wait, parts)
@@ -65,17 +62,14 @@ async def get_job(
     dependencies=[READ],
     summary="List jobs",
     response_description="One page of jobs",
-    responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}}}},
+    responses={200: {"headers": LINK}},
 )
 async def list_jobs(
     parts: PartsOfApp,
     caller: Caller,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=200, description="how many")] = 50,
-    cursor: Annotated[
-        str | None,
-        Query(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="`next_cursor` of the page before"),
-    ] = None,
+    cursor: Cursor = None,
     state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
     network: Annotated[Sha256 | None, Query(description="only jobs about this network")] = None,
     batch: Annotated[
@@ -88,9 +82,7 @@ async def list_jobs(
     records = await run_in_threadpool(parts.ledger.jobs, limit=limit + 1, before=cursor, owner=caller.reach, **asked)
     following = records[limit - 1].id if len(records) > limit else None
     if following is not None:
-        further = {"limit": limit, "cursor": following, **asked}
-        target = urlencode({key: value for key, value in further.items() if value is not None})
-        response.headers["Link"] = f'</v1/jobs?{target}>; rel="next"'
+        response.headers["Link"] = next_link("/v1/jobs", {"limit": limit, "cursor": following, **asked})
     return JobPage(jobs=[job_document(record, brief=True) for record in records[:limit]], next_cursor=following)
 
 
@@ -138,8 +130,7 @@ async def cancel_job(job: Job, parts: PartsOfApp) -> Response:
         state = {"state": job.state, "attempt": job.attempt}
         await run_in_threadpool(parts.publisher.publish, job.id, "state", state)
         if job.batch is not None:
-            closing = Closing(parts.ledger, parts.publisher, parts.dispatcher)
-            await run_in_threadpool(closing.advance, job.batch)
+            await run_in_threadpool(parts.advance, job.batch)
     document = job_document(job)
     return job_response(document, job, 202, {"Location": document.links.self})
 
