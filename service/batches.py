@@ -22,6 +22,7 @@ from service.access.usage import check_batch
 from service.answers import Answers
 from service.batch_models import BatchRecord, ItemRecord, batches, items
 from service.batch_work import LIVE, Found
+from service.database import newest
 from service.errors import IdempotencyError, NotFoundError, QuotaError, StateChangeError
 from service.identifiers import new_id
 from service.models import JobRecord, jobs, owned_key
@@ -171,15 +172,7 @@ class Batches:
         owner: str | None = None,
     ) -> list[BatchRecord]:
         """Newest batches first, those of ``owner`` or all; ``before`` is the identifier that ended the last page."""
-        query = select(batches).order_by(batches.c.id.desc()).limit(limit)
-        if owner is not None:
-            query = query.where(batches.c.owner == owner)
-        if before is not None:
-            query = query.where(batches.c.id < before)
-        if state is not None:
-            query = query.where(batches.c.state == state)
-        if network is not None:
-            query = query.where(batches.c.network == network)
+        query = newest(batches, limit=limit, before=before, state=state, network=network, owner=owner)
         with self._engine.connect() as connection:
             return [BatchRecord.of(row) for row in connection.execute(query).mappings()]
 
