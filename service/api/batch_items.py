@@ -19,8 +19,8 @@ from service.batches import ItemFilter
 from service.evidence import REPRESENTATIONS, Representation, choose, render
 from service.exports import MEDIA_TYPES, Export, export
 from service.problems import INVALID_REQUEST, NO_CERTIFICATE, NO_COUNTEREXAMPLE, Fault, ProblemError
-from service.schemas import CounterexampleDocument
 from service.states import ItemState
+from service.verdict_schemas import CounterexampleDocument
 from solver.verdict import Outcome
 
 __all__ = ["router"]

@@ -41,7 +41,8 @@ from service.parts import Parts
 from service.problems import INVALID_REQUEST, UNSUPPORTED_MEDIA_TYPE, Fault, ProblemError
 from service.queue import alive, queue_name
 from service.routing import require_backend
-from service.schemas import InlineNetwork, Sha256
+from service.schema_base import Sha256
+from service.schemas import InlineNetwork
 from service.states import BatchState
 
 __all__ = ["router"]

@@ -17,9 +17,11 @@ from service.api.showing import job_response, shown_response
 from service.errors import StateChangeError
 from service.evidence import REPRESENTATIONS, Representation, choose, render
 from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_CERTIFICATE, NO_COUNTEREXAMPLE, NO_PRODUCT, ProblemError
-from service.schemas import CounterexampleDocument, JobDocument, JobPage, Sha256
+from service.schema_base import Sha256
+from service.schemas import JobDocument, JobPage
 from service.states import JobState
 from service.streams import RESUME_MS, follow, wait_for_end
+from service.verdict_schemas import CounterexampleDocument
 from service.views import certificate_of, counterexample_of, job_document, product_of, shown
 
 __all__ = ["get_job", "router"]

@@ -29,7 +29,7 @@ from service.access.visits import close_session, open_session
 from service.api.dependencies import PartsOfApp, json_body, read_body
 from service.api.paging import Cursor
 from service.problems import INVALID_REQUEST, MALFORMED_JSON, ProblemError, faults
-from service.queries import RequestModel
+from service.schema_base import RequestModel
 
 __all__ = ["router"]
 

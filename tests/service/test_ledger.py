@@ -86,7 +86,7 @@ def test_jobs_are_listed_page_by_page(ledger: Ledger) -> None:
 
 def test_idempotency_key_returns_the_first_job(ledger: Ledger) -> None:
     add_network(ledger)
-    values: dict[str, Any] = {"queue": "highs", "time_limit": 1.0, "max_attempts": 1, "idempotency_key": "k"}
+    values = {"queue": "highs", "time_limit": 1.0, "max_attempts": 1, "idempotency_key": "k"}
     first, new = record(ledger, NETWORK, {"a": 1}, fingerprint="f", **values)
     again, newer = record(ledger, NETWORK, {"a": 1}, fingerprint="f", **values)
     assert (new, newer) == (True, False)
