@@ -11,7 +11,17 @@ __all__ = ["Handler", "running"]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers in few words, and logs nothing."""
+    """Answers in few words, and logs nothing; subclasses say what in `answer`."""
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_POST(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        """Call `reply` once."""
+        raise NotImplementedError
 
     def reply(self, status: int, body: bytes, **headers: str) -> None:
         """Send an answer; names of headers have ``_`` for ``-``."""

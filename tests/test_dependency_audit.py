@@ -30,7 +30,7 @@ ADVISORY = {
 class _Advisories(Handler):
     """An OSV service that knows one leak."""
 
-    def do_POST(self) -> None:
+    def answer(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         body = json.dumps({"vulns": [ADVISORY]} if asked["package"]["name"] == "leaky" else {}).encode()
         self.reply(200, body, Content_Type="application/json")

@@ -266,7 +266,7 @@ class _Busy(Handler):
 
     asked = 0
 
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         if self.path != "/v1/version":
             status, kind, body = 200, "text/html", b"<html>"
         elif type(self).asked < 2:
