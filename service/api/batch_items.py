@@ -11,12 +11,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, StreamingResponse
 
 from service.access.dependencies import READ
-from service.api.dependencies import Batch, Item, PartsOfApp
+from service.api.dependencies import Batch, Form, Item, PartsOfApp
 from service.api.paging import LINK, next_link
+from service.api.showing import artifact_response
 from service.batch_schemas import ItemDocument, ItemPage
 from service.batch_views import item_document
 from service.batches import ItemFilter
-from service.evidence import REPRESENTATIONS, Representation, choose, render
+from service.evidence import REPRESENTATIONS, choose, render
 from service.exports import MEDIA_TYPES, Export, export
 from service.problems import INVALID_REQUEST, NO_CERTIFICATE, NO_COUNTEREXAMPLE, Fault, ProblemError
 from service.states import ItemState
@@ -100,9 +101,7 @@ async def get_item(item: Item) -> ItemDocument:
 async def get_item_counterexample(
     item: Item,
     request: Request,
-    format: Annotated[  # noqa: A002 - the name that the API uses
-        Representation | None, Query(description="otherwise the Accept header decides; `json` by default")
-    ] = None,
+    format: Form = None,  # noqa: A002 - the name that the API uses
 ) -> Response:
     """Download a counterexample, in the forms that jobs offer theirs in."""
     found = (item.verdict or {}).get("counterexample")
@@ -131,8 +130,8 @@ async def get_item_certificate(item: Item, parts: PartsOfApp) -> FileResponse:
             "none where a MIP solver decided"
         )
         raise ProblemError(NO_CERTIFICATE, detail)
-    path = (await run_in_threadpool(parts.artifacts.get, found["sha256"])).path
-    return FileResponse(path, media_type="application/zip", filename=f"certificate-{item.batch}-{item.number}.zip")
+    name = f"certificate-{item.batch}-{item.number}.zip"
+    return await artifact_response(found["sha256"], parts, "application/zip", name)
 
 
 @router.get(

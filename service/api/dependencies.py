@@ -13,6 +13,7 @@ from service.access.dependencies import Caller
 from service.access.principal import Principal
 from service.batch_models import BatchRecord, DatasetRecord, ItemRecord
 from service.errors import NotFoundError
+from service.evidence import Representation
 from service.models import JobRecord, NetworkRecord
 from service.parts import Parts
 from service.problems import TOO_LARGE, ProblemError
@@ -20,6 +21,7 @@ from service.problems import TOO_LARGE, ProblemError
 __all__ = [
     "Batch",
     "Dataset",
+    "Form",
     "IfNoneMatch",
     "Item",
     "Job",
@@ -142,6 +144,10 @@ async def _dataset(
 Dataset: TypeAlias = Annotated[DatasetRecord, Depends(_dataset)]
 
 IfNoneMatch: TypeAlias = Annotated[str | None, Header(alias="If-None-Match", description="an ETag that the client has")]
+
+Form: TypeAlias = Annotated[
+    Representation | None, Query(description="otherwise the Accept header decides; `json` by default")
+]
 
 
 def idempotency_key_of(thing: str) -> Any:

@@ -11,11 +11,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from service.access.dependencies import READ, SUBMIT, Caller
-from service.api.dependencies import IfNoneMatch, Job, PartsOfApp, Wait
+from service.api.dependencies import Form, IfNoneMatch, Job, PartsOfApp, Wait
 from service.api.paging import LINK, Cursor, next_link
-from service.api.showing import job_response, shown_response
+from service.api.showing import artifact_response, job_response, shown_response
 from service.errors import StateChangeError
-from service.evidence import REPRESENTATIONS, Representation, choose, render
+from service.evidence import REPRESENTATIONS, choose, render
+from service.models import JobRecord
 from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_CERTIFICATE, NO_COUNTEREXAMPLE, NO_PRODUCT, ProblemError
 from service.schema_base import Sha256
 from service.schemas import JobDocument, JobPage
@@ -149,9 +150,7 @@ async def cancel_job(job: Job, parts: PartsOfApp) -> Response:
 async def get_counterexample(
     job: Job,
     request: Request,
-    format: Annotated[  # noqa: A002 - the name that the API uses
-        Representation | None, Query(description="otherwise the Accept header decides; `json` by default")
-    ] = None,
+    format: Form = None,  # noqa: A002 - the name that the API uses
 ) -> Response:
     """Download a counterexample: JSON, NumPy (`npy`: the input; `npz`: input and output) or VNN-COMP's text.
 
@@ -159,10 +158,8 @@ async def get_counterexample(
     NumPy forms have the float32 input alone.
     """
     found = counterexample_of(job)
-    if found is None and not job.terminal:
-        detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on {request.url.path}"
-        raise ProblemError(JOB_NOT_ENDED, detail.replace("/counterexample", ""), headers={"Retry-After": "1"})
     if found is None:
+        _check_ended(job)
         verdict = job.verdict["verdict"] if job.verdict else "no verdict"
         raise ProblemError(NO_COUNTEREXAMPLE, f"job {job.id} {job.state} with {verdict}, so it has no counterexample")
     chosen = format or choose(request.headers.get("Accept"))
@@ -181,17 +178,14 @@ async def get_counterexample(
 async def get_certificate(job: Job, parts: PartsOfApp) -> FileResponse:
     """Download the certificate of a robust verdict that was asked for with `certificate: true`."""
     found = certificate_of(job)
-    if found is None and not job.terminal:
-        detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on /v1/jobs/{job.id}"
-        raise ProblemError(JOB_NOT_ENDED, detail, headers={"Retry-After": "1"})
     if found is None:
+        _check_ended(job)
         detail = (
             f"job {job.id} has no certificate: only what a request with certificate: true proves has one, and none "
             "where a MIP solver decided"
         )
         raise ProblemError(NO_CERTIFICATE, detail)
-    path = (await run_in_threadpool(parts.artifacts.get, found["sha256"])).path
-    return FileResponse(path, media_type="application/zip", filename=f"certificate-{job.id}.zip")
+    return await artifact_response(found["sha256"], parts, "application/zip", f"certificate-{job.id}.zip")
 
 
 @router.get(
@@ -209,11 +203,15 @@ async def get_product(job: Job, parts: PartsOfApp) -> FileResponse:
     It depends on the networks that were given alone: `netproof product` builds the same bytes.
     """
     found = product_of(job)
-    if found is None and not job.terminal:
-        detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on /v1/jobs/{job.id}"
-        raise ProblemError(JOB_NOT_ENDED, detail, headers={"Retry-After": "1"})
     if found is None:
+        _check_ended(job)
         detail = f"the evidence of job {job.id} is about the network that was given, /v1/networks/{job.network}"
         raise ProblemError(NO_PRODUCT, detail)
-    path = (await run_in_threadpool(parts.artifacts.get, found["sha256"])).path
-    return FileResponse(path, media_type="application/octet-stream", filename=f"product-{job.id}.onnx")
+    return await artifact_response(found["sha256"], parts, "application/octet-stream", f"product-{job.id}.onnx")
+
+
+def _check_ended(job: JobRecord) -> None:
+    """Raise ProblemError, 409, where what is not there may come yet."""
+    if not job.terminal:
+        detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on /v1/jobs/{job.id}"
+        raise ProblemError(JOB_NOT_ENDED, detail, headers={"Retry-After": "1"})

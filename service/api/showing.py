@@ -1,8 +1,9 @@
-"""Jobs and batches as answers: their headers, their entity tags, and jobs that were shown lately."""
+"""Jobs, batches and files as answers: their headers, their entity tags, and jobs that were shown lately."""
 
 from __future__ import annotations
 
-from starlette.responses import Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse, Response
 
 from service.access.principal import Principal
 from service.batch_models import BatchRecord
@@ -12,6 +13,7 @@ from service.schemas import JobDocument
 from service.views import Shown, shown
 
 __all__ = [
+    "artifact_response",
     "batch_response",
     "job_response",
     "keep_shown",
@@ -74,6 +76,12 @@ async def batch_response(batch: BatchRecord, parts: Parts, status: int, if_none_
     if _knows(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(seen.document.model_dump_json(), status, headers, media_type="application/json")
+
+
+async def artifact_response(sha256: str, parts: Parts, media_type: str, name: str) -> FileResponse:
+    """A stored file, to be saved under ``name``. Raises NotFoundError where it is not there."""
+    artifact = await run_in_threadpool(parts.artifacts.get, sha256)
+    return FileResponse(artifact.path, media_type=media_type, filename=name)
 
 
 def _knows(if_none_match: str | None, tag: str) -> bool:
