@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service import batch_work
@@ -25,6 +25,7 @@ from service.batch_work import LIVE, Found
 from service.database import newest
 from service.errors import IdempotencyError, NotFoundError, QuotaError, StateChangeError
 from service.identifiers import new_id
+from service.item_rows import BRIEF, ItemFilter, items_of
 from service.models import JobRecord, jobs, owned_key
 from service.states import BatchState, ItemState, JobState, batch_sources
 from solver.verdict import Outcome
@@ -33,9 +34,6 @@ __all__ = ["Batches", "Group", "ItemFilter"]
 
 #: Rows of one INSERT; databases limit the parameters of a statement.
 _AT_ONCE = 500
-
-#: All of an item but its verdict, which may hold a whole input.
-_BRIEF = [column for column in items.c if column.name != "verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +51,6 @@ class Group:
     count: int
     sweep_seconds: float
     search_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ItemFilter:
-    """Which items of a batch: those that agree with everything that is not None."""
-
-    state: ItemState | None = None
-    outcome: str | None = None
-    label: int | None = None
-    epsilon: str | None = None
-    input: int | None = None
 
 
 class Batches:
@@ -234,19 +221,7 @@ class Batches:
             sort: ``number``, or ``seconds`` or ``margin``, the largest seconds and the smallest margins first.
             verdicts: whether to read the verdicts, too.
         """
-        columns: Iterable[Any] = items.c if verdicts else _BRIEF
-        query: Select[Any] = select(*columns).where(items.c.batch == batch_id).limit(limit)
-        for column, value in _conditions(chosen or ItemFilter()):
-            query = query.where(column == value)
-        if sort == "number":
-            query = query.order_by(items.c.number)
-            if after is not None:
-                query = query.where(items.c.number > after[1])
-        else:
-            key = -(items.c.sweep_seconds + items.c.search_seconds) if sort == "seconds" else _margin()
-            query = query.order_by(key, items.c.number)
-            if after is not None:
-                query = query.where((key > after[0]) | ((key == after[0]) & (items.c.number > after[1])))
+        query = items_of(batch_id, chosen or ItemFilter(), limit=limit, after=after, sort=sort, verdicts=verdicts)
         with self._engine.connect() as connection:
             return [ItemRecord.of(row) for row in connection.execute(query).mappings()]
 
@@ -269,7 +244,7 @@ class Batches:
 
     def chunk(self, job: JobRecord) -> list[ItemRecord]:
         """What a sweep job still has to look at."""
-        query = select(*_BRIEF).where(items.c.job == job.id, items.c.state == ItemState.SWEEPING)
+        query = select(*BRIEF).where(items.c.job == job.id, items.c.state == ItemState.SWEEPING)
         with self._engine.connect() as connection:
             return [ItemRecord.of(row) for row in connection.execute(query.order_by(items.c.number)).mappings()]
 
@@ -386,19 +361,3 @@ def _read(connection: Connection, batch_id: str, *, owner: str | None = None) ->
     if row is None:
         raise NotFoundError(batch_id, kind="batch")
     return BatchRecord.of(row)
-
-
-def _margin() -> Any:
-    """Where the margin is known best: proven from below, else attained; what is unknown comes last."""
-    return func.coalesce(items.c.lower, items.c.upper, 1e308)
-
-
-def _conditions(chosen: ItemFilter) -> Iterable[tuple[Any, Any]]:
-    wanted = {
-        "state": chosen.state,
-        "outcome": chosen.outcome,
-        "label": chosen.label,
-        "epsilon": chosen.epsilon,
-        "input": chosen.input,
-    }
-    return [(items.c[name], value) for name, value in wanted.items() if value is not None]

@@ -24,19 +24,9 @@ class Audit:
         self._engine = engine
         self._now = now
 
-    def add(
-        self,
-        action: str,
-        target: str,
-        outcome: int,
-        *,
-        key: str | None = None,
-        owner: str | None = None,
-        request: str = "",
-        address: str = "",
-    ) -> None:
-        """Write a line, see `AuditRecord`."""
-        self.write([self.line(action, target, outcome, key=key, owner=owner, request=request, address=address)])
+    def add(self, action: str, target: str, outcome: int, **who: str) -> None:
+        """Write a line of this moment; ``who`` is as in `line`."""
+        self.write([self.line(action, target, outcome, **who)])
 
     def line(
         self,
@@ -49,7 +39,7 @@ class Audit:
         request: str = "",
         address: str = "",
     ) -> dict[str, Any]:
-        """A line of this moment, to be written."""
+        """A line of this moment, to be written, see `AuditRecord`."""
         moment = self._now()
         return {
             "id": new_id(int(moment.timestamp() * 1000)),

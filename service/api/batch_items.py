@@ -16,9 +16,9 @@ from service.api.paging import LINK, next_link
 from service.api.showing import artifact_response
 from service.batch_schemas import ItemDocument, ItemPage
 from service.batch_views import item_document
-from service.batches import ItemFilter
 from service.evidence import REPRESENTATIONS, choose, render
 from service.exports import MEDIA_TYPES, Export, export
+from service.item_rows import ItemFilter
 from service.problems import INVALID_REQUEST, NO_CERTIFICATE, NO_COUNTEREXAMPLE, Fault, ProblemError
 from service.states import ItemState
 from service.verdict_schemas import CounterexampleDocument
