@@ -16,8 +16,7 @@ from starlette.datastructures import UploadFile
 from networks.errors import VnnlibError
 from service.access.dependencies import SUBMIT, Caller
 from service.access.principal import Principal
-from service.api.datasets import known_dataset
-from service.api.dependencies import PartsOfApp
+from service.api.dependencies import PartsOfApp, known_dataset
 from service.batch_models import DatasetRecord
 from service.dashboard.asking import FIELDS, FormError, Picked, of_job, request_of
 from service.dashboard.commands import Files, question_commands

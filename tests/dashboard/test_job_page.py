@@ -12,6 +12,7 @@ from service.closing import Failure
 from service.states import JobState
 from tests.dashboard.examples import about_digit, ask, network
 from tests.faults.deployment import ball, lower_bound, obstinate_model
+from tests.service.records import record
 from tests.service.serving import Service, problem
 from tests.service.test_api_jobs import UNDECIDED
 
@@ -119,7 +120,7 @@ def test_a_running_job_is_cancelled_and_keeps_its_bounds(site, visit):
 def failed_job(site):
     request = {"network": site.upload(), "query": {"input": [0.5, 0.25, 0.75], "epsilon": 0.001, "label": 0}}
     request |= {"time_limit": 20.0, "engine": "auto", "backend": "auto", "priority": "normal", "seed": 0}
-    job, _ = site.ledger.submit(request["network"], request, queue="highs", time_limit=20.0, max_attempts=3)
+    job, _ = record(site.ledger, request["network"], request, queue="highs", time_limit=20.0, max_attempts=3)
     site.ledger.start(job.id, worker="machine:1", lease_seconds=9)
     error = {"code": str(Failure.OUT_OF_MEMORY), "message": "needed more than <its limit> of 512 MB"}
     assert site.ledger.finish(job.id, 1, JobState.FAILED, error=error, reason="killed")

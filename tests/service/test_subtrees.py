@@ -32,7 +32,7 @@ from solver.replay import Replayer
 from solver.split_region import CellSearch
 from solver.verdict import Reason
 from tests.random_networks import dense_model
-from tests.service.records import registered, submit, worker
+from tests.service.records import record, registered, submit, worker
 from tests.solver.oracle import minimum_margin
 
 DIFFERENCE = ((0, exact(1)), (1, exact(-1)))
@@ -139,7 +139,7 @@ class Scene:
         self.artifacts.put(model)
         self.ledger.add_network(self.network.sha256, size=len(model), name="tiny", state=NetworkState.READY, summary={})
         request = {"query": {"input": [0.0] * 3}, "time_limit": 60.0}
-        job, _ = self.ledger.submit(self.network.sha256, request, queue="highs", time_limit=60.0, max_attempts=3)
+        job, _ = record(self.ledger, self.network.sha256, request, queue="highs", time_limit=60.0, max_attempts=3)
         started = self.ledger.start(job.id, worker="mine", lease_seconds=60)
         assert started is not None
         self.job = started
@@ -232,8 +232,8 @@ def test_nothing_is_given_away_while_others_wait_or_nobody_is_idle(scene: Scene)
         assert coordinator.wanted() == 0
     with registered(scene, worker("mine", job=scene.job.id), worker("helper")):
         assert coordinator.wanted() == 1
-        other, _ = scene.ledger.submit(
-            scene.network.sha256, {"query": {}}, queue="highs", time_limit=9.0, max_attempts=1
+        other, _ = record(
+            scene.ledger, scene.network.sha256, {"query": {}}, queue="highs", time_limit=9.0, max_attempts=1
         )
         scene.dispatcher.enqueue(other)
         assert coordinator.wanted() == 0
@@ -245,7 +245,7 @@ def test_parts_are_called_back_where_others_wait(scene: Scene) -> None:
         assert scene.coordinator.give(b"problem", b"piece")
         (part,) = [job for job in scene.ledger.waiting(-1.0) if job.parent == scene.job.id]
         assert scene.ledger.start(part.id, worker="helper", lease_seconds=9)
-    other, _ = scene.ledger.submit(scene.network.sha256, {"query": {}}, queue="highs", time_limit=9.0, max_attempts=1)
+    other, _ = record(scene.ledger, scene.network.sha256, {"query": {}}, queue="highs", time_limit=9.0, max_attempts=1)
     scene.dispatcher.enqueue(other)
     with registered(scene, worker("mine", job=scene.job.id), worker("helper", job=part.id)):
         assert scene.coordinator.take([digest(b"piece")], 0.0) == {}
