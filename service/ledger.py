@@ -165,9 +165,10 @@ class Ledger:
             return [JobRecord.of(row) for row in connection.execute(query).mappings()]
 
     def counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state."""
+        """How many jobs are in each state; no parts."""
+        each = select(jobs.c.state, func.count()).where(jobs.c.parent.is_(None)).group_by(jobs.c.state)
         with self._engine.connect() as connection:
-            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
+            rows = connection.execute(each).all()
         return dict.fromkeys(JobState, 0) | {JobState(state): number for state, number in rows}
 
     def load(self) -> Load:

@@ -174,7 +174,6 @@ def _shown(batch: BatchRecord, parts: Parts, epsilon: str, *, drawn: bool = True
     return {
         "batch": batch,
         "document": document,
-        "epsilon": epsilon,
         "charts": batch_charts(batch, document, parts.ledger, epsilon) if drawn else [],
     }
 

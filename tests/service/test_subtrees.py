@@ -84,6 +84,21 @@ def test_parts_end_with_their_parent(ledger: Ledger, end: str) -> None:
     assert ledger.subtrees.give(parent, {}, queue="highs-low", time_limit=9.0) is None
 
 
+def test_what_was_given_away_is_counted(ledger: Ledger) -> None:
+    parent = running(ledger)
+    assert ledger.subtrees.shared(parent.id) is None
+    parts = [part_of(ledger, parent) for _ in range(3)]
+    for part, name in zip(parts[:2], ("v", "w"), strict=True):
+        assert ledger.start(part.id, worker=name, lease_seconds=9)
+    shared = ledger.subtrees.shared(parent.id, newest=2)
+    assert shared is not None
+    assert shared.parts == {JobState.RUNNING: 2, JobState.QUEUED: 1}
+    assert shared.workers == 2
+    assert shared.newest == ((parts[2].id, JobState.QUEUED), (parts[1].id, JobState.RUNNING))
+    counts = ledger.counts()
+    assert (counts[JobState.RUNNING], counts[JobState.QUEUED]) == (1, 0), "parts are no jobs of their own"
+
+
 def test_parts_come_back_when_they_are_called(ledger: Ledger) -> None:
     parent = running(ledger)
     waiting, begun, kept = (part_of(ledger, parent) for _ in range(3))
