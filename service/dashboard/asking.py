@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from service.dashboard.forms import fault
 
-__all__ = ["FIELDS", "FormError", "Picked", "decision", "domain", "of_job", "request_of", "stated", "whole"]
+__all__ = ["FIELDS", "FormError", "Picked", "number", "of_job", "request_of", "stated", "whole"]
 
 #: From places in the request to the fields that they were typed in.
 FIELDS = {
@@ -81,29 +81,18 @@ def request_of(texts: Mapping[str, str], picked: Picked | None) -> dict[str, Any
     if texts.get("kind", "decide") != "decide":
         query["kind"] = texts["kind"]
     request["query"] = query
-    request |= decision(texts, wrong, limits=["time_limit"])
+    request |= {name: texts[name] for name in ("engine", "backend", "priority") if stated(texts, name)}
+    if texts.get("time_limit", "").strip():
+        request["time_limit"] = number(texts["time_limit"], "time_limit", wrong)
+    if stated(texts, "seed"):
+        request["seed"] = whole(texts["seed"], "seed", wrong)
+    if texts.get("certificate"):
+        request["certificate"] = True
+    if texts.get("anew"):
+        request["reuse"] = False
     if wrong:
         raise FormError(**wrong)
     return request
-
-
-def decision(texts: Mapping[str, str], wrong: dict[str, str], *, limits: Iterable[str]) -> dict[str, Any]:
-    """How and for how long to decide, as far as a form says it; what is wrong with it goes into ``wrong``."""
-    how: dict[str, Any] = {name: texts[name] for name in ("engine", "backend", "priority") if stated(texts, name)}
-    how |= {name: _number(texts[name], name, wrong) for name in limits if texts.get(name, "").strip()}
-    if stated(texts, "seed"):
-        how["seed"] = whole(texts["seed"], "seed", wrong)
-    if texts.get("certificate"):
-        how["certificate"] = True
-    if texts.get("anew"):
-        how["reuse"] = False
-    return how
-
-
-def domain(texts: Mapping[str, str]) -> dict[str, Any]:
-    """The query's member that says where inputs may be, if a form does."""
-    ends = [texts.get(name, "").strip() for name in ("low", "high")]
-    return {"domain": ends} if any(ends) else {}
 
 
 def stated(texts: Mapping[str, str], name: str) -> bool:
@@ -124,7 +113,9 @@ def _ball(texts: Mapping[str, str], picked: Picked | None, wrong: dict[str, str]
         query["epsilon"] = texts["epsilon"].strip()
     if stated(texts, "norm"):
         query["norm"] = texts["norm"]
-    query |= domain(texts)
+    low, high = texts.get("low", "").strip(), texts.get("high", "").strip()
+    if low or high:
+        query["domain"] = [low, high]
     if texts.get("label", "").strip():
         query["label"] = whole(texts["label"], "label", wrong)
     if texts.get("targets", "").strip():
@@ -146,7 +137,7 @@ def _entries(text: str, wrong: dict[str, str]) -> list[float]:
     return found
 
 
-def _number(text: str, name: str, wrong: dict[str, str]) -> float:
+def number(text: str, name: str, wrong: dict[str, str]) -> float:
     """The number in a field; what is none goes into ``wrong``."""
     try:
         return float(text)
