@@ -27,11 +27,12 @@ from bounds.linear import BoxBounds, LinearBound, backward_pass, enclose, unit_r
 from bounds.program import Affine, Program
 from bounds.windows import Frame
 
-__all__ = ["Climb", "NeuronSlopes", "SlopeSearch", "optimised_bounds", "optimised_rows"]
+__all__ = ["DIGITS", "Climb", "NeuronSlopes", "SlopeSearch", "optimised_bounds", "optimised_rows"]
 
 # An estimate above zero by this share of the row's first bound is taken for a proof that float64 will confirm.
 _SURE = 1e-4
-_DIGITS = 128
+#: Slopes of neurons are multiples of one over this: with few digits, certificates hold them in few bytes.
+DIGITS = 128
 # Rows whose target is decided leave a chunk when they are at least this share of it.
 _LEAVE = 0.25
 
@@ -154,8 +155,7 @@ def optimised_bounds(
             pending, total, _ = unit_rows(rough, parent, which.to(rough.device), own, own)
             target = torch.arange(len(ones), device=where.device).repeat(2)
             first = None if start is None else start(node, neuron[some], columns.layout).flatten(0, 1)
-            # With few digits, certificates hold them in few bytes.
-            alpha = (climb.run(search, pending, total, where, target, first) * _DIGITS).round() / _DIGITS
+            alpha = (climb.run(search, pending, total, where, target, first) * DIGITS).round() / DIGITS
             if keep:
                 found.append(alpha.to(torch.float32).reshape(2, len(ones), -1))
             magnitude = now.magnitude[parent][where, which]

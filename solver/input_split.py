@@ -33,12 +33,12 @@ from networks.graph import Network
 from networks.property import Clause, Property, Query
 from networks.region import Region
 from solver import policy
+from solver.answers import stated
 from solver.attack import Attack, AttackResult, clause_margins
 from solver.box_bounds import Bounded, Bounder
 from solver.box_frontier import BoxFrontier
 from solver.box_record import Notes
 from solver.boxes import Box
-from solver.cell_frontier import stated
 from solver.certify import Branch, Record
 from solver.conjunction import Rows
 from solver.helpers import Helpers, Part, Sharing, replayed

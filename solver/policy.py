@@ -61,6 +61,7 @@ __all__ = [
     "HELP_AFTER",
     "HELP_CELLS",
     "HELP_DELAY",
+    "HELP_LEAST",
     "HELP_SECONDS",
     "HELP_SHARE",
     "LINEAR_SHARE",
@@ -354,9 +355,11 @@ BAB_SLACK = 1e-4
 
 #: A search shares its open cells with helpers, where it has some, after so many seconds. A helper searches for so many
 #: seconds before it answers with what is left, and gets at most as many cells as would take it this share of them to
-#: split once each. Fewer cells than these are not worth a message, which takes so many seconds there and back.
+#: split once each. Fewer cells than these are not worth a message, which takes so many seconds there and back, unless
+#: to split them takes as long as the last of these.
 HELP_AFTER = 1.0
 HELP_SECONDS = 4.0
 HELP_SHARE = 0.25
 HELP_CELLS = 32
 HELP_DELAY = 0.02
+HELP_LEAST = 0.1

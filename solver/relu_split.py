@@ -39,13 +39,15 @@ from bounds.reduced import Estimate, Reduced
 from certificates import PhaseSplit
 from networks.property import Clause, Property, Query
 from solver import policy
+from solver.answers import stated
 from solver.attack import Attack, AttackResult
-from solver.cell_frontier import CellFrontier, stated
+from solver.cell_frontier import CellFrontier
 from solver.cell_pool import Batch, CellPool
 from solver.certify import Record
 from solver.helpers import Helpers, Part, Sharing, replayed
 from solver.parcel import Parcel
 from solver.split_region import Asks, CellSearch, SplitRegion
+from solver.travelling import enclosure_arrays
 from solver.verdict import Counterexample, Reason
 
 if TYPE_CHECKING:
@@ -180,7 +182,7 @@ class ReluSplit:
 
     def problem(self) -> Parcel:
         over = self._over
-        arrays = {f"{end}{k}": v for end in ("lower", "upper") for k, v in getattr(over.enclosure, end).items()}
+        arrays = enclosure_arrays(over.enclosure)
         arrays |= {"default": self._reduced.settled.numpy(), "slack": np.array([self._slack])}
         header = {"kind": "problem", "search": "relus", "network": over.network.sha256, "steps": self._steps}
         header |= {"memory": self._memory, "record": self._record is not None and not self._record.full}

@@ -17,6 +17,7 @@ from networks.exact import exact
 from solver import policy
 from solver.attack import Attack
 from solver.certify import Record, certificate
+from solver.deep_split import DeepSplit
 from solver.input_split import BoxSearch, SplitResult
 from solver.parcel import Parcel, ParcelError
 from solver.relu_split import ReluSplit, SplitRegion
@@ -26,7 +27,7 @@ from solver.subtree import Helper
 from solver.verdict import Reason
 from tests.random_networks import random_dense
 from tests.solver.oracle import minimum_margin
-from tests.solver.sharing import Inline
+from tests.solver.sharing import Inline, deep_split
 
 DIFFERENCE = ((0, exact(1)), (1, exact(-1)))
 
@@ -55,6 +56,8 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "BAB_BATCH", 1)
     monkeypatch.setattr(policy, "BAB_CLIPS", 0)
     monkeypatch.setattr(policy, "BOX_BATCH", 4)
+    monkeypatch.setattr(policy, "DEEP_BATCH", 1)
+    monkeypatch.setattr(policy, "DEEP_TURN", 2)
     monkeypatch.setattr(policy, "HELP_SHARE", 1e9)
 
 
@@ -78,7 +81,17 @@ def boxes(
     return search.run(lambda: None, lambda *_: None)
 
 
-SEARCHES: dict[str, Callable[..., CellSearch | SplitResult]] = {"relus": relus, "boxes": boxes}
+def deep(
+    instance: Instance, clause: Clause, helpers: Inline | None, record: Record | None = None, *, attack: bool = True
+) -> CellSearch:
+    network, region = instance.network, instance.region
+    attacker = Attack(program(network), Replayer(network), region, Property((clause,)), lambda: False)
+    search = deep_split(network, region, [clause], attacker if attack else None, record, helpers)
+    found = search.run(lambda: None, lambda *_: None)
+    return CellSearch(found.lower[0], found.upper, found.counterexample, found.reason, found.nodes)
+
+
+SEARCHES: dict[str, Callable[..., CellSearch | SplitResult]] = {"relus": relus, "boxes": boxes, "deep": deep}
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
@@ -188,15 +201,19 @@ def test_what_never_comes_back_is_not_proven(kind: str) -> None:
     def stop() -> Reason | None:
         return Reason.TIMEOUT if next(turns, None) is None else None
 
+    search: ReluSplit | BoxSearch | DeepSplit
     if kind == "relus":
         over = SplitRegion(network, region, backward_bounds(network, region))
-        search: ReluSplit | BoxSearch = ReluSplit(over, clause, None, steps=0, helpers=helpers)
+        search = ReluSplit(over, clause, None, steps=0, helpers=helpers)
+    elif kind == "deep":
+        search = deep_split(network, region, [clause], helpers=helpers)
     else:
         search = BoxSearch(program(network), region, [clause], None, helpers=helpers, network=network)
     found = search.run(stop, lambda *_: None)
     assert helpers.given
     assert found.reason is Reason.TIMEOUT
-    assert found.lower <= 0
+    assert np.min(found.lower) <= 0
+    assert not getattr(found, "proven", [False])[0]
     search.close()
     assert not helpers.busy()
 
