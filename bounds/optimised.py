@@ -1,6 +1,6 @@
 """Backward linear bounds with optimised lower slopes: α-CROWN (Xu et al. 2021), with slopes of its own for each row.
 
-In the formula of `bounds.linear` take Λ = α A where A > 0, with any α in [0, 1] at each unstable ReLU, and A u/(u−l)
+In the formula of `bounds.backward` take Λ = α A where A > 0, with any α in [0, 1] at each unstable ReLU, and A u/(u−l)
 where A < 0. What a row's bound gains by α at column j is at the rate max(A_j, 0)·z_j, where z_j is the pre-activation
 that the relaxation has where the bound is attained: one backward pass and one forward pass from there, both written
 out below, give the whole gradient, and Adam climbs.
@@ -9,8 +9,8 @@ The search runs in the precision and on the device of a program of its own (floa
 leaves out rows whose target is decided. Targets are rows of a specification, or neurons whose sign is open, layer by
 layer, so that every layer profits from those before it.
 
-Soundness. The search proves nothing. It hands its slopes, which are data, to `bounds.linear.backward_pass` in float64,
-which charges every rounding; the bounds returned come from there alone.
+Soundness. The search proves nothing. It hands its slopes, which are data, to `bounds.backward.backward_pass` in
+float64, which charges every rounding; the bounds returned come from there alone.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ import torch
 from torch import Tensor
 
 from bounds.ascent import Ascent
+from bounds.backward import LinearBound, backward_pass, unit_rows
 from bounds.columns import Columns, Layout
-from bounds.linear import BoxBounds, LinearBound, backward_pass, enclose, unit_rows
+from bounds.linear import enclose
 from bounds.program import Affine, Program
+from bounds.relus import BoxBounds
 from bounds.windows import Frame
 
 __all__ = ["DIGITS", "Climb", "NeuronSlopes", "SlopeSearch", "optimised_bounds", "optimised_rows"]
@@ -221,7 +223,7 @@ class Climb:
 
         Args:
             search: how it is looked for.
-            pending, total: what each row starts with, as `bounds.linear.backward_pass` takes it.
+            pending, total: what each row starts with, as `bounds.backward.backward_pass` takes it.
             cell: the cell of each row.
             target: see `optimised_rows`.
             start: θ to start from, shape ``(R, K)``; default slopes and no multipliers when absent.

@@ -7,7 +7,7 @@ all neurons whose sign is open on it. Their slopes are those that were optimised
 `Recomputed.importance` says what to split: a column's gap loosens the row's bound directly, and through the bounds of
 later columns, whose own gaps it widens; both are summed to first order.
 
-Soundness. As `bounds.linear`, in float64; every bound used on a cell was proven there.
+Soundness. As `bounds.backward`, in float64; every bound used on a cell was proven there.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from bounds.backward import CHUNK_ENTRIES, backward_pass, unit_rows
 from bounds.columns import Columns, Layout
-from bounds.linear import CHUNK_ENTRIES, BoxBounds, backward_pass, enclose, unit_rows
+from bounds.linear import enclose
 from bounds.optimised import DIGITS, Climb, NeuronSlopes, SlopeSearch, optimised_bounds
 from bounds.program import Program
+from bounds.relus import BoxBounds
 from bounds.windows import Frame
 
 __all__ = ["Recomputed", "RowBounds", "Traces"]

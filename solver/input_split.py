@@ -7,7 +7,7 @@ then halved along the input that promises most (`solver.pseudocosts`). The two h
 leaves cover the region. In a norm ball, or with constraints, the boxes are parts of the bounding box, and those that
 hold no point of the region are closed.
 
-Soundness. Every bound is rigorous in float64 (`bounds.linear`) and clipping rounds outward, so "proven" here rests on
+Soundness. Every bound is rigorous in float64 (`bounds.backward`) and clipping rounds outward, so "proven" here rests on
 no solver tolerance. Of a part that was clipped away only the sign of the margin is known, so the reported bound of the
 margin is then at most 0.
 """

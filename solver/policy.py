@@ -250,7 +250,7 @@ DEEP_COLUMNS = 4096
 #: may be fewer afterwards. While they are found they take 8 bytes for each pair of open ReLUs.
 SLOPE_COLUMNS = 8192
 
-#: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.linear` works in chunks
+#: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.backward` works in chunks
 #: that fit the cache), so a second thread gains little when idle and waits for its turn on a busy machine.
 TORCH_THREADS = 1
 

@@ -33,8 +33,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bounds.backward import LinearBound
 from bounds.contraction import Contracted, contract
-from bounds.linear import LinearBound
 from bounds.reduced import Estimate, Reduced
 from certificates import PhaseSplit
 from networks.property import Clause, Property, Query
