@@ -252,6 +252,10 @@ class DeepSplit:
         (cell,) = self._front.take(tree, 1)
         here = Columns(tree.cells.layout, cell.low[None], cell.high[None], cell.phases[None])
         anew = tree.cells.anew(here, self._neurons)
+        if self._neurons.stop():
+            # What was found in haste would leave all below it with worse bounds.
+            self._front.put(tree, [cell])
+            return None
         if anew is None:
             return None
         return self._plant(anew, tree.depth + 1, cell.theta, cell.bound, cell.open, cell.branch)

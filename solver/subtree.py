@@ -128,7 +128,7 @@ class _Problem:
         if self._root is None:
             self._root = root(self._network, self._region, self._parcel)
         rough = program(self._network, dtype=torch.float32)
-        # A root whose slopes were looked for in haste would leave all below it with worse bounds.
+        # Roots that were begun are brought to their ends, unless the answer is waited for.
         rows, neurons = (
             SlopeSearch(rough, int(steps), stop=lambda: stop() is Reason.CANCELLED)
             for steps in self._parcel.header["steps"]
