@@ -24,6 +24,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -198,7 +199,7 @@ class DeepSplit:
     def problem(self) -> Parcel:
         assert self._about is not None
         network, region = self._about
-        header = {"kind": "problem", "search": "deep", "network": network.sha256}
+        header: dict[str, Any] = {"kind": "problem", "search": "deep", "network": network.sha256}
         header |= {"steps": [self._rows.steps, self._neurons.steps]}
         header |= {"record": self._record is not None and not self._record.full}
         return Parcel(header, root_arrays(self._root), {"query": stated(network, region, self._clauses)})

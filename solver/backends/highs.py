@@ -67,7 +67,7 @@ class Highs(MilpBackend):
         return solver
 
 
-def pass_model(solver: highspy.Highs, model: CompiledModel, integral: NDArray[np.bool_]) -> highspy.HighsStatus:
+def pass_model(solver: highspy.Highs, model: CompiledModel, integral: NDArray[np.bool_]) -> Any:
     """Hands a model to HiGHS, with these of its columns as integers; what HiGHS says to it."""
     import highspy
 
