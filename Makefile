@@ -11,7 +11,7 @@ RESULTS  := benchmarks/results
 PYTEST   := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 ))) --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help venv postgresql demo browser test check audit fuzz format bench bench-sets bench-all bench-scaling bench-certificates bench-batch bench-load openapi reference supported examples screenshots clean
+.PHONY: help venv postgresql demo browser test check audit fuzz format bench bench-sets bench-all bench-scaling bench-certificates bench-batch bench-load bench-pages openapi reference performance supported examples screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,11 +87,17 @@ bench-batch: $(READY) ## a batch by HTTP against netproof audit, and the same ki
 bench-load: $(READY) ## 200 clients for a minute: requests a second, milliseconds, CPU and memory (BENCH_ARGS='--minutes 10')
 	$(BIN)/python -m benchmarks.load $(BENCH_ARGS)
 
+bench-pages: browser ## the page of a batch of 10,000 items in a browser: first paint, scrolling, filtering (BENCH_ARGS)
+	$(BIN)/python -m benchmarks.pages $(BENCH_ARGS)
+
 openapi: $(READY) ## write openapi.yaml from the app
 	$(BIN)/python -m service.openapi > $@.tmp && mv $@.tmp openapi.yaml
 
-reference: $(READY) ## write docs/cli.md and docs/rest.md from the program
+reference: $(READY) ## write docs/cli.md, docs/rest.md and docs/python-api.md from the program
 	$(BIN)/python -m netproof.reference docs
+
+performance: $(READY) ## write the tables and the picture of docs/performance.md from benchmarks/measured
+	$(BIN)/python -m benchmarks.performance $(BENCH_ARGS)
 
 supported: $(READY) ## write docs/supported.md from the table of operators
 	$(BIN)/python -m networks.supported > $@.tmp && mv $@.tmp docs/supported.md

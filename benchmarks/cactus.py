@@ -8,14 +8,18 @@ from pathlib import Path
 
 from benchmarks.records import Pair, published_seconds, solved_seconds
 
-__all__ = ["cactus"]
+__all__ = ["NAMES", "cactus"]
 
 #: Below this, differences are of no use to anyone, and a logarithmic axis would show little else.
 _LEAST = 0.01
+#: More dots than this run into each other.
+_FEW = 40
+#: How the tools write themselves, where that is not their key.
+NAMES = {"alpha_beta_crown": "α,β-CROWN", "verinet": "VeriNet", "marabou": "Marabou"}
 
 
 def cactus(path: Path, groups: Mapping[str, Sequence[Pair]], tools: Sequence[str]) -> None:
-    """Write a PNG with one panel for each group of instances.
+    """Write a picture (PNG or SVG, by its suffix) with one panel for each group of instances.
 
     A curve passes through (k, t) when k instances were each solved in at most t seconds: further right is more, lower
     is faster. The published tools' seconds include their start-up and come from the competition's machines.
@@ -28,6 +32,8 @@ def cactus(path: Path, groups: Mapping[str, Sequence[Pair]], tools: Sequence[str
     import matplotlib as mpl
 
     mpl.use("Agg")
+    # An SVG of the same numbers has the same bytes, and letters for text.
+    mpl.rcParams.update({"svg.hashsalt": "netproof", "svg.fonttype": "none"})
     from matplotlib import pyplot as plt
 
     columns = min(3, len(groups))
@@ -39,12 +45,13 @@ def cactus(path: Path, groups: Mapping[str, Sequence[Pair]], tools: Sequence[str
         for name, seconds in curves.items():
             heights = [max(_LEAST, taken) for taken in sorted(seconds)]
             width = 2.4 if name == "netproof" else 1.2
-            panel.plot(range(1, len(heights) + 1), heights, label=name, linewidth=width, marker=".", markersize=3)
+            dots = {"marker": ".", "markersize": 3} if len(heights) <= _FEW else {}
+            panel.plot(range(1, len(heights) + 1), heights, label=NAMES.get(name, name), linewidth=width, **dots)
         panel.set(title=f"{title} ({len(pairs)})", xlabel="solved", ylabel="seconds", yscale="log")
         panel.grid(visible=True, alpha=0.3)
     for panel in panels[len(groups) :]:
         panel.remove()
     panels[0].legend(fontsize="small")
     figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)

@@ -127,11 +127,13 @@ def coordinate(parts: int, folder: Path) -> Cost:
     from service.artifacts import FolderArtifacts
     from service.ledger import Ledger
     from service.states import JobState, NetworkState
+    from service.submissions import Submission
 
     ledger, artifacts = Ledger(f"sqlite:///{folder / 'ledger.db'}"), FolderArtifacts(folder / "artifacts")
     ledger.create()
     ledger.add_network("a" * 64, size=1, name="n", state=NetworkState.READY, summary={})
-    job, _ = ledger.submit("a" * 64, {"query": {}}, queue="highs", time_limit=60.0, max_attempts=1)
+    ledger.submissions.record([Submission({"network": "a" * 64, "query": {}}, "highs", 60.0, 1)])
+    (job,) = ledger.jobs()
     parent = ledger.start(job.id, worker="home", lease_seconds=600)
     assert parent is not None
     rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@ vector C on the value of some node, and for **any** row vectors Λ on the pre-ac
             + min_{x ∈ region} A_0·x
 
 where A is the row vector that has arrived at the node: an affine node passes ``A L_i`` on to its parents and a ReLU
-passes Λ on to its own. This is the partial Lagrangian dual of the affine rows (DESIGN §5; Wong & Kolter 2018 §3;
+passes Λ on to its own. This is the partial Lagrangian dual of the affine rows (docs/ladder.md; Wong & Kolter 2018 §3;
 Zhang et al. 2018, CROWN; Salman et al. 2019). Default slopes: Λ = A·u/(u−l) where A < 0, and A·[u > −l] where A > 0.
 
 The last term is a sum over the box, or what `bounds.inside` proves for its part in a ball and constraints, if that is

@@ -32,8 +32,8 @@ from tests.dashboard.chromium import launched
 HERE = Path(__file__).parent
 PICTURES = HERE.parent / "docs" / "pictures"
 SIZES = {"desktop": {"width": 1280, "height": 860}, "phone": {"width": 390, "height": 844}}
-#: So many colours keep letters smooth; a picture is a third as large with them.
-COLOURS = 128
+#: So many colours keep letters smooth and the drawings' colours apart; a picture is half as large with them.
+COLOURS = 256
 
 
 class Camera:
@@ -44,18 +44,22 @@ class Camera:
         self._url = url
         self._folder = folder
 
-    def take(self, name: str, path: str) -> None:
-        """Save ``<name>-<size>-<theme>.png`` of the whole page."""
+    def take(self, name: str, path: str, *, press: str = "") -> None:
+        """Save ``<name>-<size>-<theme>.png`` of the whole page, after a button was pressed, if one is named."""
         for size, viewport in SIZES.items():
             for theme in ("light", "dark"):
                 with self._page(viewport, theme) as page:
                     page.goto(path)
+                    _await_pictures(page)
+                    if press:
+                        page.get_by_role("button", name=press).click()
                     save(page.screenshot(full_page=True), self._folder / f"{name}-{size}-{theme}.png")
 
     def readme(self, name: str, path: str, *, part: str | None = None, width: int = 1180, height: int = 840) -> None:
         """Save a picture of the top of a page, or of the ``part`` that a selector finds."""
         with self._page({"width": width, "height": height}, "light") as page:
             page.goto(path)
+            _await_pictures(page)
             shown = page.screenshot() if part is None else page.locator(part).first.screenshot()
             save(shown, self._folder / f"{name}.png")
 
@@ -66,6 +70,12 @@ class Camera:
         )
         yield context.new_page()
         context.close()
+
+
+def _await_pictures(page: Page) -> None:
+    """Has those loaded, too, that nobody has scrolled to."""
+    page.evaluate("for (const image of document.images) image.loading = 'eager'")
+    page.wait_for_function("[...document.images].every(image => image.hidden || image.complete)")
 
 
 def save(content: bytes, path: Path) -> None:
@@ -116,6 +126,11 @@ class Service:
         }
         return f"/batches/{self.http.post('/v1/batches', json=request).raise_for_status().json()['id']}"
 
+    def item(self, batch: str, verdict: str) -> str:
+        """The path of the page of an item that ended so."""
+        found = self.http.get(f"/v1{batch}/items", params={"verdict": verdict, "epsilon": "0.04"}).json()["items"]
+        return f"{batch}/items/{found[0]['number']}"
+
     def wait(self, batch: str, enough: Callable[[float], bool]) -> None:
         """Until the share of the batch that is decided is ``enough``."""
         deadline = time.monotonic() + 300
@@ -160,7 +175,11 @@ def everything(camera: Camera, service: Service) -> None:
         camera.take(name, f"/{name}")
     camera.take("network", f"/networks/{service.robust}")
     camera.take("dataset", f"/datasets/{service.digits}")
-    camera.take("ask", f"/ask?network={service.robust}&dataset={service.digits}&index=10&epsilon=0.05")
+    for verdict in ("robust", "counterexample"):
+        camera.take(f"item-{verdict}", service.item(batch, verdict))
+    asked = f"/ask?network={service.robust}&dataset={service.digits}&index=10&epsilon=0.05"
+    camera.take("ask", asked)
+    camera.take("ask-command", asked, press="Show the command")
 
 
 def for_readme(camera: Camera, service: Service) -> None:

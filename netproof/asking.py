@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import hashlib
 import json
+import os
 import random
 import re
 import time
@@ -97,9 +98,10 @@ class Patience:
         return float(min(0.2 * 2**attempt, _LONGEST_OWN_PAUSE)) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
 
 
-def credentials(headers: Mapping[str, str] | None, api_key: str) -> dict[str, str]:
-    """The headers of every request: the given ones, and the key where there is one."""
-    return dict(headers or {}) | ({"Authorization": f"Bearer {api_key.strip()}"} if api_key.strip() else {})
+def credentials(headers: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
+    """The headers of every request: the given ones, and the key, by default the environment's, where there is one."""
+    key = (os.environ.get("NETPROOF_API_KEY", "") if api_key is None else api_key).strip()
+    return dict(headers or {}) | ({"Authorization": f"Bearer {key}"} if key else {})
 
 
 def is_sha256(name: object) -> bool:

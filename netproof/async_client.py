@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -48,8 +47,7 @@ class AsyncClient:
     ) -> None:
         self._timeout = timeout
         self._patience = Patience(retries)
-        shown = api_key if api_key is not None else os.environ.get("NETPROOF_API_KEY", "")
-        sent = credentials(headers, shown)
+        sent = credentials(headers, api_key)
         self._http = httpx.AsyncClient(base_url=url, timeout=timeout, headers=sent, transport=transport)
 
     async def __aenter__(self) -> Self:

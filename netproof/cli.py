@@ -21,6 +21,7 @@ from netproof.commands.batch import batch
 from netproof.commands.check import check
 from netproof.commands.compare import compare
 from netproof.commands.epsilons import epsilons
+from netproof.commands.examples import examples
 from netproof.commands.info import info
 from netproof.commands.keys import keys
 from netproof.commands.monotone import monotone
@@ -93,7 +94,7 @@ def cli() -> None:
     """Exact verification of trained neural networks: counterexamples that replay, bounds that hold."""
 
 
-_LOCAL = (verify, ranges, compare, monotone, universal, audit, epsilons, check, product, info)
+_LOCAL = (verify, ranges, compare, monotone, universal, audit, epsilons, check, product, info, examples)
 _SERVICE = (serve, worker, submit, status, watch, batch, keys, admin)
 
 for command in (*_LOCAL, *_SERVICE):

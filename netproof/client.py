@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -89,8 +88,7 @@ class Client:
     ) -> None:
         self._timeout = timeout
         self._patience = Patience(retries)
-        shown = api_key if api_key is not None else os.environ.get("NETPROOF_API_KEY", "")
-        sent = credentials(headers, shown)
+        sent = credentials(headers, api_key)
         self._http = httpx.Client(base_url=url, timeout=timeout, headers=sent, transport=transport)
 
     def __enter__(self) -> Self:

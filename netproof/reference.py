@@ -1,7 +1,7 @@
 """The reference pages that are written from the program itself: ``python -m netproof.reference FOLDER``.
 
-``cli.md`` comes from the commands' own help, ``rest.md`` from ``openapi.yaml``; a test compares them with what is
-committed.
+``cli.md`` comes from the commands' own help, ``rest.md`` from ``openapi.yaml``, ``python-api.md`` from docstrings; a
+test compares them with what is committed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 import yaml
+
+from netproof.python_reference import python_page
 
 __all__ = ["cli_page", "main", "rest_page"]
 
@@ -122,6 +124,7 @@ def main() -> None:
     """Write the pages into the folder that the command line names."""
     folder = Path(sys.argv[1])
     (folder / "cli.md").write_text(cli_page())
+    (folder / "python-api.md").write_text(python_page())
     description = yaml.safe_load((folder.parent / "openapi.yaml").read_text())
     (folder / "rest.md").write_text(rest_page(description))
 

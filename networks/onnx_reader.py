@@ -33,7 +33,16 @@ _LAYOUT_OPS = {"Cast", "Constant", "Dropout", "Flatten", "Identity", "Reshape", 
 
 
 def load(path: str | Path, *, max_bytes: int = MAX_BYTES, compare: bool = True) -> Network:
-    """Read an ``.onnx`` or ``.onnx.gz`` file; see `load_bytes`."""
+    """Read a network from a file.
+
+    Args:
+        path: an ``.onnx`` or ``.onnx.gz`` file.
+        max_bytes: refuse what is larger, before or after decompression.
+        compare: compare what was read with ONNX Runtime on sampled inputs.
+
+    Raises:
+        NetworkError: the file is no network that can be verified; `load_bytes` has the kinds.
+    """
     return load_bytes(read_bytes(path, max_bytes), Path(path).name, max_bytes=max_bytes, compare=compare)
 
 

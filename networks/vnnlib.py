@@ -38,10 +38,14 @@ _IGNORED = frozenset({"set-logic", "set-info", "set-option", "check-sat", "get-m
 
 
 def read_vnnlib(path: str | Path, inputs: int, outputs: int) -> Query:
-    """Read a ``.vnnlib`` or ``.vnnlib.gz`` file for a network of that many inputs and outputs.
+    """Read a specification from a file.
+
+    Args:
+        path: a ``.vnnlib`` or ``.vnnlib.gz`` file.
+        inputs, outputs: the network's numbers of inputs and outputs.
 
     Raises:
-        VnnlibError: the file cannot be read, or see `parse_vnnlib`.
+        VnnlibError: the file cannot be read or is not about such a network; the message names line and column.
     """
     name = Path(path).name
     try:

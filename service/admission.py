@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,12 +22,13 @@ from service.errors import NotFoundError
 from service.models import NetworkRecord
 from service.problems import INVALID_REQUEST, MALFORMED_JSON, TOO_LARGE, Fault, Kind, ProblemError, faults, kind_of
 from service.queries import QueryDocument, is_exact
+from service.schema_base import RequestModel
 from service.schemas import UNION_TAGS, VerifyRequest
 from service.settings import Settings
 from solver import question, sizes
 from solver.universal_question import universal_faults
 
-__all__ = ["admit", "fingerprint", "parse_request"]
+__all__ = ["admit", "fingerprint", "parse_request", "validated"]
 
 _EDGE_VNNLIB = 2**18
 #: Members of a query that may be nested lists, and whether their numbers may be texts such as ``"1/3"``.
@@ -36,6 +37,7 @@ _ARRAYS = {"input": False, "radii": True, "lower": True, "upper": True}
 _MAX_FAULTS = 20
 
 _Found: TypeAlias = tuple[Kind, Fault]
+_Asked = TypeVar("_Asked", bound=RequestModel)
 
 
 def parse_request(body: bytes) -> VerifyRequest:
@@ -44,14 +46,26 @@ def parse_request(body: bytes) -> VerifyRequest:
     Raises:
         ProblemError: not JSON (400), or not of the form that `VerifyRequest` describes (422).
     """
+    found = validated(VerifyRequest, body, UNION_TAGS)
+    if isinstance(found, VerifyRequest):
+        return found
+    raise _refusal([(INVALID_REQUEST, fault) for fault in found])
+
+
+def validated(model: type[_Asked], body: bytes, tags: frozenset[str]) -> _Asked | list[Fault]:
+    """A body as a ``model``, or what keeps it from being one; ``tags`` are those of `service.problems.faults`.
+
+    Raises:
+        ProblemError: it is not JSON.
+    """
     try:
-        return VerifyRequest.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
         if details[0]["type"] == "json_invalid":
             detail = f"{details[0]['msg']}; send one JSON object, as /openapi.json describes it"
             raise ProblemError(MALFORMED_JSON, detail) from None
-        raise _refusal([(INVALID_REQUEST, fault) for fault in faults(details, tags=UNION_TAGS)]) from None
+        return faults(details, tags=tags)
 
 
 def admit(

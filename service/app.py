@@ -56,6 +56,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         api.verify,
         api.check,
         api.batches,
+        api.batch_items,
+        api.batch_control,
         api.networks,
         api.datasets,
         api.jobs,

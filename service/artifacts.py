@@ -54,9 +54,15 @@ class Artifacts(Protocol):
 
     def put(self, chunks: bytes | Iterable[bytes], *, limit: int | None = None) -> Artifact:
         """Store bytes, or a stream of them."""
+        with self.upload(limit=limit) as upload:
+            for chunk in (chunks,) if isinstance(chunks, bytes) else chunks:
+                upload.write(chunk)
+            return upload.commit()
 
     def confirm(self, data: bytes) -> None:
         """Store bytes again that were put before, should they be gone."""
+        if self.age(hashlib.sha256(data).hexdigest()) is None:
+            self.put(data)
 
     def get(self, sha256: str) -> Artifact:
         """The stored artifact. Raises NotFoundError if it is not there."""
@@ -101,7 +107,7 @@ def open_artifacts(settings: Settings) -> Artifacts:
     )
 
 
-class FolderArtifacts:
+class FolderArtifacts(Artifacts):
     """A folder of content-addressed files, spread over 256 subfolders by the first two digits.
 
     Files are written beside their place, synced and renamed.
@@ -112,16 +118,6 @@ class FolderArtifacts:
 
     def upload(self, *, limit: int | None = None) -> Upload:
         return Upload(self, self.root, limit)
-
-    def put(self, chunks: bytes | Iterable[bytes], *, limit: int | None = None) -> Artifact:
-        with self.upload(limit=limit) as upload:
-            for chunk in (chunks,) if isinstance(chunks, bytes) else chunks:
-                upload.write(chunk)
-            return upload.commit()
-
-    def confirm(self, data: bytes) -> None:
-        if self.age(hashlib.sha256(data).hexdigest()) is None:
-            self.put(data)
 
     def path(self, sha256: str) -> Path:
         """Where the artifact is, or will be; raises NotFoundError for what cannot be a sha256."""

@@ -12,16 +12,14 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NoReturn
 
-from pydantic import ValidationError
-
 from networks.errors import DatasetError
 from networks.exact import exact
-from service.admission import admit, parse_request
+from service.admission import admit, parse_request, validated
 from service.batch_models import DatasetRecord
 from service.batch_schemas import BATCH_TAGS, BatchRequest, SelectionRequest
 from service.batch_work import labelled
 from service.models import NetworkRecord
-from service.problems import INVALID_REQUEST, MALFORMED_JSON, Fault, ProblemError, faults, kind_of
+from service.problems import INVALID_REQUEST, Fault, ProblemError, kind_of
 from service.schemas import UNION_TAGS
 from service.settings import Settings
 
@@ -39,16 +37,11 @@ def parse_batch(body: bytes) -> BatchRequest:
     Raises:
         ProblemError: not JSON (400), or not of the form that `BatchRequest` describes (422).
     """
-    try:
-        return BatchRequest.model_validate_json(body)
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)
-        if details[0]["type"] == "json_invalid":
-            detail = f"{details[0]['msg']}; send one JSON object, as /openapi.json describes it"
-            raise ProblemError(MALFORMED_JSON, detail) from None
-        found = faults(details, tags=BATCH_TAGS | UNION_TAGS)
-        detail = f"{found[0].pointer or '/'}: {found[0].detail}"
-        raise ProblemError(INVALID_REQUEST, detail, errors=found[:20]) from None
+    found = validated(BatchRequest, body, BATCH_TAGS | UNION_TAGS)
+    if isinstance(found, BatchRequest):
+        return found
+    detail = f"{found[0].pointer or '/'}: {found[0].detail}"
+    raise ProblemError(INVALID_REQUEST, detail, errors=found[:20])
 
 
 def admit_batch(

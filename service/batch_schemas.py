@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, Tag, WithJsonSchema
+from pydantic import Field, Tag, WithJsonSchema
 from pydantic.types import Discriminator
 
 from service.queue import Priority
-from service.schemas import FailureDocument, InlineNetwork, Sha256, VerdictDocument
+from service.schema_base import AnswerModel, RequestModel, Sha256
+from service.schemas import FailureDocument, InlineNetwork
 from service.states import BatchState, ItemState
+from service.verdict_schemas import VerdictDocument
 from solver.options import Backend, Engine
 from solver.verdict import Outcome, Trust
 
@@ -42,11 +44,7 @@ DatasetSha256: TypeAlias = Annotated[
 ]
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class DatasetDocument(_Answer):
+class DatasetDocument(AnswerModel):
     """An uploaded data set."""
 
     sha256: DatasetSha256
@@ -61,14 +59,10 @@ class DatasetDocument(_Answer):
     links: dict[str, str]
 
 
-class DatasetPage(_Answer):
+class DatasetPage(AnswerModel):
     """The newest data sets first."""
 
     datasets: list[DatasetDocument]
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 _TEMPLATE = {
@@ -92,7 +86,7 @@ _TEMPLATE = {
 }
 
 
-class InlineInputs(_Request):
+class InlineInputs(RequestModel):
     """Inputs inside the request; they are kept like an uploaded data set."""
 
     inputs: Annotated[
@@ -110,7 +104,7 @@ class InlineInputs(_Request):
     labels: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(min_length=1, description="one for each input")
 
 
-class SelectionRequest(_Request):
+class SelectionRequest(RequestModel):
     """Which inputs of the data set: a list of indices, or those from `begin` to `end` in steps."""
 
     indices: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(
@@ -135,7 +129,7 @@ BATCH_TAGS = frozenset({"inline", "known", "inputs", "stored"})
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class BatchRequest(_Request):
+class BatchRequest(RequestModel):
     """One question about many inputs, and what answering it may cost."""
 
     network: Annotated[
@@ -163,20 +157,20 @@ class BatchRequest(_Request):
     reuse: bool = Field(default=True, description="take answers that the service has already; false: decide anew")
 
 
-class ResumeRequest(_Request):
+class ResumeRequest(RequestModel):
     """How to go on."""
 
     total_limit: _Seconds | None = Field(default=None, description="a new budget for the whole batch; null: as before")
 
 
-class RetryRequest(_Request):
+class RetryRequest(RequestModel):
     """What to try again."""
 
     time_limit: _Seconds | None = Field(default=None, description="seconds for each item; null: as before")
     unknown: bool = Field(default=True, description="undecided items, too, and not only failed ones")
 
 
-class CountsDocument(_Answer):
+class CountsDocument(AnswerModel):
     """Items by state and by verdict."""
 
     pending: int = Field(description="nobody has looked at them")
@@ -193,7 +187,7 @@ class CountsDocument(_Answer):
     cached: int = Field(description="taken from other answers, see `cached_from` of the items")
 
 
-class PointDocument(_Answer):
+class PointDocument(AnswerModel):
     """One point of the curve over epsilon."""
 
     epsilon: str = Field(description="as it was written")
@@ -203,7 +197,7 @@ class PointDocument(_Answer):
     robust_accuracy: tuple[float, float] = Field(description="least and greatest share that can be robust")
 
 
-class LeftDocument(_Answer):
+class LeftDocument(AnswerModel):
     """What is left, and how long it may take."""
 
     items: int
@@ -215,7 +209,7 @@ class LeftDocument(_Answer):
     workers: int = Field(description="live workers that the estimate counts on")
 
 
-class BatchDocument(_Answer):
+class BatchDocument(AnswerModel):
     """One question about many inputs, and how far it is."""
 
     id: str = Field(examples=["01JD3ZT8QY4M0V7C2H9K5N6RBX"])
@@ -239,14 +233,14 @@ class BatchDocument(_Answer):
     links: dict[str, str]
 
 
-class BatchPage(_Answer):
+class BatchPage(AnswerModel):
     """The newest batches first; `next_cursor` leads to older ones."""
 
     batches: list[BatchDocument]
     next_cursor: str | None
 
 
-class ItemDocument(_Answer):
+class ItemDocument(AnswerModel):
     """One input of a batch at one epsilon."""
 
     number: int
@@ -267,7 +261,7 @@ class ItemDocument(_Answer):
     links: dict[str, str]
 
 
-class ItemPage(_Answer):
+class ItemPage(AnswerModel):
     """Items of a batch; `next_cursor` leads to more."""
 
     items: list[ItemDocument]

@@ -11,8 +11,8 @@ from service.batch_schemas import BatchDocument, DatasetDocument, ItemDocument
 from service.batches import Group
 from service.ledger import Ledger
 from service.outlook import counts_of, curve_of, left_of
-from service.schemas import VerdictDocument
 from service.states import ItemState
+from service.verdict_schemas import VerdictDocument
 from service.views import failure_document
 from solver.verdict import Outcome, Trust
 

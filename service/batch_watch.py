@@ -12,18 +12,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import redis
-
 from service.batch_models import BatchRecord
 from service.batch_schemas import BatchDocument
 from service.batch_views import batch_document
 from service.errors import NotFoundError
 from service.gathering import Gathering
 from service.ledger import Ledger
-from service.queue import Dispatcher
+from service.queue import Dispatcher, alive
 from service.recent import Recent
 
-__all__ = ["BatchWatch", "Watched"]
+__all__ = ["LOOK_SECONDS", "BatchWatch", "Watched"]
+
+#: A follower looks at the ledger this often: whatever happens to a batch, it is there first.
+LOOK_SECONDS = 0.5
 
 #: What followers are shown may be that old.
 _FRESH_SECONDS = 0.4
@@ -59,7 +60,7 @@ class BatchWatch:
         return self._recent.get(batch_id) or await self.now(batch_id)
 
     def _look(self, wanted: Sequence[str]) -> list[Watched | Exception]:
-        workers = self._workers()
+        workers = alive(self._dispatcher)
         found = {batch_id: self._see(batch_id, workers) for batch_id in set(wanted)}
         return [found[batch_id] for batch_id in wanted]
 
@@ -71,9 +72,3 @@ class BatchWatch:
         document = batch_document(record, self._ledger, workers)
         lasting = document.model_dump_json(exclude={"left", "per_minute"}).encode()
         return Watched(record, document, hashlib.sha256(lasting).hexdigest()[:32])
-
-    def _workers(self) -> int:
-        try:
-            return len(self._dispatcher.workers())
-        except redis.RedisError:
-            return 0

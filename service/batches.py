@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service import batch_work
-from service.access.principal import LOCAL
+from service.access.principal import EVERYBODY, Principal
+from service.access.usage import check_batch
 from service.answers import Answers
 from service.batch_models import BatchRecord, ItemRecord, batches, items
 from service.batch_work import LIVE, Found
-from service.errors import IdempotencyError, NotFoundError, StateChangeError
+from service.database import newest
+from service.errors import IdempotencyError, NotFoundError, QuotaError, StateChangeError
 from service.identifiers import new_id
+from service.item_rows import BRIEF, ItemFilter, items_of
 from service.models import JobRecord, jobs, owned_key
 from service.states import BatchState, ItemState, JobState, batch_sources
 from solver.verdict import Outcome
@@ -31,9 +34,6 @@ __all__ = ["Batches", "Group", "ItemFilter"]
 
 #: Rows of one INSERT; databases limit the parameters of a statement.
 _AT_ONCE = 500
-
-#: All of an item but its verdict, which may hold a whole input.
-_BRIEF = [column for column in items.c if column.name != "verdict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +53,6 @@ class Group:
     search_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ItemFilter:
-    """Which items of a batch: those that agree with everything that is not None."""
-
-    state: ItemState | None = None
-    outcome: str | None = None
-    label: int | None = None
-    epsilon: str | None = None
-    input: int | None = None
-
-
 class Batches:
     """Records of batches and their items; a part of `service.ledger.Ledger`."""
 
@@ -81,8 +70,7 @@ class Batches:
         max_attempts: int,
         idempotency_key: str | None = None,
         fingerprint: str | None = None,
-        owner: str = LOCAL,
-        at_once: int | None = None,
+        caller: Principal = EVERYBODY,
     ) -> tuple[BatchRecord, bool]:
         """Record a new batch and its items; returns it and whether it is new. `advance` then makes its first jobs.
 
@@ -93,11 +81,11 @@ class Batches:
             max_attempts: of each of them.
             idempotency_key: the same key gives the same batch.
             fingerprint: digest of the request that the key came with.
-            owner: who asks.
-            at_once: how many of the owner's jobs may run at the same time, None for any number.
+            caller: whose it becomes, within the caller's quota.
 
         Raises:
             IdempotencyError: the key came before with another fingerprint.
+            QuotaError: the caller has as many batches at work as its key allows, or has used up the day.
         """
         moment = self._now()
         identifier = new_id(int(moment.timestamp() * 1000))
@@ -115,10 +103,10 @@ class Batches:
             "inputs": len({index for index, _, _ in wanted}),
             "items": len(wanted),
             "revision": 0,
-            "idempotency_key": owned_key(owner, idempotency_key),
+            "idempotency_key": owned_key(caller.owner, idempotency_key),
             "fingerprint": fingerprint,
-            "owner": owner,
-            "at_once": at_once,
+            "owner": caller.owner,
+            "at_once": caller.quota.running,
             "created_at": moment,
             "changed_at": moment,
         }
@@ -130,13 +118,14 @@ class Batches:
         ]
         try:
             with self._engine.begin() as connection:
+                check_batch(connection, caller.owner, caller.quota, moment)
                 connection.execute(insert(batches).values(values))
                 for start in range(0, len(rows), _AT_ONCE):
                     connection.execute(insert(items), rows[start : start + _AT_ONCE])
-        except IntegrityError:
+        except (IntegrityError, QuotaError):  # the same request may have made its batch meanwhile
             if idempotency_key is None:
                 raise
-            earlier = self.earlier(owner, idempotency_key, fingerprint)
+            earlier = self.earlier(caller.owner, idempotency_key, fingerprint)
             if earlier is None:
                 raise
             return earlier, False
@@ -170,15 +159,7 @@ class Batches:
         owner: str | None = None,
     ) -> list[BatchRecord]:
         """Newest batches first, those of ``owner`` or all; ``before`` is the identifier that ended the last page."""
-        query = select(batches).order_by(batches.c.id.desc()).limit(limit)
-        if owner is not None:
-            query = query.where(batches.c.owner == owner)
-        if before is not None:
-            query = query.where(batches.c.id < before)
-        if state is not None:
-            query = query.where(batches.c.state == state)
-        if network is not None:
-            query = query.where(batches.c.network == network)
+        query = newest(batches, limit=limit, before=before, state=state, network=network, owner=owner)
         with self._engine.connect() as connection:
             return [BatchRecord.of(row) for row in connection.execute(query).mappings()]
 
@@ -240,19 +221,7 @@ class Batches:
             sort: ``number``, or ``seconds`` or ``margin``, the largest seconds and the smallest margins first.
             verdicts: whether to read the verdicts, too.
         """
-        columns: Iterable[Any] = items.c if verdicts else _BRIEF
-        query: Select[Any] = select(*columns).where(items.c.batch == batch_id).limit(limit)
-        for column, value in _conditions(chosen or ItemFilter()):
-            query = query.where(column == value)
-        if sort == "number":
-            query = query.order_by(items.c.number)
-            if after is not None:
-                query = query.where(items.c.number > after[1])
-        else:
-            key = -(items.c.sweep_seconds + items.c.search_seconds) if sort == "seconds" else _margin()
-            query = query.order_by(key, items.c.number)
-            if after is not None:
-                query = query.where((key > after[0]) | ((key == after[0]) & (items.c.number > after[1])))
+        query = items_of(batch_id, chosen or ItemFilter(), limit=limit, after=after, sort=sort, verdicts=verdicts)
         with self._engine.connect() as connection:
             return [ItemRecord.of(row) for row in connection.execute(query).mappings()]
 
@@ -275,7 +244,7 @@ class Batches:
 
     def chunk(self, job: JobRecord) -> list[ItemRecord]:
         """What a sweep job still has to look at."""
-        query = select(*_BRIEF).where(items.c.job == job.id, items.c.state == ItemState.SWEEPING)
+        query = select(*BRIEF).where(items.c.job == job.id, items.c.state == ItemState.SWEEPING)
         with self._engine.connect() as connection:
             return [ItemRecord.of(row) for row in connection.execute(query.order_by(items.c.number)).mappings()]
 
@@ -316,32 +285,43 @@ class Batches:
             raise StateChangeError(batch_id, batch.state, BatchState.CANCELLING, kind="batch")
         return batch
 
-    def resume(self, batch_id: str, *, total_limit: float | None = None) -> BatchRecord:
+    def resume(self, batch_id: str, *, total_limit: float | None = None, caller: Principal = EVERYBODY) -> BatchRecord:
         """Go on with a batch that was cancelled, or whose budget was spent; `advance` then makes its next jobs.
 
         Raises:
             NotFoundError: no such batch.
+            QuotaError: as in `submit`.
             StateChangeError: the batch is at work, or finished.
         """
         stopped = [BatchState.CANCELLED, BatchState.EXHAUSTED]
         values: dict[str, Any] = {} if total_limit is None else {"total_limit": total_limit}
         with self._engine.begin() as connection:
+            check_batch(connection, caller.owner, caller.quota, self._now())
             changed = self._change(connection, batch_id, BatchState.RUNNING, before=stopped, **values)
             batch = _read(connection, batch_id)
         if not changed:
             raise StateChangeError(batch_id, batch.state, BatchState.RUNNING, kind="batch")
         return batch
 
-    def retry(self, batch_id: str, *, time_limit: float | None = None, unknown: bool = True) -> tuple[BatchRecord, int]:
+    def retry(
+        self,
+        batch_id: str,
+        *,
+        time_limit: float | None = None,
+        unknown: bool = True,
+        caller: Principal = EVERYBODY,
+    ) -> tuple[BatchRecord, int]:
         """Open again what failed and, with ``unknown``, what stayed unknown; returns how many items that are.
 
         Args:
             batch_id: of the batch.
             time_limit: seconds for each item from now on; None leaves it.
             unknown: whether undecided items are tried again, too.
+            caller: who asks.
 
         Raises:
             NotFoundError: no such batch.
+            QuotaError: as in `submit`.
             StateChangeError: the batch is at work.
         """
         values: dict[str, Any] = {} if time_limit is None else {"time_limit": time_limit}
@@ -351,6 +331,7 @@ class Batches:
         )
         fresh = {"state": ItemState.OPEN, "job": None, "error": None, "finished_at": None}
         with self._engine.begin() as connection:
+            check_batch(connection, caller.owner, caller.quota, self._now())
             if not self._change(connection, batch_id, BatchState.RUNNING, **values):
                 raise StateChangeError(batch_id, _read(connection, batch_id).state, BatchState.RUNNING, kind="batch")
             opened = connection.execute(update(items).where(items.c.batch == batch_id, again).values(fresh))
@@ -380,19 +361,3 @@ def _read(connection: Connection, batch_id: str, *, owner: str | None = None) ->
     if row is None:
         raise NotFoundError(batch_id, kind="batch")
     return BatchRecord.of(row)
-
-
-def _margin() -> Any:
-    """Where the margin is known best: proven from below, else attained; what is unknown comes last."""
-    return func.coalesce(items.c.lower, items.c.upper, 1e308)
-
-
-def _conditions(chosen: ItemFilter) -> Iterable[tuple[Any, Any]]:
-    wanted = {
-        "state": chosen.state,
-        "outcome": chosen.outcome,
-        "label": chosen.label,
-        "epsilon": chosen.epsilon,
-        "input": chosen.input,
-    }
-    return [(items.c[name], value) for name, value in wanted.items() if value is not None]

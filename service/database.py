@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy import Connection, Engine, Insert, Select, Table, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
 from service.errors import SchemaError
 from service.posed import to_json
 
-__all__ = ["HEAD", "insert_new", "is_full", "migrate", "open_engine", "probe"]
+__all__ = ["HEAD", "insert_new", "is_full", "migrate", "newest", "open_engine", "probe"]
 
 #: The newest revision in ``service/migrations/versions``; a test compares them.
 HEAD = "speed"
@@ -114,6 +114,24 @@ def insert_new(connection: Connection, table: Table) -> Insert:
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     return postgresql.insert(table).on_conflict_do_nothing()
+
+
+def newest(table: Table, *, limit: int, before: str | None, **values: Any) -> Select[Any]:
+    """Rows of a table whose identifiers are ordered by time, the newest first.
+
+    Args:
+        table: with a column ``id``, see `service.identifiers`.
+        limit: how many.
+        before: the identifier that ended the previous page.
+        values: of columns; None: any.
+    """
+    query = select(table).order_by(table.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(table.c.id < before)
+    for name, value in values.items():
+        if value is not None:
+            query = query.where(table.c[name] == value)
+    return query
 
 
 def _upgrade(connection: Connection) -> None:

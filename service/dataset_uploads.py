@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-import re
 from collections.abc import AsyncIterable, Sequence
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,16 +19,17 @@ from starlette.concurrency import run_in_threadpool
 from networks.dataset import Dataset
 from networks.errors import DatasetError
 from service.access.principal import Principal
-from service.artifacts import Artifacts, Upload
+from service.artifacts import Artifacts
 from service.batch_models import DatasetRecord
 from service.dataset_reading import read_upload, summary_of
-from service.inflating import Inflating
 from service.ledger import Ledger
 from service.readers import Readers
+from service.receiving import file_label, receive
 from service.settings import Settings
 
 __all__ = ["DatasetIntake"]
 
+_EMPTY = "the request has no data set in it; send the bytes of an .npz or .csv file, or images and labels as a form"
 #: Data sets that are read at the same time.
 _READERS = 2
 
@@ -60,11 +60,11 @@ class DatasetIntake:
             TooLargeError: it has more bytes than the settings allow.
         """
         limit = self._settings.max_dataset_bytes
-        label = _label(name)
+        label = file_label(name, "dataset")
         with ExitStack() as stack:
             uploads = [stack.enter_context(self._artifacts.upload(limit=limit)) for _ in files]
             for upload, chunks in zip(uploads, files, strict=True):
-                await _receive(chunks, upload, label)
+                await receive(chunks, upload, label, DatasetError, empty=_EMPTY)
             converted = stack.enter_context(self._artifacts.upload())
             async with self._places:
                 summary = await read_upload(
@@ -119,21 +119,3 @@ class DatasetIntake:
         return self._ledger.datasets.add(
             summary["sha256"], artifact=artifact, size=size, name=name, summary=facts, owner=caller.owner
         )
-
-
-async def _receive(chunks: AsyncIterable[bytes], upload: Upload, label: str) -> None:
-    writer = Inflating(upload.write, label, DatasetError)
-    async for chunk in chunks:
-        await run_in_threadpool(writer.write, chunk)
-    writer.close()
-    if upload.size == 0:
-        msg = (
-            "the request has no data set in it; send the bytes of an .npz or .csv file, or images and labels as a form"
-        )
-        raise DatasetError(msg)
-
-
-def _label(name: str) -> str:
-    """The file name that the user gave, short, and with nothing that a terminal or a command line could trip over."""
-    base = PurePosixPath(name.replace("\\", "/")).name
-    return re.sub(r"[^\w.+-]+", "_", base).lstrip("-")[:100] or "dataset"

@@ -20,13 +20,13 @@ from sqlalchemy import Connection, CursorResult, func, insert, select, text, upd
 from service.access.audit import Audit
 from service.access.grants import give, held
 from service.access.keys import Keys
-from service.access.principal import LOCAL, Quota
+from service.access.principal import LOCAL
 from service.access.sessions import Sessions
 from service.access.usage import Usage, at_work, charge, crowded
 from service.answers import Answers, Asked
 from service.batch_figures import BatchFigures
 from service.batches import Batches
-from service.database import insert_new, migrate, open_engine, probe
+from service.database import insert_new, migrate, newest, open_engine, probe
 from service.datasets import Datasets
 from service.errors import NotFoundError, StateChangeError
 from service.job_rows import read_job, read_jobs
@@ -34,7 +34,7 @@ from service.load import Load, load_of
 from service.models import AttemptRecord, JobRecord, NetworkRecord, attempts, jobs, networks
 from service.retention import Retention, evidence_of, spared
 from service.states import JobState, NetworkState, sources
-from service.submissions import Submission, Submissions
+from service.submissions import Submissions
 from service.subtrees import Subtrees, end_parts
 
 __all__ = ["Ledger"]
@@ -131,47 +131,6 @@ class Ledger:
 
     # -- jobs ----------------------------------------------------------------------------------------------------
 
-    def submit(
-        self,
-        network: str,
-        request: dict[str, Any],
-        *,
-        queue: str,
-        time_limit: float,
-        max_attempts: int,
-        idempotency_key: str | None = None,
-        fingerprint: str | None = None,
-        verdict: dict[str, Any] | None = None,
-        owner: str = LOCAL,
-        at_once: int | None = None,
-        origin: dict[str, str] | None = None,
-    ) -> tuple[JobRecord, bool]:
-        """Record a new queued job, or with a ``verdict`` that is known already one that has succeeded.
-
-        Returns:
-            The job, and whether it is new.
-
-        Raises:
-            NotFoundError: the network is unknown.
-            IdempotencyError: the key came before with another fingerprint.
-        """
-        one = Submission(
-            request | {"network": network},
-            queue,
-            time_limit,
-            max_attempts,
-            verdict=verdict,
-            idempotency_key=idempotency_key,
-            fingerprint=fingerprint,
-            owner=owner,
-            quota=Quota(running=at_once),
-            origin=origin,
-        )
-        (outcome,) = self.submissions.record([one])
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
     def job(self, job_id: str, *, owner: str | None = None) -> JobRecord:
         """The job with its attempts, if it is one of ``owner``'s; None sees all. Raises NotFoundError."""
         with self._engine.connect() as connection:
@@ -201,22 +160,15 @@ class Ledger:
         ``before`` is the identifier that ended the previous page; of ``owner``'s jobs, or of everybody's.
         """
         whole = (jobs.c.batch == batch) & jobs.c.parent.is_(None)
-        query = select(jobs).where(whole).order_by(jobs.c.id.desc()).limit(limit)
-        if owner is not None:
-            query = query.where(jobs.c.owner == owner)
-        if before is not None:
-            query = query.where(jobs.c.id < before)
-        if state is not None:
-            query = query.where(jobs.c.state == state)
-        if network is not None:
-            query = query.where(jobs.c.network == network)
+        query = newest(jobs, limit=limit, before=before, state=state, network=network, owner=owner).where(whole)
         with self._engine.connect() as connection:
             return [JobRecord.of(row) for row in connection.execute(query).mappings()]
 
     def counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state."""
+        """How many jobs are in each state; no parts."""
+        each = select(jobs.c.state, func.count()).where(jobs.c.parent.is_(None)).group_by(jobs.c.state)
         with self._engine.connect() as connection:
-            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
+            rows = connection.execute(each).all()
         return dict.fromkeys(JobState, 0) | {JobState(state): number for state, number in rows}
 
     def load(self) -> Load:

@@ -19,13 +19,13 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from service.artifacts import Artifact, FolderArtifacts, Upload, is_full
+from service.artifacts import Artifact, Artifacts, FolderArtifacts, Upload, is_full
 from service.errors import NotFoundError, StorageDamagedError, StorageError, StorageFullError
 
 __all__ = ["ObjectArtifacts"]
@@ -52,7 +52,7 @@ _PROMPT = {
 _ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "memory"})
 
 
-class ObjectArtifacts:
+class ObjectArtifacts(Artifacts):
     """Artifacts behind a URL.
 
     Args:
@@ -72,16 +72,6 @@ class ObjectArtifacts:
 
     def upload(self, *, limit: int | None = None) -> Upload:
         return Upload(self, self._local.root, limit)
-
-    def put(self, chunks: bytes | Iterable[bytes], *, limit: int | None = None) -> Artifact:
-        with self.upload(limit=limit) as upload:
-            for chunk in (chunks,) if isinstance(chunks, bytes) else chunks:
-                upload.write(chunk)
-            return upload.commit()
-
-    def confirm(self, data: bytes) -> None:
-        if self.age(hashlib.sha256(data).hexdigest()) is None:
-            self.put(data)
 
     def get(self, sha256: str) -> Artifact:
         path = self._local.path(sha256)

@@ -12,6 +12,7 @@ from typing import Any, Self
 from service.access.gate import Gate
 from service.artifacts import Artifacts, open_artifacts
 from service.batch_watch import BatchWatch
+from service.closing import Closing
 from service.dataset_uploads import DatasetIntake
 from service.events import AsyncEvents, Events
 from service.gathering import Gathering
@@ -100,6 +101,10 @@ class Parts:
     batches: BatchWatch
     audit: Gathering[dict[str, Any], None]
     recent: RecentFinds
+
+    def advance(self, batch: str) -> None:
+        """Make and queue the jobs that a batch needs next."""
+        Closing(self.ledger, self.publisher, self.dispatcher).advance(batch)
 
 
 @contextlib.asynccontextmanager

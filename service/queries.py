@@ -11,9 +11,10 @@ import re
 import sys
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from service.schema_base import RequestModel
 from solver.verdict import Kind
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "MonotoneDocument",
     "OutputRangeDocument",
     "QueryDocument",
-    "RequestModel",
     "RowDocument",
     "is_exact",
 ]
@@ -62,12 +62,6 @@ _NESTED_NUMBERS = {
     "items": {"anyOf": [{"type": "number"}, {"type": "array", "items": {}}]},
     "minItems": 1,
 }
-
-
-class RequestModel(BaseModel):
-    """Strict, and closed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 _Output: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
+import redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
@@ -20,7 +21,7 @@ from service.models import JobRecord
 from service.workers import WorkerRecord, live_workers
 from solver.options import Backend
 
-__all__ = ["ALL_QUEUES", "JOB_FUNCTION", "QUEUES", "Dispatcher", "Priority", "queue_name", "unlimited"]
+__all__ = ["ALL_QUEUES", "JOB_FUNCTION", "QUEUES", "Dispatcher", "Priority", "alive", "queue_name", "unlimited"]
 
 #: The one function that queue entries may name; its only argument is the job's identifier.
 JOB_FUNCTION = "service.job.run_job"
@@ -113,6 +114,14 @@ class Dispatcher:
 
     def _queue(self, name: str) -> Queue:
         return Queue(name, connection=self.redis, serializer=JSONSerializer)
+
+
+def alive(dispatcher: Dispatcher) -> int:
+    """How many workers there are, for what can do without knowing: 0 without the queue server."""
+    try:
+        return len(dispatcher.workers())
+    except redis.RedisError:
+        return 0
 
 
 def _entry(job: JobRecord) -> str:

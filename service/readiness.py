@@ -12,7 +12,7 @@ import time
 from service.errors import SchemaError
 from service.load import Load
 from service.parts import Parts
-from service.schemas import Check
+from service.system_schemas import Check
 from service.tallies import LAST_SWEEP
 from service.workers import WorkerRecord
 

@@ -1,29 +1,27 @@
-"""What travels over HTTP, as pydantic models; queries have a module of their own, `service.queries`."""
+"""Questions, networks, jobs and problems, as they travel over HTTP.
+
+What a question asks is in `service.queries`, verdicts are in `service.verdict_schemas`, batches in
+`service.batch_schemas`, keys in `service.access.schemas`, and what is up in `service.system_schemas`.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from service.queries import QueryDocument, RequestModel
+from service.queries import QueryDocument
 from service.queue import Priority
+from service.schema_base import EXAMPLE_SHA256, AnswerModel, RequestModel, Sha256
 from service.states import JobState
-from service.workers import Licence
+from service.verdict_schemas import VerdictDocument
 from solver.options import Backend, Engine
-from solver.verdict import Kind, Outcome, Reason, Semantics, Trust
 
 __all__ = [
     "UNION_TAGS",
     "AttemptDocument",
-    "BackendDocument",
-    "CertificateDocument",
-    "Check",
-    "CheckDocument",
-    "CounterexampleDocument",
     "FailureDocument",
-    "Health",
     "InlineNetwork",
     "JobDocument",
     "JobPage",
@@ -32,29 +30,8 @@ __all__ = [
     "NetworkPage",
     "Problem",
     "ProblemFault",
-    "ProductDocument",
     "ProgressDocument",
-    "Readiness",
-    "Sha256",
-    "SolverDocument",
-    "Solvers",
-    "UniversalDocument",
-    "VerdictDocument",
     "VerifyRequest",
-    "Version",
-    "WorkerDocument",
-    "WorkersDocument",
-]
-
-_EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-
-Sha256: TypeAlias = Annotated[
-    str,
-    Field(
-        pattern=r"^[0-9a-f]{64}$",
-        description="SHA-256 of the decompressed ONNX file, 64 lower-case hex digits",
-        examples=[_EXAMPLE_SHA256],
-    ),
 ]
 
 
@@ -79,7 +56,7 @@ class VerifyRequest(RequestModel):
         json_schema_extra={
             "examples": [
                 {
-                    "network": _EXAMPLE_SHA256,
+                    "network": EXAMPLE_SHA256,
                     "query": {"input": [0.25, 0.5], "epsilon": 0.1, "domain": [0, 1], "label": 1},
                     "time_limit": 60,
                 }
@@ -106,11 +83,7 @@ class VerifyRequest(RequestModel):
     )
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class NetworkDocument(_Answer):
+class NetworkDocument(AnswerModel):
     """An uploaded network."""
 
     sha256: Sha256
@@ -126,13 +99,13 @@ class NetworkDocument(_Answer):
     links: dict[str, str]
 
 
-class NetworkPage(_Answer):
+class NetworkPage(AnswerModel):
     """The newest networks first."""
 
     networks: list[NetworkDocument]
 
 
-class ProgressDocument(_Answer):
+class ProgressDocument(AnswerModel):
     """What is known while a query is being decided."""
 
     model_config = ConfigDict(extra="allow")
@@ -153,148 +126,14 @@ class ProgressDocument(_Answer):
     helpers: int = Field(default=0, description="idle workers that search parts of the query at the moment")
 
 
-class CounterexampleDocument(_Answer):
-    """An input on which ONNX Runtime's float32 output violates the property: one of the region, or, where that holds no
-    float32 input, the one beside an exact input of it.
-    """
-
-    input: list[float] = Field(description="float32 values in C order")
-    shape: list[int] = Field(description="shape of the network's input without the batch dimension")
-    output: list[float] = Field(description="what ONNX Runtime answers, float32")
-    clause: str = Field(description="the violated part of the property", examples=["class 3"])
-    margin: float = Field(description="of the clause at this output, at most 0")
-    exact_margin: float | None = Field(
-        default=None,
-        description=(
-            "of the property at this input, or at `exact_input`, for the network over the reals, computed in rational "
-            "arithmetic; where it is positive, only float32 rounding makes the violation"
-        ),
-    )
-    exact_input: list[str] | None = Field(
-        default=None,
-        description=(
-            "with trust `exact`: the rational input of the region at which the network over the reals violates the "
-            "property, in C order, as exact decimals (or quotients); `input` is the float32 input beside it"
-        ),
-    )
-    in_region: bool = Field(
-        default=True, description="whether `input` lies in the region, without tolerance; else `exact_input` does"
-    )
-
-
-class CertificateDocument(_Answer):
-    """A certificate, and, where the independent checker accepted it, what it found."""
-
-    bytes: int
-    sha256: str
-    leaves: int | None = Field(default=None, description="claims that were checked: one for each clause and leaf")
-    exact: int | None = Field(default=None, description="how many of them in exact arithmetic")
-    weakest: float | None = Field(default=None, description="the smallest lower bound among the claims")
-    seconds: float | None = Field(default=None, description="what checking took")
-    proves: float | None = Field(
-        default=None,
-        description="for kinds `margin` and `distance`: the margin above which, or the distance up to which, it proves",
-    )
-
-
-class ProductDocument(_Answer):
-    """The network that counterexample and certificate are about, where it is built of those that were given."""
-
-    bytes: int
-    sha256: Sha256
-
-
-class UniversalDocument(_Answer):
-    """One perturbation of many inputs."""
-
-    flips: tuple[int, int] = Field(
-        description="how many inputs it flips, as replayed, and how many any can flip at most, by the solver's word"
-    )
-    flipped: list[int] = Field(description="which it flips")
-    robust: list[int] = Field(description="which no perturbation flips, as bounds prove")
-    delta: list[float] = Field(description="the perturbation, in C order")
-
-
-class VerdictDocument(_Answer):
-    """The answer to a query, with its evidence: what `netproof verify --json` prints."""
-
-    model_config = ConfigDict(extra="allow")
-
-    verdict: Outcome
-    trust: Trust | None = Field(description="whose word it rests on")
-    semantics: Semantics | None = Field(
-        default=None, description="which arithmetic a `robust` is about; `float32` includes `real`"
-    )
-    margin: tuple[float | None, float | None] = Field(
-        description="proven lower bound, and upper bound that is replayed or, with trust `exact`, exact"
-    )
-    distance: tuple[float | None, float | None] = Field(
-        default=(None, None),
-        description=(
-            "for kind `distance`: every violation is farther away than that (for norm `l0` at least that far), and the "
-            "distance of `witness`; null: nothing proven, no violation known"
-        ),
-    )
-    kind: Kind | Literal["universal"] = Field(default=Kind.DECIDE, description="what was asked")
-    universal: UniversalDocument | None = Field(default=None, description="for kind `universal`")
-    counterexample: CounterexampleDocument | None = Field(default=None, description="left out in lists")
-    witness: CounterexampleDocument | None = Field(
-        default=None,
-        description=(
-            "for kinds `margin` and `distance`: the replayed input that the upper end rests on; a margin's may keep "
-            "the property; left out in lists"
-        ),
-    )
-    certificate: CertificateDocument | None = Field(default=None, description="if the checker accepted one")
-    product: ProductDocument | None = Field(
-        default=None, description="for `equivalent_to` and `monotone`: the network that the evidence is about"
-    )
-    seconds: float
-    stages: list[dict[str, Any]] = Field(default_factory=list, description="what each rung did; left out in lists")
-    history: list[tuple[float, float | None, float | None]] = Field(
-        default_factory=list,
-        description=(
-            "how the bounds came together: seconds, proven lower bound, smallest attained value, of the margin or of "
-            "what `kind` asks for; left out in lists"
-        ),
-    )
-    reason: Reason | None = Field(default=None, description="why the verdict is `unknown`")
-    hint: str = Field(default="", description="what would help an `unknown`, or what is odd or missing")
-    cached_from: dict[str, Any] | None = Field(
-        default=None,
-        description=(
-            "the answer that this one was taken from: `job`, or `batch` and `item`; `epsilon` that it was found at, a "
-            "larger one if robust, a smaller one if not; `seconds` that it took"
-        ),
-    )
-
-
-class CheckDocument(_Answer):
-    """What the independent checker found in a certificate."""
-
-    accepted: bool = Field(description="whether the certificate proves its query about this network")
-    reason: str = Field(description="why not, else empty")
-    semantics: Semantics = Field(description="the strongest claim that is proven; `float32` includes `real`")
-    summary: str = Field(description="the result and what it is about, in words")
-    leaves: int = Field(description="claims that were checked: one for each clause and leaf of the proof")
-    exact: int = Field(description="how many of them in exact arithmetic")
-    weakest: float | None = Field(description="the smallest lower bound among the claims; null: none")
-    clauses: int = Field(description="violations that the query names")
-    regions: int = Field(description="regions that the query is about")
-    inputs: int = Field(description="input entries of the network")
-    seconds: float = Field(description="what checking took")
-    network: Sha256
-    certificate: CertificateDocument
-
-
-class ProblemFault(_Answer):
+class ProblemFault(AnswerModel):
     """One thing that is wrong in a request."""
 
     pointer: str = Field(description="JSON pointer into the body, or a parameter's name", examples=["/query/epsilon"])
     detail: str
 
 
-class Problem(_Answer):
+class Problem(AnswerModel):
     """RFC 9457 problem details; further members depend on the type (e.g. `node`, `op`, `opset`, `shape`)."""
 
     model_config = ConfigDict(extra="allow")
@@ -307,7 +146,7 @@ class Problem(_Answer):
     errors: list[ProblemFault] | None = None
 
 
-class FailureDocument(_Answer):
+class FailureDocument(AnswerModel):
     """Why a job failed."""
 
     type: str = Field(description="stable name", examples=["urn:netproof:problem:out-of-memory"])
@@ -315,7 +154,7 @@ class FailureDocument(_Answer):
     detail: str = Field(description="what happened and what to do")
 
 
-class AttemptDocument(_Answer):
+class AttemptDocument(AnswerModel):
     """One try at a job; there are several when a worker was lost."""
 
     number: int
@@ -326,7 +165,7 @@ class AttemptDocument(_Answer):
     reason: str | None
 
 
-class Links(_Answer):
+class Links(AnswerModel):
     """Where to go from a job."""
 
     self: str
@@ -338,7 +177,7 @@ class Links(_Answer):
     product: str | None = Field(default=None, description="the network that the evidence is about, if it was built")
 
 
-class JobDocument(_Answer):
+class JobDocument(AnswerModel):
     """One query about one network, and how far it is."""
 
     id: str = Field(examples=["01JD3ZT8QY4M0V7C2H9K5N6RBX"])
@@ -359,88 +198,8 @@ class JobDocument(_Answer):
     links: Links
 
 
-class JobPage(_Answer):
+class JobPage(AnswerModel):
     """The newest jobs first; `next_cursor` leads to older ones."""
 
     jobs: list[JobDocument]
     next_cursor: str | None
-
-
-class Health(_Answer):
-    """The process is up."""
-
-    status: Literal["ok"] = "ok"
-
-
-class Check(_Answer):
-    """One part that the service needs."""
-
-    ok: bool
-    degraded: bool = Field(default=False, description="it works, but somebody should look")
-    detail: str
-
-
-class Readiness(_Answer):
-    """Whether a job that is sent now would be worked on."""
-
-    ready: bool
-    degraded: bool = Field(default=False, description="whether some part is")
-    checks: dict[str, Check]
-
-
-class SolverDocument(_Answer):
-    """A MIP solver, as far as this service knows it."""
-
-    name: Backend
-    version: str | None = Field(description="null: not installed beside the web process")
-    licence: str | None = Field(description="the best that a live worker has; null: there is no live worker")
-    workers: int = Field(description="live workers that serve it")
-
-
-class Solvers(_Answer):
-    """MIP solvers and who serves them."""
-
-    solvers: list[SolverDocument]
-
-
-class BackendDocument(_Answer):
-    """A MIP solver as one worker finds it."""
-
-    version: str = Field(description="empty: not installed")
-    licence: Licence
-    terms: str = Field(description="the licence in words, or why there is none")
-    variables: int | None = Field(description="most variables of a model under a size-limited licence")
-    constraints: int | None = Field(description="most constraints under it")
-    quadratic: int | None = Field(description="most variables under it where a model has quadratic terms")
-
-
-class WorkerDocument(_Answer):
-    """One live worker."""
-
-    name: str
-    host: str
-    pid: int
-    version: str
-    queues: list[str] = Field(description="that it serves, in the order in which it looks at them")
-    backends: dict[str, BackendDocument] = Field(description="MIP solvers by name")
-    threads: int = Field(description="of one job")
-    memory_mb: int = Field(description="that one job may take")
-    started_at: datetime
-    job: str | None = Field(description="that it works on; null: it is idle")
-    since: datetime = Field(description="when it took that job, or became idle")
-    draining: bool = Field(description="it takes no further job, and ends with the one that it has")
-    seen_at: datetime = Field(description="its last heartbeat, by its own clock")
-
-
-class WorkersDocument(_Answer):
-    """The workers that have shown themselves lately."""
-
-    workers: list[WorkerDocument]
-
-
-class Version(_Answer):
-    """What runs here."""
-
-    name: Literal["netproof"] = "netproof"
-    version: str
-    api: Literal["v1"] = "v1"

@@ -17,7 +17,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from service.queue import queue_name
-from service.schemas import SolverDocument
+from service.system_schemas import SolverDocument
 from service.workers import BackendRecord, Licence, WorkerRecord
 from solver.options import Backend
 

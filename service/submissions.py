@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from service.access.principal import LOCAL, Quota
-from service.access.usage import check_questions
+from service.access.usage import check_questions, take_turns
 from service.answers import Answers, Asked
 from service.errors import IdempotencyError, NotFoundError, QuotaError
 from service.identifiers import new_id
@@ -104,14 +104,18 @@ class Submissions:
         """Places of those that have to be worked on and may not, with the reasons."""
         adding: Counter[str] = Counter()
         refused: dict[int, Exception] = {}
-        for place, (each, row) in enumerate(zip(wanted, rows, strict=True)):
-            limited = each.quota.queued is not None or each.quota.cpu_seconds is not None
-            if not limited or row["state"] != JobState.QUEUED:
-                continue
+        limited = [
+            (place, each)
+            for place, each in enumerate(wanted)
+            if rows[place]["state"] == JobState.QUEUED
+            and (each.quota.queued is not None or each.quota.cpu_seconds is not None)
+        ]
+        take_turns(connection, "questions", (each.owner for _, each in limited))
+        for place, each in limited:
             try:
                 check_questions(connection, each.owner, each.quota, adding[each.owner] + 1, self._now())
             except QuotaError as error:
-                if not _came_before(connection, row["idempotency_key"]):
+                if not _came_before(connection, rows[place]["idempotency_key"]):
                     refused[place] = error
             else:
                 adding[each.owner] += 1

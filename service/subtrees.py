@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from service.identifiers import new_id
-from service.models import JobRecord, jobs, queued_job
+from service.models import JobRecord, attempts, jobs, queued_job
 from service.states import JobState
 
-__all__ = ["PartRecord", "Subtrees", "end_parts"]
+__all__ = ["PartRecord", "Shared", "Subtrees", "end_parts"]
 
 #: A part that lost its worker twice goes back to its parent.
 _ATTEMPTS = 2
@@ -31,6 +31,21 @@ class PartRecord:
     id: str
     state: JobState
     answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What was given away of a job.
+
+    Attributes:
+        parts: how many there are in each state.
+        workers: different ones that have taken a part.
+        newest: identifier and state of the parts that were given away last, the newest first.
+    """
+
+    parts: Mapping[JobState, int]
+    workers: int
+    newest: tuple[tuple[str, JobState], ...]
 
 
 class Subtrees:
@@ -71,6 +86,20 @@ class Subtrees:
                 PartRecord(identifier, JobState(state), ((verdict or {}).get("part") or {}).get("answer"))
                 for identifier, state, verdict in connection.execute(query).all()
             ]
+
+    def shared(self, parent: str, *, newest: int = 12) -> Shared | None:
+        """What was given away of a job, with so many of its parts; None if nothing was."""
+        mine = jobs.c.parent == parent
+        counts = select(jobs.c.state, func.count()).where(mine).group_by(jobs.c.state)
+        last = select(jobs.c.id, jobs.c.state).where(mine).order_by(jobs.c.id.desc()).limit(newest)
+        takers = select(func.count(attempts.c.worker.distinct())).join_from(attempts, jobs, attempts.c.job == jobs.c.id)
+        with self._engine.connect() as connection:
+            found = {JobState(state): number for state, number in connection.execute(counts).all()}
+            if not found:
+                return None
+            workers = connection.execute(takers.where(mine)).scalar_one()
+            shown = tuple((part, JobState(state)) for part, state in connection.execute(last).all())
+        return Shared(found, workers, shown)
 
     def recall(self, parts: Collection[str]) -> None:
         """Those that nobody has begun are cancelled; the others are asked to answer now."""

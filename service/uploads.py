@@ -7,9 +7,7 @@ hash first; only one that is new is read, by a process of its own, and only one 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterable
-from pathlib import PurePosixPath
 
 from starlette.concurrency import run_in_threadpool
 
@@ -17,16 +15,17 @@ from networks.errors import NetworkFormatError
 from service.access.principal import Principal
 from service.artifacts import Artifacts
 from service.errors import NotFoundError
-from service.inflating import Inflating
 from service.inspection import inspect
 from service.ledger import Ledger
 from service.models import NetworkRecord
 from service.readers import Readers
+from service.receiving import file_label, receive
 from service.settings import Settings
 from service.states import NetworkState
 
 __all__ = ["Intake"]
 
+_EMPTY = "the request has no network in it; send the bytes of an .onnx or .onnx.gz file as the body"
 #: Networks that are read at the same time, each by a process of its own.
 _READERS = 2
 
@@ -57,16 +56,10 @@ class Intake:
             NetworkError: it cannot be read or not be verified.
             TooLargeError: it has more bytes than the settings allow.
         """
-        label = _label(name)
+        label = file_label(name, "network")
         limit = min(self._settings.max_model_bytes, caller.quota.model_bytes or self._settings.max_model_bytes)
         with self._artifacts.upload(limit=limit) as upload:
-            writer = Inflating(upload.write, label, NetworkFormatError)
-            async for chunk in chunks:
-                await run_in_threadpool(writer.write, chunk)
-            writer.close()
-            if upload.size == 0:
-                msg = "the request has no network in it; send the bytes of an .onnx or .onnx.gz file as the body"
-                raise NetworkFormatError(msg)
+            await receive(chunks, upload, label, NetworkFormatError, empty=_EMPTY)
             try:
                 record = await run_in_threadpool(self._ledger.network, upload.sha256, owner=caller.owner)
             except NotFoundError:
@@ -96,9 +89,3 @@ class Intake:
             )
             await run_in_threadpool(upload.confirm)
             return found
-
-
-def _label(name: str) -> str:
-    """The file name that the user gave, short, and with nothing that a terminal or a command line could trip over."""
-    base = PurePosixPath(name.replace("\\", "/")).name
-    return re.sub(r"[^\w.+-]+", "_", base).lstrip("-")[:100] or "network"

@@ -16,8 +16,8 @@ from service.schemas import (
     Links,
     NetworkDocument,
     ProgressDocument,
-    VerdictDocument,
 )
+from service.verdict_schemas import VerdictDocument
 
 __all__ = [
     "Shown",

@@ -62,7 +62,7 @@ def verify(
             started for this one.
 
     Returns:
-        A verdict; ``robust`` and ``counterexample`` are claims as DESIGN §1 words them.
+        A verdict; ``robust`` and ``counterexample`` are claims as docs/evidence.md words them.
 
     Raises:
         RegionError, PropertyError: the query does not fit the network.

@@ -95,6 +95,7 @@ __all__ = [
     "REPORT_SECONDS",
     "SLOPE_COLUMNS",
     "SPLIT_INPUTS",
+    "STORED_SLOPES",
     "TIGHTEN_MIP_SHARE",
     "TIGHTEN_SHARE",
     "TORCH_THREADS",
@@ -290,6 +291,7 @@ UNIVERSAL_RELUS = 1500
 #: Random starts and steps of the attack that looks for a universal perturbation before the MILP.
 UNIVERSAL_STARTS = 16
 UNIVERSAL_STEPS = 50
+
 #: A descent through activation patterns: jumps at most, which end with one that gains less than this share; and how far
 #: towards a jump's end the network is looked at.
 POLISH_JUMPS = 20
@@ -340,10 +342,9 @@ CLOSING_FOUND = 2
 #: half of one); where it closes none, they go on for this many times as long as that took until the next.
 BAB_LP_AFTER = 2.0
 BAB_LP_PAUSE = 10.0
+
 #: Slopes of neurons' bounds that a certificate may hold: neurons times columns.
 STORED_SLOPES = 2**20
-#: Tangents of each square at the start of outer approximation, evenly over its column's range.
-FIRST_TANGENTS = 5
 
 #: The share of ReLU splits where the margin is near zero, as below a minimum distortion: on WK17a they close in 1 to 10
 #: CPU seconds what bounding neurons anew brings from -0.08 to -0.004 in 12.

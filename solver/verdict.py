@@ -27,7 +27,7 @@ class Kind(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """What was found out; DESIGN's three verdicts."""
+    """What was found out: the three verdicts."""
 
     ROBUST = "robust"
     COUNTEREXAMPLE = "counterexample"
@@ -186,6 +186,12 @@ class Verdict:
     """The answer to a query, with its evidence.
 
     Attributes:
+        outcome: robust, counterexample or unknown.
+        trust: whose word that rests on; None for ``unknown``.
+        seconds: for the decision.
+        stages: the rungs of the ladder that ran, in order.
+        counterexample: the input that violates the property.
+        reason: why the outcome is ``unknown``.
         margin: proven lower bound of the property's margin over the region, and the smallest one that was attained:
             replayed, or exact with trust ``exact``. The lower bound is at least 0 only for ``robust``; an upper bound
             at most 0 comes with a counterexample.
@@ -231,7 +237,7 @@ class Verdict:
         return Semantics(self.checked.semantics) if self.checked is not None else Semantics.REAL
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict as DESIGN §7's JSON object; infinite bounds become null."""
+        """The verdict as one JSON object, as docs/evidence.md describes it; infinite bounds become null."""
         return {
             "verdict": str(self.outcome),
             "trust": str(self.trust) if self.trust else None,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.small_servers import Handler, running
 
 SCRIPT = Path(__file__).parents[1] / ".ci" / "audit.py"
 ADVISORY = {
@@ -27,30 +27,19 @@ ADVISORY = {
 }
 
 
-class _Advisories(http.server.BaseHTTPRequestHandler):
+class _Advisories(Handler):
     """An OSV service that knows one leak."""
 
-    def do_POST(self) -> None:
+    def answer(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         body = json.dumps({"vulns": [ADVISORY]} if asked["package"]["name"] == "leaky" else {}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+        self.reply(200, body, Content_Type="application/json")
 
 
 @pytest.fixture(scope="module")
 def advisories() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Advisories) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/v1/query"
-        server.shutdown()
-        thread.join()
+    with running(_Advisories) as url:
+        yield f"{url}/v1/query"
 
 
 def audit(folder: Path, pins: str, url: str) -> tuple[int, str]:

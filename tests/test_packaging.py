@@ -7,16 +7,19 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
 import netproof
+from networks.examples import EXAMPLES
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-WHEEL = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+WHEEL = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
 
 def test_public_names_are_sorted_and_exist():
@@ -43,6 +46,28 @@ def test_entry_point_exists():
 def test_wheel_holds_every_package():
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
     assert packages == set(WHEEL)
+
+
+def test_wheel_holds_the_examples():
+    added = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert added == {f"examples/{name}": f"networks/digits/{name}" for name in EXAMPLES}
+
+
+def test_a_wheel_has_all_that_runs_and_nothing_else(tmp_path):
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path], cwd=ROOT, check=True)
+    (wheel,) = tmp_path.glob("netproof-*-py3-none-any.whl")
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    here = {path.name for path in site.iterdir()}
+    assert here == {*WHEEL, f"netproof-{PROJECT['version']}.dist-info"}
+    for package in WHEEL:
+        ours = {path.relative_to(ROOT) for path in (ROOT / package).rglob("*.*") if "__pycache__" not in path.parts}
+        assert {path for path in ours if not (site / path).exists()} == set()
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from netproof.cli import main; main(['examples', 'here'])"
+    subprocess.run([sys.executable, "-c", code, site], cwd=tmp_path, check=True)
+    for name in EXAMPLES:
+        assert (tmp_path / "here" / name).read_bytes() == (ROOT / "examples" / name).read_bytes()
 
 
 def test_every_package_documents_itself_and_sorts_its_names():
@@ -87,6 +112,21 @@ def test_links_between_pages_lead_somewhere(page: Path):
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
-def test_every_setting_is_documented():
-    table = (ROOT / "docs" / "service.md").read_text()
-    assert set(re.findall(r"^\| `NETPROOF_(\w+)`", table, re.MULTILINE)) == {n.upper() for n in Settings.model_fields}
+def test_every_setting_is_documented_with_its_default(monkeypatch):
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    page = (ROOT / "docs" / "settings.md").read_text()
+    rows = re.findall(r"^\| `NETPROOF_(\w+)` \| (?:`(.*?)`)? +\|", page, re.MULTILINE)
+    fields = {
+        name.upper(): field.get_default(call_default_factory=True) for name, field in Settings.model_fields.items()
+    }
+    assert len(rows) == len(fields)
+    assert dict(rows) == {name: written_default(value) for name, value in fields.items()}
+
+
+def written_default(value: object) -> str:
+    """A default as the manual writes it."""
+    if value is None:
+        return ""
+    if isinstance(value, Path):
+        return str(value).replace(str(Path.home()), "~")
+    return f"{value:.15g}" if isinstance(value, float) else str(value)

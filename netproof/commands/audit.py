@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from netproof.commands.deciding import BACKENDS, ENGINES
-from netproof.commands.question import FILE, NORMS, numbers
+from netproof.commands.question import FILE, NORMS, domain_option, numbers
 
 if TYPE_CHECKING:
     from netproof.auditing import Audit
@@ -54,13 +54,7 @@ Examples:
     help="Radius of the ball around each input, such as 0.1 or 8/255.",
 )
 @click.option("--norm", type=click.Choice(NORMS), default="linf", show_default=True, help="Norm of the ball.")
-@click.option(
-    "--domain",
-    nargs=2,
-    metavar="LOW HIGH",
-    callback=numbers,
-    help="Least and greatest value of every input entry; default: 0 1 for uint8 images, else unlimited.",
-)
+@domain_option()
 @click.option("--first", type=click.IntRange(min=1), metavar="N", help="Only inputs 0 to N-1.")
 @click.option("--indices", metavar="A:B", callback=selected_range, help="Only inputs A to B-1.")
 @click.option(

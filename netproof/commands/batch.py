@@ -10,7 +10,7 @@ import click
 
 from netproof.commands.audit import selected_range
 from netproof.commands.deciding import BACKENDS, ENGINES
-from netproof.commands.question import FILE, numbers
+from netproof.commands.question import FILE, NORMS, domain_option, numbers, scaled_domain
 from netproof.commands.remote import connect, server_option
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def batch() -> None:
     callback=numbers,
     help="Radius of the balls, such as 0.1 or 8/255; repeat it for a curve.",
 )
-@click.option("--norm", type=click.Choice(["linf", "l2", "l1", "l0"]), help="Norm of the balls.")
-@click.option("--domain", nargs=2, metavar="LOW HIGH", callback=numbers, help="Least and greatest value of an entry.")
+@click.option("--norm", type=click.Choice(NORMS), help="Norm of the balls.")
+@domain_option("Least and greatest value of an entry.")
 @click.option("--query", type=FILE, help="JSON object with further members of the question, such as top_k or kind.")
 @click.option("--first", type=click.IntRange(min=1), metavar="N", help="Only inputs 0 to N-1.")
 @click.option("--indices", metavar="A:B", callback=selected_range, help="Only inputs A to B-1.")
@@ -89,9 +89,7 @@ def submit(
     further = {} if query is None else _members(query)
     with connect(server) as client:
         dataset = client.batches.upload_dataset(data)
-        if domain is None and dataset["dtype"] == "uint8":
-            click.echo("the data set holds uint8 images: divided by 255, domain [0, 1]", err=True)
-            domain = ("0", "1")
+        domain = scaled_domain(domain, dataset["dtype"])
         made = client.batches.submit(
             network,
             dataset["sha256"],

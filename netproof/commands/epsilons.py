@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netproof.commands.deciding import search_options
-from netproof.commands.question import FILE, NORMS, numbers
+from netproof.commands.question import FILE, NORMS, domain_option, inputs_options, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,7 @@ Examples:
 """,
 )
 @click.argument("network", type=FILE)
-@click.option("--data", type=FILE, required=True, help="Data set (.npz with images and labels).")
-@click.option("--first", type=click.IntRange(min=1), metavar="N", required=True, help="Its inputs 0 to N-1.")
+@inputs_options
 @click.option(
     "--epsilon",
     "--eps",
@@ -43,13 +42,7 @@ Examples:
     help="The largest that is looked at; default: as far as the domain goes.",
 )
 @click.option("--norm", type=click.Choice(NORMS), default="linf", show_default=True, help="Norm of the balls.")
-@click.option(
-    "--domain",
-    nargs=2,
-    metavar="LOW HIGH",
-    callback=numbers,
-    help="Least and greatest value of every input entry; default: 0 1 for uint8 images, else unlimited.",
-)
+@domain_option()
 @click.option("--tolerance", metavar="NUMBER", callback=numbers, help="How far below the largest ε it may stay.")
 @search_options
 def epsilons(

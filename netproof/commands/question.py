@@ -15,12 +15,15 @@ __all__ = [
     "KINDS",
     "NORMS",
     "classes",
+    "domain_option",
+    "inputs_options",
     "kind_options",
     "members",
     "numbers",
     "question_options",
     "region",
     "region_options",
+    "scaled_domain",
 ]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -121,6 +124,17 @@ def classes(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
         raise click.BadParameter(msg) from error
 
 
+def domain_option(
+    shown: str = "Least and greatest value of every input entry; default: 0 1 for uint8 images, else unlimited.",
+) -> Callable[[Function], Function]:
+    """The option ``--domain``, with this help."""
+    return click.option("--domain", nargs=2, metavar="LOW HIGH", callback=numbers, help=shown)
+
+
+_INPUTS = (
+    click.option("--data", type=FILE, required=True, help="Data set (.npz with images and labels)."),
+    click.option("--first", type=click.IntRange(min=1), metavar="N", required=True, help="Its inputs 0 to N-1."),
+)
 _REGION = (
     click.option("--data", type=FILE, help="Data set (.npz with images and labels), for a ball around an input of it."),
     click.option("--index", type=click.IntRange(min=0), help="Which input of the data set."),
@@ -145,13 +159,7 @@ _REGION = (
         callback=_entries,
         help="Input entries that keep their values, such as 0,3,10:20, or an .npy file of indices or booleans.",
     ),
-    click.option(
-        "--domain",
-        nargs=2,
-        metavar="LOW HIGH",
-        callback=numbers,
-        help="Least and greatest value of every input entry; default: 0 1 for uint8 images, else unlimited.",
-    ),
+    domain_option(),
     click.option(
         "--box",
         nargs=2,
@@ -206,6 +214,11 @@ _KIND = (
 )
 
 
+def inputs_options(command: Function) -> Function:
+    """Give ``command`` the options that name the first inputs of a data set."""
+    return _with(_INPUTS, command)
+
+
 def region_options(command: Function) -> Function:
     """Give ``command`` the options of a region; their values go to `region`."""
     return _with(_REGION, command)
@@ -225,6 +238,14 @@ def _with(options: tuple[Callable[[Function], Function], ...], command: Function
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def scaled_domain(domain: tuple[str, str] | None, dtype: str) -> tuple[str, str] | None:
+    """The domain of a data set's inputs: the one that was given, or, which is said on stderr, that of uint8 images."""
+    if domain is not None or dtype != "uint8":
+        return domain
+    click.echo("the data set holds uint8 images: divided by 255, domain [0, 1]", err=True)
+    return "0", "1"
 
 
 def members(spec: Path | None, **stated: Any) -> dict[str, Any]:
@@ -318,7 +339,6 @@ def _around(data: Path, index: int, stated: dict[str, Any], labelled: bool) -> d
     found: dict[str, Any] = {"input": dataset.input(index)}
     if labelled and not stated.keys() & {"output_range", "violations"}:
         found["label"] = dataset.label(index)
-    if dataset.stored.dtype == "uint8" and "domain" not in stated:
-        found["domain"] = ("0", "1")
-        click.echo("the data set holds uint8 images: divided by 255, domain [0, 1]", err=True)
+    if "domain" not in stated and (domain := scaled_domain(None, str(dataset.stored.dtype))) is not None:
+        found["domain"] = domain
     return found

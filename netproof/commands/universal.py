@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from netproof.commands.deciding import BACKENDS, EXIT_CODES
-from netproof.commands.question import FILE, numbers
+from netproof.commands.question import FILE, domain_option, inputs_options, numbers, scaled_domain
 
 __all__ = ["universal"]
 
@@ -25,8 +25,7 @@ Example:
 """,
 )
 @click.argument("network", type=FILE)
-@click.option("--data", type=FILE, required=True, help="Data set (.npz with images and labels).")
-@click.option("--first", type=click.IntRange(min=1), metavar="N", required=True, help="Its inputs 0 to N-1.")
+@inputs_options
 @click.option(
     "--epsilon",
     "--eps",
@@ -36,13 +35,7 @@ Example:
     callback=numbers,
     help="Largest change of an entry, such as 0.05 or 8/255.",
 )
-@click.option(
-    "--domain",
-    nargs=2,
-    metavar="LOW HIGH",
-    callback=numbers,
-    help="What sums are clipped to; default: 0 1 for uint8 images, else nothing.",
-)
+@domain_option("What sums are clipped to; default: 0 1 for uint8 images, else nothing.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -81,9 +74,7 @@ def universal(
     from solver.universal_question import as_document, search_universal
 
     loaded, dataset = load(network), Dataset.read(data)
-    if domain is None and dataset.stored.dtype == "uint8":
-        domain = ("0", "1")
-        click.echo("the data set holds uint8 images: divided by 255, domain [0, 1]", err=True)
+    domain = scaled_domain(domain, str(dataset.stored.dtype))
     budget = Budget(timeout) if threads is None else Budget(timeout, threads)
     found = foreground.run(
         lambda progress, cancel: search_universal(

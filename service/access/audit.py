@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, insert
 
 from service.access.models import AuditRecord, audit
+from service.database import newest
 from service.identifiers import new_id
 
 __all__ = ["Audit"]
@@ -23,19 +24,9 @@ class Audit:
         self._engine = engine
         self._now = now
 
-    def add(
-        self,
-        action: str,
-        target: str,
-        outcome: int,
-        *,
-        key: str | None = None,
-        owner: str | None = None,
-        request: str = "",
-        address: str = "",
-    ) -> None:
-        """Write a line, see `AuditRecord`."""
-        self.write([self.line(action, target, outcome, key=key, owner=owner, request=request, address=address)])
+    def add(self, action: str, target: str, outcome: int, **who: str) -> None:
+        """Write a line of this moment; ``who`` is as in `line`."""
+        self.write([self.line(action, target, outcome, **who)])
 
     def line(
         self,
@@ -48,7 +39,7 @@ class Audit:
         request: str = "",
         address: str = "",
     ) -> dict[str, Any]:
-        """A line of this moment, to be written."""
+        """A line of this moment, to be written, see `AuditRecord`."""
         moment = self._now()
         return {
             "id": new_id(int(moment.timestamp() * 1000)),
@@ -72,12 +63,6 @@ class Audit:
         self, *, limit: int = 100, before: str | None = None, owner: str | None = None, key: str | None = None
     ) -> list[AuditRecord]:
         """The newest lines first; ``before`` is the identifier that ended the previous page."""
-        query = select(audit).order_by(audit.c.id.desc()).limit(limit)
-        if before is not None:
-            query = query.where(audit.c.id < before)
-        if owner is not None:
-            query = query.where(audit.c.owner == owner)
-        if key is not None:
-            query = query.where(audit.c.key == key)
+        query = newest(audit, limit=limit, before=before, owner=owner, key=key)
         with self._engine.connect() as connection:
             return [AuditRecord.of(row) for row in connection.execute(query).mappings()]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.access.models import AuditRecord, KeyRecord
 from service.access.principal import Quota, Scope
-from service.queries import RequestModel
+from service.schema_base import AnswerModel, RequestModel
 
 __all__ = [
     "AuditLine",
@@ -74,11 +74,7 @@ class LoginRequest(RequestModel):
     key: str = Field(min_length=1, max_length=200)
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class KeyDocument(_Answer):
+class KeyDocument(AnswerModel):
     """A key, without its secret."""
 
     id: str
@@ -98,20 +94,20 @@ class KeyDocument(_Answer):
         return cls(quota=QuotaDocument.of(key.quota), **named)
 
 
-class NewKeyDocument(_Answer):
+class NewKeyDocument(AnswerModel):
     """A key that was just made."""
 
     key: str = Field(description="what callers send; it is shown here once, and kept nowhere")
     record: KeyDocument
 
 
-class KeyPage(_Answer):
+class KeyPage(AnswerModel):
     """All keys, the newest first."""
 
     keys: list[KeyDocument]
 
 
-class UsedDocument(_Answer):
+class UsedDocument(AnswerModel):
     """What an owner uses now, and has used today."""
 
     running: int = Field(description="jobs at work")
@@ -120,7 +116,7 @@ class UsedDocument(_Answer):
     cpu_seconds: float = Field(description="of attempts that ended today (UTC): their seconds times their threads")
 
 
-class CallerDocument(_Answer):
+class CallerDocument(AnswerModel):
     """Who asks, as the service sees it."""
 
     access: bool = Field(description="whether callers need a key; without, everybody is `local`")
@@ -132,7 +128,7 @@ class CallerDocument(_Answer):
     used: UsedDocument
 
 
-class AuditLine(_Answer):
+class AuditLine(AnswerModel):
     """One request that changed something, was refused, or took evidence away."""
 
     id: str
@@ -150,7 +146,7 @@ class AuditLine(_Answer):
         return cls(**{name: getattr(record, name) for name in cls.model_fields})
 
 
-class AuditPage(_Answer):
+class AuditPage(AnswerModel):
     """The newest lines first; `next_cursor` leads to older ones."""
 
     lines: list[AuditLine]

@@ -1,12 +1,14 @@
 """What owners use: seconds of solving on each day, and what they have at work; a part of `service.ledger.Ledger`.
 
-What is counted is counted over all that an owner has, so a second key brings no second quota. Requests that come at the
-same moment do not see each other's rows yet, so on PostgreSQL a quota may be passed by a few.
+What is counted is counted over all that an owner has, so a second key brings no second quota. Whoever counts and then
+adds does both in one transaction and waits for its turn (`take_turns`), so requests that come at the same moment see
+each other's rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,9 +23,10 @@ from service.errors import QuotaError
 from service.models import attempts, jobs
 from service.states import BATCH_ENDED, TERMINAL, BatchState, JobState
 
-__all__ = ["Usage", "Used", "at_work", "charge", "check_questions", "crowded"]
+__all__ = ["Usage", "Used", "at_work", "charge", "check_batch", "check_questions", "crowded", "take_turns"]
 
 _LIVE_JOBS = [state for state in JobState if state not in TERMINAL]
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 #: A quota of what is at work may be free again soon.
 _BUSY_SECONDS = 5
 _LIVE_BATCHES = [state for state in BatchState if state not in BATCH_ENDED]
@@ -65,28 +68,34 @@ class Usage:
                 _spent(connection, owner, self._now()),
             )
 
-    def check_questions(self, owner: str, quota: Quota, *, adding: int = 1) -> None:
-        """Raise QuotaError where ``owner`` may not have so many further questions at work."""
-        with self._engine.connect() as connection:
-            check_questions(connection, owner, quota, adding, self._now())
-
-    def check_batch(self, owner: str, quota: Quota) -> None:
-        """Raise QuotaError where ``owner`` may not have another batch at work."""
-        with self._engine.connect() as connection:
-            most = quota.batches
-            if most is not None and _batches(connection, owner) >= most:
-                msg = f"{owner} has {most} batches at work, as many as this key allows; wait for one, or cancel it"
-                raise QuotaError(msg, _BUSY_SECONDS)
-            _check_day(connection, owner, quota, self._now())
-
     def spent(self, owner: str) -> float:
         """CPU seconds of attempts that ended today."""
         with self._engine.connect() as connection:
             return _spent(connection, owner, self._now())
 
 
+def take_turns(connection: Connection, what: str, owners: Iterable[str]) -> None:
+    """Wait until nobody else counts and adds to ``what`` these owners have, and keep others waiting while the
+    transaction lasts.
+
+    It comes before the transaction writes anything, and locks are taken in one order, so no two wait for each other.
+    What is counted after it is all that was committed by those who waited for the same turn, as PostgreSQL begins each
+    statement, and SQLite the transaction, with what is committed then.
+    """
+    wanted = set(owners)
+    if connection.dialect.name == "sqlite":
+        if wanted:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's sqlite3 begins nothing for a SELECT by itself
+        return
+    for key in sorted(_turn(what, owner) for owner in wanted):
+        connection.execute(_LOCK, {"key": key})
+
+
 def check_questions(connection: Connection, owner: str, quota: Quota, adding: int, moment: datetime) -> None:
-    """Raise QuotaError where ``owner`` may not have ``adding`` further questions at work, not recorded yet."""
+    """Raise QuotaError where ``owner`` may not have ``adding`` further questions at work, not recorded yet.
+
+    The caller has taken its turn for ``questions``.
+    """
     most = quota.queued
     if most is not None and _questions(connection, owner) + adding > most:
         msg = f"{owner} has as many questions at work as this key allows, {most}; wait for one, or cancel it"
@@ -94,15 +103,23 @@ def check_questions(connection: Connection, owner: str, quota: Quota, adding: in
     _check_day(connection, owner, quota, moment)
 
 
+def check_batch(connection: Connection, owner: str, quota: Quota, moment: datetime) -> None:
+    """Raise QuotaError where ``owner`` may not have another batch at work, in the transaction that puts it there."""
+    most = quota.batches
+    if most is not None:
+        take_turns(connection, "batches", [owner])
+        if _batches(connection, owner) >= most:
+            msg = f"{owner} has {most} batches at work, as many as this key allows; wait for one, or cancel it"
+            raise QuotaError(msg, _BUSY_SECONDS)
+    _check_day(connection, owner, quota, moment)
+
+
 def crowded(connection: Connection, job_id: str) -> bool:
-    """Whether so many of the owner's jobs are at work that this one has to wait; of starts at the same moment, on
-    PostgreSQL, each waits for the one before.
-    """
+    """Whether so many of the owner's jobs are at work that this one has to wait, in the transaction that starts it."""
     job = connection.execute(select(jobs.c.owner, jobs.c.at_once).where(jobs.c.id == job_id)).first()
     if job is None or job.at_once is None:
         return False
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:owner))"), {"owner": job.owner})
+    take_turns(connection, "starts", [job.owner])
     return bool(connection.execute(select(at_work(job.owner) >= job.at_once)).scalar())
 
 
@@ -125,6 +142,11 @@ def charge(connection: Connection, job_id: str, attempt: int, moment: datetime) 
     connection.execute(insert_new(connection, usage).values(seconds=0.0, **day))
     today = (usage.c.owner == day["owner"]) & (usage.c.day == day["day"])
     connection.execute(update(usage).where(today).values(seconds=usage.c.seconds + seconds))
+
+
+def _turn(what: str, owner: str) -> int:
+    """The advisory lock of a turn, a signed number of 64 bits."""
+    return int.from_bytes(hashlib.sha256(f"{what} {owner}".encode()).digest()[:8], signed=True)
 
 
 def _count(connection: Connection, query: Select[Any]) -> int:

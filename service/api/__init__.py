@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from service.api.batch_control import router as batch_control
+from service.api.batch_items import router as batch_items
 from service.api.batches import router as batches
 from service.api.check import router as check
 from service.api.datasets import router as datasets
@@ -15,6 +17,8 @@ from service.api.system import router as system
 from service.api.verify import router as verify
 
 __all__ = [
+    "batch_control",
+    "batch_items",
     "batches",
     "check",
     "datasets",

@@ -17,7 +17,8 @@ from service.checking import check
 from service.models import NetworkRecord
 from service.parts import Parts
 from service.problems import INVALID_REQUEST, UNSUPPORTED_MEDIA_TYPE, Fault, ProblemError
-from service.schemas import CertificateDocument, CheckDocument, Sha256
+from service.schema_base import Sha256
+from service.verdict_schemas import CertificateDocument, CheckDocument
 
 __all__ = ["router"]
 

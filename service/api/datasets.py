@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from service.access.dependencies import READ, SUBMIT, Caller
-from service.access.principal import Principal
-from service.api.dependencies import PartsOfApp, media_type
+from service.api.dependencies import Dataset, PartsOfApp, media_type
 from service.api.networks import pieces_of
-from service.batch_models import DatasetRecord
 from service.batch_schemas import DatasetDocument, DatasetPage
 from service.batch_views import dataset_document
-from service.errors import NotFoundError
-from service.parts import Parts
 from service.problems import INVALID_REQUEST, UNSUPPORTED_MEDIA_TYPE, Fault, ProblemError
 
-__all__ = ["known_dataset", "router"]
+__all__ = ["router"]
 
 router = APIRouter(tags=["datasets"])
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _BINARY = frozenset(
     {"", "application/octet-stream", "application/zip", "application/x-npz", "application/gzip", "text/csv"}
 )
@@ -135,17 +129,6 @@ async def list_datasets(
     summary="Show a data set",
     response_description="The data set",
 )
-async def get_dataset(
-    sha256: Annotated[str, Path(description="SHA-256 of the data set's content")],
-    parts: PartsOfApp,
-    caller: Caller,
-) -> DatasetDocument:
+async def get_dataset(dataset: Dataset) -> DatasetDocument:
     """Show what is known of one data set."""
-    return dataset_document(await known_dataset(sha256, parts, caller))
-
-
-async def known_dataset(sha256: str, parts: Parts, caller: Principal) -> DatasetRecord:
-    """The data set with this hash, if the caller sees it. Raises NotFoundError."""
-    if not _SHA256.fullmatch(sha256):  # nothing else ever reaches the database
-        raise NotFoundError(sha256[:80], kind="data set")
-    return await run_in_threadpool(parts.ledger.datasets.get, sha256, owner=caller.reach)
+    return dataset_document(dataset)

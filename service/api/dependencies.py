@@ -1,23 +1,43 @@
-"""What routes have in common: the app's parts, identifiers in paths, and how long a client waits."""
+"""What routes have in common: the app's parts, what paths and headers name, and how long a client waits."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, Header, Path, Query, Request
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from service.access.dependencies import Caller
 from service.access.principal import Principal
+from service.batch_models import BatchRecord, DatasetRecord, ItemRecord
 from service.errors import NotFoundError
+from service.evidence import Representation
 from service.models import JobRecord, NetworkRecord
 from service.parts import Parts
 from service.problems import TOO_LARGE, ProblemError
 
-__all__ = ["Job", "Network", "PartsOfApp", "Wait", "known_network", "media_type", "read_body"]
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Form",
+    "IfNoneMatch",
+    "Item",
+    "Job",
+    "Network",
+    "PartsOfApp",
+    "Wait",
+    "idempotency_key_of",
+    "json_body",
+    "known_dataset",
+    "known_network",
+    "media_type",
+    "read_body",
+]
 
-_JOB_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+#: Of jobs and batches, see `service.identifiers`.
+_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 
@@ -53,12 +73,34 @@ Wait: TypeAlias = Annotated[float, Depends(_wait)]
 async def _job(
     job_id: Annotated[str, Path(description="identifier of the job")], parts: PartsOfApp, caller: Caller
 ) -> JobRecord:
-    if not _JOB_ID.fullmatch(job_id):  # nothing else ever reaches the database
+    if not _ID.fullmatch(job_id):  # nothing else ever reaches the database
         raise NotFoundError(job_id[:40], kind="job")
     return await parts.jobs.ask((job_id, caller.reach))
 
 
 Job: TypeAlias = Annotated[JobRecord, Depends(_job)]
+
+
+async def _batch(
+    batch_id: Annotated[str, Path(description="identifier of the batch")], parts: PartsOfApp, caller: Caller
+) -> BatchRecord:
+    if not _ID.fullmatch(batch_id):
+        raise NotFoundError(batch_id[:40], kind="batch")
+    return await run_in_threadpool(parts.ledger.batches.get, batch_id, owner=caller.reach)
+
+
+Batch: TypeAlias = Annotated[BatchRecord, Depends(_batch)]
+
+
+async def _item(
+    batch: Batch,
+    number: Annotated[int, Path(ge=0, lt=2**31, description="of the item in its batch")],
+    parts: PartsOfApp,
+) -> ItemRecord:
+    return await run_in_threadpool(parts.ledger.batches.item, batch.id, number)
+
+
+Item: TypeAlias = Annotated[ItemRecord, Depends(_item)]
 
 
 async def known_network(sha256: str, parts: Parts, caller: Principal) -> NetworkRecord:
@@ -82,6 +124,47 @@ async def _network(
 
 
 Network: TypeAlias = Annotated[NetworkRecord, Depends(_network)]
+
+
+async def known_dataset(sha256: str, parts: Parts, caller: Principal) -> DatasetRecord:
+    """The data set with this hash, if the caller sees it. Raises NotFoundError."""
+    if not _SHA256.fullmatch(sha256):
+        raise NotFoundError(sha256[:80], kind="data set")
+    return await run_in_threadpool(parts.ledger.datasets.get, sha256, owner=caller.reach)
+
+
+async def _dataset(
+    sha256: Annotated[str, Path(description="SHA-256 of the data set's content")],
+    parts: PartsOfApp,
+    caller: Caller,
+) -> DatasetRecord:
+    return await known_dataset(sha256, parts, caller)
+
+
+Dataset: TypeAlias = Annotated[DatasetRecord, Depends(_dataset)]
+
+IfNoneMatch: TypeAlias = Annotated[str | None, Header(alias="If-None-Match", description="an ETag that the client has")]
+
+Form: TypeAlias = Annotated[
+    Representation | None, Query(description="otherwise the Accept header decides; `json` by default")
+]
+
+
+def idempotency_key_of(thing: str) -> Any:
+    """The header by which a client that asks again gets the ``thing`` that it got before."""
+    return Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description=f"the same key with the same request gives the same {thing}; with another request it is refused",
+    )
+
+
+def json_body(model: type[BaseModel], **more: Any) -> dict[str, Any]:
+    """What the body may be, for the API's description: routes that read it themselves have to say so themselves."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {**more, "content": {"application/json": {"schema": schema}}}}
 
 
 def media_type(request: Request) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -12,15 +11,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from service.access.dependencies import READ, SUBMIT, Caller
-from service.api.dependencies import Job, PartsOfApp, Wait
-from service.api.showing import job_response, shown_response
-from service.closing import Closing
+from service.api.dependencies import Form, IfNoneMatch, Job, PartsOfApp, Wait
+from service.api.paging import LINK, Cursor, next_link
+from service.api.showing import artifact_response, job_response, shown_response
 from service.errors import StateChangeError
-from service.evidence import REPRESENTATIONS, Representation, choose, render
+from service.evidence import REPRESENTATIONS, choose, render
+from service.models import JobRecord
 from service.problems import JOB_ENDED, JOB_NOT_ENDED, NO_CERTIFICATE, NO_COUNTEREXAMPLE, NO_PRODUCT, ProblemError
-from service.schemas import CounterexampleDocument, JobDocument, JobPage, Sha256
+from service.schema_base import Sha256
+from service.schemas import JobDocument, JobPage
 from service.states import JobState
 from service.streams import RESUME_MS, follow, wait_for_end
+from service.verdict_schemas import CounterexampleDocument
 from service.views import certificate_of, counterexample_of, job_document, product_of, shown
 
 __all__ = ["get_job", "router"]
@@ -50,9 +52,7 @@ async def get_job(
     parts: PartsOfApp,
     wait: Wait,
     include: Include = None,
-    if_none_match: Annotated[
-        str | None, Header(alias="If-None-Match", description="an ETag that the client has")
-    ] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Show a job: its state, the bounds so far, and the verdict with its evidence once it has ended."""
     job = await wait_for_end(job, wait, parts)
@@ -65,17 +65,14 @@ async def get_job(
     dependencies=[READ],
     summary="List jobs",
     response_description="One page of jobs",
-    responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}}}},
+    responses={200: {"headers": LINK}},
 )
 async def list_jobs(
     parts: PartsOfApp,
     caller: Caller,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=200, description="how many")] = 50,
-    cursor: Annotated[
-        str | None,
-        Query(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="`next_cursor` of the page before"),
-    ] = None,
+    cursor: Cursor = None,
     state: Annotated[JobState | None, Query(description="only jobs in this state")] = None,
     network: Annotated[Sha256 | None, Query(description="only jobs about this network")] = None,
     batch: Annotated[
@@ -88,9 +85,7 @@ async def list_jobs(
     records = await run_in_threadpool(parts.ledger.jobs, limit=limit + 1, before=cursor, owner=caller.reach, **asked)
     following = records[limit - 1].id if len(records) > limit else None
     if following is not None:
-        further = {"limit": limit, "cursor": following, **asked}
-        target = urlencode({key: value for key, value in further.items() if value is not None})
-        response.headers["Link"] = f'</v1/jobs?{target}>; rel="next"'
+        response.headers["Link"] = next_link("/v1/jobs", {"limit": limit, "cursor": following, **asked})
     return JobPage(jobs=[job_document(record, brief=True) for record in records[:limit]], next_cursor=following)
 
 
@@ -138,8 +133,7 @@ async def cancel_job(job: Job, parts: PartsOfApp) -> Response:
         state = {"state": job.state, "attempt": job.attempt}
         await run_in_threadpool(parts.publisher.publish, job.id, "state", state)
         if job.batch is not None:
-            closing = Closing(parts.ledger, parts.publisher, parts.dispatcher)
-            await run_in_threadpool(closing.advance, job.batch)
+            await run_in_threadpool(parts.advance, job.batch)
     document = job_document(job)
     return job_response(document, job, 202, {"Location": document.links.self})
 
@@ -156,9 +150,7 @@ async def cancel_job(job: Job, parts: PartsOfApp) -> Response:
 async def get_counterexample(
     job: Job,
     request: Request,
-    format: Annotated[  # noqa: A002 - the name that the API uses
-        Representation | None, Query(description="otherwise the Accept header decides; `json` by default")
-    ] = None,
+    format: Form = None,  # noqa: A002 - the name that the API uses
 ) -> Response:
     """Download a counterexample: JSON, NumPy (`npy`: the input; `npz`: input and output) or VNN-COMP's text.
 
@@ -166,10 +158,8 @@ async def get_counterexample(
     NumPy forms have the float32 input alone.
     """
     found = counterexample_of(job)
-    if found is None and not job.terminal:
-        detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on {request.url.path}"
-        raise ProblemError(JOB_NOT_ENDED, detail.replace("/counterexample", ""), headers={"Retry-After": "1"})
     if found is None:
+        _check_ended(job)
         verdict = job.verdict["verdict"] if job.verdict else "no verdict"
         raise ProblemError(NO_COUNTEREXAMPLE, f"job {job.id} {job.state} with {verdict}, so it has no counterexample")
     chosen = format or choose(request.headers.get("Accept"))
@@ -188,17 +178,14 @@ async def get_counterexample(
 async def get_certificate(job: Job, parts: PartsOfApp) -> FileResponse:
     """Download the certificate of a robust verdict that was asked for with `certificate: true`."""
     found = certificate_of(job)
-    if found is None and not job.terminal:
-        detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on /v1/jobs/{job.id}"
-        raise ProblemError(JOB_NOT_ENDED, detail, headers={"Retry-After": "1"})
     if found is None:
+        _check_ended(job)
         detail = (
             f"job {job.id} has no certificate: only what a request with certificate: true proves has one, and none "
             "where a MIP solver decided"
         )
         raise ProblemError(NO_CERTIFICATE, detail)
-    path = (await run_in_threadpool(parts.artifacts.get, found["sha256"])).path
-    return FileResponse(path, media_type="application/zip", filename=f"certificate-{job.id}.zip")
+    return await artifact_response(found["sha256"], parts, "application/zip", f"certificate-{job.id}.zip")
 
 
 @router.get(
@@ -216,11 +203,15 @@ async def get_product(job: Job, parts: PartsOfApp) -> FileResponse:
     It depends on the networks that were given alone: `netproof product` builds the same bytes.
     """
     found = product_of(job)
-    if found is None and not job.terminal:
-        detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on /v1/jobs/{job.id}"
-        raise ProblemError(JOB_NOT_ENDED, detail, headers={"Retry-After": "1"})
     if found is None:
+        _check_ended(job)
         detail = f"the evidence of job {job.id} is about the network that was given, /v1/networks/{job.network}"
         raise ProblemError(NO_PRODUCT, detail)
-    path = (await run_in_threadpool(parts.artifacts.get, found["sha256"])).path
-    return FileResponse(path, media_type="application/octet-stream", filename=f"product-{job.id}.onnx")
+    return await artifact_response(found["sha256"], parts, "application/octet-stream", f"product-{job.id}.onnx")
+
+
+def _check_ended(job: JobRecord) -> None:
+    """Raise ProblemError, 409, where what is not there may come yet."""
+    if not job.terminal:
+        detail = f"job {job.id} is {job.state}; ask again when it has ended, or wait with ?wait= on /v1/jobs/{job.id}"
+        raise ProblemError(JOB_NOT_ENDED, detail, headers={"Retry-After": "1"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import ValidationError
@@ -26,9 +26,10 @@ from service.access.schemas import (
     UsedDocument,
 )
 from service.access.visits import close_session, open_session
-from service.api.dependencies import PartsOfApp, read_body
+from service.api.dependencies import PartsOfApp, json_body, read_body
+from service.api.paging import Cursor
 from service.problems import INVALID_REQUEST, MALFORMED_JSON, ProblemError, faults
-from service.queries import RequestModel
+from service.schema_base import RequestModel
 
 __all__ = ["router"]
 
@@ -38,11 +39,6 @@ router = APIRouter(tags=["access"])
 _MAX_BYTES = 2**16
 
 _Asked = TypeVar("_Asked", bound=RequestModel)
-
-
-def _body(model: type[RequestModel], *, required: bool = True) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 async def _asked(request: Request, model: type[_Asked]) -> _Asked:
@@ -69,7 +65,7 @@ KeyId = Annotated[str, Path(max_length=16, description="identifier of the key, i
     dependencies=[ADMIN],
     summary="Make a key",
     response_description="The key, shown this once",
-    openapi_extra=_body(KeyRequest),
+    openapi_extra=json_body(KeyRequest, required=True),
 )
 async def create_key(request: Request, parts: PartsOfApp, response: Response) -> NewKeyDocument:
     """Make a key for an owner, who sees what was made with any of the owner's keys."""
@@ -120,7 +116,7 @@ async def get_key(key_id: KeyId, parts: PartsOfApp) -> KeyDocument:
     dependencies=[ADMIN],
     summary="Rotate a key",
     response_description="The new key, shown this once",
-    openapi_extra=_body(RotationRequest, required=False),
+    openapi_extra=json_body(RotationRequest, required=False),
 )
 async def rotate_key(request: Request, key_id: KeyId, parts: PartsOfApp, response: Response) -> NewKeyDocument:
     """Make a new key for the same owner; the old one stays valid for a while, so that its users can change over."""
@@ -151,9 +147,7 @@ async def revoke_key(key_id: KeyId, parts: PartsOfApp) -> KeyDocument:
 async def list_audit(
     parts: PartsOfApp,
     limit: Annotated[int, Query(ge=1, le=1000, description="how many")] = 100,
-    cursor: Annotated[
-        str | None, Query(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$", description="`next_cursor` of the page before")
-    ] = None,
+    cursor: Cursor = None,
     owner: Annotated[str | None, Query(max_length=64, description="only this owner's requests")] = None,
     key: Annotated[str | None, Query(max_length=16, description="only requests with this key")] = None,
 ) -> AuditPage:
@@ -181,7 +175,7 @@ async def show_session(caller: Caller, parts: PartsOfApp) -> CallerDocument:
     dependencies=[PUBLIC],
     summary="Open a session",
     response_description="The caller; the answer sets the session's cookie",
-    openapi_extra=_body(LoginRequest),
+    openapi_extra=json_body(LoginRequest, required=True),
 )
 async def login(request: Request, parts: PartsOfApp, response: Response) -> CallerDocument:
     """Open a browser's session for a key: a cookie that no script sees, valid for half a day."""

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
 from service.access.dependencies import SUBMIT, Caller
-from service.api.batches import Batch
-from service.api.datasets import known_dataset
-from service.api.dependencies import Job, Network, PartsOfApp
+from service.api.dependencies import Batch, Dataset, Job, Network, PartsOfApp
+from service.batch_models import BatchRecord
 from service.errors import InUseError
+from service.models import JobRecord
+from service.parts import Parts
 from service.problems import JOB_NOT_ENDED, ProblemError
 
 __all__ = ["router"]
 
 router = APIRouter()
 
+_removes = partial(router.delete, status_code=204, dependencies=[SUBMIT])
 
-@router.delete(
+
+@_removes(
     "/jobs/{job_id}",
-    status_code=204,
     tags=["jobs"],
     operation_id="deleteJob",
-    dependencies=[SUBMIT],
     summary="Remove a job",
     response_description="It is gone, with its evidence and what it answered for later questions",
 )
@@ -36,31 +37,25 @@ async def delete_job(job: Job, parts: PartsOfApp) -> None:
     if job.batch is not None:
         msg = f"job {job.id} belongs to batch {job.batch}; remove that with all its jobs"
         raise InUseError(msg)
-    if not await run_in_threadpool(parts.ledger.retention.remove_own, "job", job.id):
-        raise ProblemError(JOB_NOT_ENDED, f"job {job.id} is {job.state}; cancel it first, or wait for its end")
+    await _remove("job", job, parts)
 
 
-@router.delete(
+@_removes(
     "/batches/{batch_id}",
-    status_code=204,
     tags=["batches"],
     operation_id="deleteBatch",
-    dependencies=[SUBMIT],
     summary="Remove a batch",
     response_description="It is gone, with its items, jobs and their evidence",
 )
 async def delete_batch(batch: Batch, parts: PartsOfApp) -> None:
     """Remove a batch that has ended, with its items and jobs, unless another verdict was taken from it."""
-    if not await run_in_threadpool(parts.ledger.retention.remove_own, "batch", batch.id):
-        raise ProblemError(JOB_NOT_ENDED, f"batch {batch.id} is {batch.state}; cancel it first, or wait for its end")
+    await _remove("batch", batch, parts)
 
 
-@router.delete(
+@_removes(
     "/networks/{sha256}",
-    status_code=204,
     tags=["networks"],
     operation_id="deleteNetwork",
-    dependencies=[SUBMIT],
     summary="Remove a network",
     response_description="You do not have it any more",
 )
@@ -70,18 +65,19 @@ async def delete_network(network: Network, parts: PartsOfApp, caller: Caller) ->
     parts.recent.networks.forget((network.sha256, caller.reach))
 
 
-@router.delete(
+@_removes(
     "/datasets/{sha256}",
-    status_code=204,
     tags=["datasets"],
     operation_id="deleteDataset",
-    dependencies=[SUBMIT],
     summary="Remove a data set",
     response_description="You do not have it any more",
 )
-async def delete_dataset(
-    sha256: Annotated[str, Path(description="SHA-256 of the data set's content")], parts: PartsOfApp, caller: Caller
-) -> None:
+async def delete_dataset(dataset: Dataset, parts: PartsOfApp, caller: Caller) -> None:
     """Remove a data set that none of your batches is about."""
-    dataset = await known_dataset(sha256, parts, caller)
     await run_in_threadpool(parts.ledger.retention.give_up, "dataset", dataset.sha256, owner=caller.reach)
+
+
+async def _remove(kind: str, record: JobRecord | BatchRecord, parts: Parts) -> None:
+    if not await run_in_threadpool(parts.ledger.retention.remove_own, kind, record.id):
+        detail = f"{kind} {record.id} is {record.state}; cancel it first, or wait for its end"
+        raise ProblemError(JOB_NOT_ENDED, detail)

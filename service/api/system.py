@@ -15,8 +15,8 @@ from service.api.dependencies import PartsOfApp
 from service.parts import Parts
 from service.problems import UNAVAILABLE, ProblemError
 from service.readiness import examine
-from service.schemas import Check, Health, Readiness, Solvers, Version, WorkerDocument, WorkersDocument
 from service.solvers import describe
+from service.system_schemas import Check, Health, Readiness, Solvers, Version, WorkerDocument, WorkersDocument
 from service.tallies import LAST_SWEEP, Found
 from service.workers import WorkerRecord
 

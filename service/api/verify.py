@@ -7,16 +7,16 @@ import logging
 from typing import Annotated
 
 import redis
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service import metrics
 from service.access.dependencies import SUBMIT, Caller
 from service.access.principal import Principal
 from service.admission import fingerprint
-from service.api.dependencies import PartsOfApp, Wait
+from service.api.dependencies import PartsOfApp, Wait, idempotency_key_of
 from service.api.question import BODY, read_question
-from service.api.showing import job_headers, keep_shown
+from service.api.showing import keep_shown, state_headers
 from service.context import origin
 from service.models import JobRecord
 from service.parts import Parts
@@ -60,16 +60,7 @@ async def verify(
     parts: PartsOfApp,
     caller: Caller,
     wait: Wait,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            min_length=1,
-            max_length=255,
-            pattern=r"^[\x20-\x7e]+$",
-            description="the same key with the same request gives the same job; with another request it is refused",
-        ),
-    ] = None,
+    idempotency_key: Annotated[str | None, idempotency_key_of("job")] = None,
 ) -> Response:
     """Ask whether some input of a region breaks a property, and get a job that finds out.
 
@@ -135,5 +126,5 @@ def submitted_response(job: JobRecord, parts: Parts, caller: Principal, applied:
     document = shown(job)
     if document.ended:
         keep_shown(job.id, document, parts, caller)
-    headers = job_headers(ended=document.ended) | {"Location": f"/v1/jobs/{job.id}"} | applied
+    headers = state_headers(ended=document.ended) | {"Location": f"/v1/jobs/{job.id}"} | applied
     return Response(document.body, 200 if document.ended else 202, headers, media_type="application/json")

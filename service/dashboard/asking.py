@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from service.dashboard.forms import fault
 
-__all__ = ["FIELDS", "FormError", "Picked", "command", "number", "of_job", "request_of", "stated", "whole"]
+__all__ = ["FIELDS", "FormError", "Picked", "number", "of_job", "request_of", "stated", "whole"]
 
 #: From places in the request to the fields that they were typed in.
 FIELDS = {
@@ -170,10 +169,3 @@ def of_job(request: Mapping[str, Any]) -> dict[str, str]:
     if "vnnlib" in query:
         return texts | {"source": "vnnlib", "vnnlib": query["vnnlib"]}
     return texts | {"source": "numbers", "numbers": " ".join(map(str, query.get("input", ())))}
-
-
-def command(request: Mapping[str, Any], origin: str, *, key: bool, path: str = "/v1/verify?wait=30") -> str:
-    """The same request for a terminal; with a ``key``, it says where that goes."""
-    body = json.dumps(request, ensure_ascii=False).replace("'", "'\\''")
-    header = ' -H "Authorization: Bearer $NETPROOF_API_KEY"' if key else ""
-    return f"curl{header} --json '{body}' '{origin}{path}'"

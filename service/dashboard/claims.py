@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,10 @@ def region_of(query: Mapping[str, Any]) -> str:
     if _has(query, "vnnlib"):
         return "The inputs that the VNNLIB text allows."
     if query.get("kind") == "universal":
-        return f"All of the inputs below, with one and the same perturbation of at most {_text(query.get('epsilon'))}."
+        epsilon = _text(query.get("epsilon"))
+        return (
+            f"The inputs that were given, all changed by one and the same perturbation of at most {epsilon} an entry."
+        )
     if _has(query, "radii"):
         words = "Inputs in which each entry is changed by at most a radius of its own"
     elif query.get("epsilon") is not None:
@@ -147,9 +151,16 @@ def claim_of(verdict: Mapping[str, Any]) -> str:
             return _ROBUST[verdict.get("semantics") or "real"]
         case "counterexample":
             found = verdict.get("counterexample") or {}
-            return f"An input of the region breaks the property: {found.get('clause', 'a clause')} is violated."
+            return f"An input of the region breaks the property{_breach(found.get('clause', ''))}."
         case _:
             return "Neither a proof nor a counterexample was found; the bounds below hold."
+
+
+def _breach(clause: str) -> str:
+    """What a clause names: a class that does not lose as it should, or what the outputs do that they must not."""
+    if re.fullmatch(r"class \d+", clause):
+        return f": it does not hold against {clause}"
+    return f": {clause}" if clause else ""
 
 
 def _distance(verdict: Mapping[str, Any]) -> str:
@@ -164,6 +175,8 @@ def _distance(verdict: Mapping[str, Any]) -> str:
 
 def trust_of(verdict: Mapping[str, Any]) -> str:
     """Whose word a verdict is."""
+    if verdict.get("kind") == "universal" and verdict.get("trust") == "replayed":
+        return "ONNX Runtime was seen to flip these inputs; that none flips more is the solver's word."
     return _TRUST.get(verdict.get("trust") or "", "")
 
 

@@ -11,7 +11,7 @@ from service.dashboard.charts import Chart, Series, scores
 from service.dashboard.pictures import Change, Picture, change_picture, changes, image, layout, ramp
 from service.dashboard.wording import number
 
-__all__ = ["Shown", "evidence", "picture_of"]
+__all__ = ["Shown", "evidence", "perturbation", "picture_of"]
 
 _CENTER, _FOUND = Series("center", "at the given input"), Series("found", "at the counterexample")
 _WITNESS = Series("found", "at the witness")
@@ -60,15 +60,44 @@ def evidence(
         name: begins the identifiers of the drawing.
     """
     after = None if found is None else found["input"]
+    broken = found is not None and found["margin"] <= 0
     before = center if center is not None and len(center) == math.prod(shape) else None
     differ = before is not None and after is not None and len(before) == len(after)
     return Shown(
-        *_pictures(before, after, shape, domain),
+        *_pictures(before, after, shape, domain, "The counterexample" if broken else "The witness"),
         outputs=_outputs(center_output, found, label, name),
         changed=changes(before, after, shape) if differ and before and after else (),
         facts=_facts(before, after) if differ and before and after else (),
         layout=_layout(shape) if before is not None or after is not None else "",
     )
+
+
+def perturbation(found: Mapping[str, Any], shape: Sequence[int]) -> Shown:
+    """One perturbation of many inputs.
+
+    Args:
+        found: as `solver.universal_question.as_document` writes it.
+        shape: of an input, without batch dimension.
+    """
+    how, delta = layout(shape), found["delta"]
+    still = [0.0] * len(delta)
+    largest = max(map(abs, delta), default=0.0)
+    words = f"full colour is a change by {number(largest)}"
+    pictures = [] if how is None else [("The perturbation", words, change_picture(still, delta, how))]
+    return Shown(
+        pictures,
+        ramp() if pictures else None,
+        changed=changes(still, delta, shape),
+        facts=[("Inputs that it flips", _listed(found["flipped"])), ("Proven to stay", _listed(found["robust"]))],
+        layout=_layout(shape),
+    )
+
+
+def _listed(numbers: Sequence[int], most: int = 20) -> str:
+    if not numbers:
+        return "none"
+    more = f" and {number(len(numbers) - most)} more" if len(numbers) > most else ""
+    return ", ".join(map(str, numbers[:most])) + more
 
 
 def _layout(shape: Sequence[int]) -> str:
@@ -90,6 +119,7 @@ def _pictures(
     after: Sequence[float] | None,
     shape: Sequence[int],
     domain: Sequence[float] | None,
+    name: str,
 ) -> tuple[list[tuple[str, str, Picture]], Picture | None]:
     how = layout(shape)
     if how is None or (before is None and after is None):
@@ -100,7 +130,7 @@ def _pictures(
     if before is not None:
         shown.append(("The given input", scale, image(before, how, low, high)))
     if after is not None:
-        shown.append(("The counterexample", "the same scale", image(after, how, low, high)))
+        shown.append((name, "the same scale", image(after, how, low, high)))
     if before is None or after is None:
         return shown, None
     largest = max(abs(b - a) for a, b in zip(before, after, strict=True))

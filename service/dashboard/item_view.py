@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service.batch_models import BatchRecord, ItemRecord
@@ -26,6 +26,7 @@ class ItemView:
 
     Attributes:
         others: the same input at the batch's other epsilons, as the API shows it.
+        asked: the same question as fields of the form that asks one.
     """
 
     item: ItemDocument
@@ -39,6 +40,7 @@ class ItemView:
     evidence: Shown
     charts: Sequence[Chart]
     others: Sequence[ItemDocument]
+    asked: Mapping[str, str]
 
 
 def item_view(item: ItemRecord, batch: BatchRecord, parts: Parts) -> ItemView:
@@ -60,4 +62,13 @@ def item_view(item: ItemRecord, batch: BatchRecord, parts: Parts) -> ItemView:
         evidence=evidence_of(query, verdict or {}, network, parts),
         charts=answer_charts(verdict) if verdict is not None else (),
         others=[item_document(each) for each in same] if len(same) > 1 else (),
+        asked=_asked(batch, item),
     )
+
+
+def _asked(batch: BatchRecord, item: ItemRecord) -> dict[str, str]:
+    query = batch.request["query"]
+    low, high = query.get("domain") or ("", "")
+    texts = {"network": batch.network, "dataset": batch.dataset, "index": str(item.input), "epsilon": item.epsilon}
+    texts |= {name: query[name] for name in ("norm", "kind") if query.get(name)}
+    return texts | {"low": str(low), "high": str(high)}

@@ -12,13 +12,15 @@ from typing import Any
 from networks.exact import exact
 from service.dashboard.charts import Chart, Point, convergence, layers, stages
 from service.dashboard.claims import claim_of, property_of, reason_of, region_of, trust_of
-from service.dashboard.evidence_view import Shown, evidence
+from service.dashboard.evidence_view import Shown, evidence, perturbation
 from service.dashboard.wording import number
 from service.dataset_rows import read_rows
 from service.errors import NotFoundError
 from service.models import JobRecord, NetworkRecord
 from service.parts import Parts
 from service.schemas import JobDocument
+from service.states import JobState
+from service.subtrees import Shared
 from service.views import job_document
 
 __all__ = ["JobView", "answer_charts", "center_of", "domain_of", "evidence_of", "job_view"]
@@ -41,6 +43,8 @@ class JobView:
         limit: seconds that it may take.
         share: how much of the time limit is spent, between 0 and 1.
         commands: how to ask the same elsewhere: what for, and the text.
+        part_of: the job that it is a part of, None for a question of its own.
+        shared: what was given away of it, None where nothing was; ``helpers`` says it in a sentence.
         again: whether the same can be asked once more as it stands.
         ended: whether nothing happens to it any more.
     """
@@ -57,6 +61,9 @@ class JobView:
     limit: float
     share: float
     commands: Sequence[tuple[str, str]]
+    part_of: JobDocument | None
+    shared: Shared | None
+    helpers: str
     again: bool
     ended: bool
 
@@ -80,8 +87,9 @@ def job_view(record: JobRecord, parts: Parts, points: Sequence[Point], site: str
     if kept and verdict is not None:
         kept.append(Point(max(spent, kept[-1].at), *verdict[measures]))
     charts = [convergence(kept, name="bounds", measures=measures, end=spent)] if kept else []
-    if verdict is not None:
+    if verdict is not None and record.parent is None:
         charts += answer_charts(verdict)
+    shared = parts.ledger.subtrees.shared(record.id)
     stated = query if "vnnlib" not in query else {**query, "omitted": ["vnnlib"]}
     return JobView(
         job=job,
@@ -96,9 +104,27 @@ def job_view(record: JobRecord, parts: Parts, points: Sequence[Point], site: str
         limit=record.time_limit,
         share=min(1.0, spent / record.time_limit),
         commands=_commands(record, network, site),
-        again=record.batch is None and record.terminal,
+        part_of=None if record.parent is None else job_document(parts.ledger.job(record.parent), brief=True),
+        shared=shared,
+        helpers="" if shared is None else _helpers(shared, ended=record.terminal),
+        again=record.batch is None and record.parent is None and record.terminal,
         ended=record.terminal,
     )
+
+
+def _helpers(shared: Shared, *, ended: bool) -> str:
+    """Who searches along, or has."""
+    given = _many(sum(shared.parts.values()), "part")
+    took = f"{_many(shared.workers, 'other worker')} took parts of it"
+    if ended:
+        return f"{took}; {given} in all." if shared.workers else f"{given} waited for a worker, but none took any."
+    at_work = shared.parts.get(JobState.RUNNING, 0) + shared.parts.get(JobState.CANCELLING, 0)
+    search = "worker searches" if at_work == 1 else "workers search"
+    return f"{at_work} {search} parts of it now; {given} in all so far."
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def evidence_of(query: Mapping[str, Any], verdict: Mapping[str, Any], network: NetworkRecord, parts: Parts) -> Shown:
@@ -110,6 +136,8 @@ def evidence_of(query: Mapping[str, Any], verdict: Mapping[str, Any], network: N
         network: that was asked about.
         parts: data sets and their files.
     """
+    if verdict.get("universal"):
+        return perturbation(verdict["universal"], network.summary["input_shape"])
     found = verdict.get("counterexample") or verdict.get("witness")
     # the evidence of a comparison is about another network, whose inputs may be others
     center = None if verdict.get("product") else center_of(query, parts)
@@ -147,7 +175,7 @@ def domain_of(query: Mapping[str, Any]) -> tuple[float, float] | None:
 def answer_charts(verdict: Mapping[str, Any]) -> list[Chart]:
     """What an answer took: its time by stage, and which layers leave ReLUs open."""
     shown = []
-    if not verdict.get("cached_from"):
+    if verdict.get("stages") and not verdict.get("cached_from"):
         spent = [(each["name"], float(each["seconds"]), _facts(each)) for each in verdict.get("stages", ())]
         shown.append(stages(spent, name="stages"))
     counts = (verdict.get("statistics") or {}).get("layers")
@@ -172,7 +200,7 @@ def _fact(value: object) -> str:
 
 def _commands(record: JobRecord, network: NetworkRecord, site: str) -> list[tuple[str, str]]:
     """The same question to this service again, and on another machine."""
-    if record.batch is not None:
+    if record.batch is not None or record.parent is not None:
         return []
     request = {key: value for key, value in record.request.items() if key not in {"query", "network"}}
     members = ", ".join(f"{key}: {json.dumps(value)}" for key, value in request.items())

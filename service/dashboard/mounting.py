@@ -17,6 +17,7 @@ from service.dashboard import (
     routes_lists,
     routes_networks,
     routes_overview,
+    routes_removal,
     routes_samples,
     routes_session,
 )
@@ -30,6 +31,7 @@ def add_dashboard(app: FastAPI) -> None:
     app.include_router(assets.router)
     app.include_router(routes_datasets.pictures)
     for module in (
+        routes_removal,  # before those that take any action
         routes_overview,
         routes_ask,
         routes_audit,

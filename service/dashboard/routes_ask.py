@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import Request, Response
@@ -15,10 +16,10 @@ from starlette.datastructures import UploadFile
 from networks.errors import VnnlibError
 from service.access.dependencies import SUBMIT, Caller
 from service.access.principal import Principal
-from service.api.datasets import known_dataset
-from service.api.dependencies import PartsOfApp
+from service.api.dependencies import PartsOfApp, known_dataset
 from service.batch_models import DatasetRecord
-from service.dashboard.asking import FIELDS, FormError, Picked, command, of_job, request_of
+from service.dashboard.asking import FIELDS, FormError, Picked, of_job, request_of
+from service.dashboard.commands import Files, question_commands
 from service.dashboard.forms import Answers
 from service.dashboard.inside import call
 from service.dashboard.pages import page, page_router
@@ -28,9 +29,10 @@ from service.dataset_rows import read_rows
 from service.errors import NotFoundError
 from service.identifiers import new_id
 from service.inflating import Inflating
+from service.models import NetworkRecord
 from service.parts import Parts
 
-__all__ = ["choices", "router", "typed"]
+__all__ = ["choices", "files_of", "router", "typed"]
 
 router = page_router()
 
@@ -54,23 +56,56 @@ def choices(parts: Parts, caller: Principal, texts: Mapping[str, str]) -> dict[s
     networks = parts.ledger.networks(limit=200, owner=caller.reach)
     datasets = parts.ledger.datasets.newest(limit=200, owner=caller.reach)
     shapes = {each.sha256: layout(each.summary["input_shape"]) for each in networks}
+    sizes = {each.sha256: math.prod(each.summary["shape"]) for each in datasets}
+    dataset = texts.get("dataset") or ""
+    network = texts.get("network") or _fitting(networks, sizes.get(dataset, 0))
+    known = next((each.summary["inputs"] for each in networks if each.sha256 == network), 0)
     return {
         "networks": networks,
         "shapes": shapes,
         "datasets": datasets,
         "pictured": {each.sha256 for each in datasets if layout(each.summary["shape"]) is not None},
-        "network": texts.get("network") or (networks[0].sha256 if networks else ""),
-        "dataset": texts.get("dataset") or (datasets[0].sha256 if datasets else ""),
+        "network": network,
+        "dataset": dataset or next((name for name, size in sizes.items() if size == known), next(iter(sizes), "")),
     }
 
 
+def _fitting(networks: Sequence[NetworkRecord], size: int) -> str:
+    """The newest network with inputs of this size, or else the newest."""
+    fitting = [each.sha256 for each in networks if each.summary["inputs"] == size]
+    return next(iter([*fitting, *(each.sha256 for each in networks)]), "")
+
+
+def files_of(offered: Mapping[str, Any], picked: Picked | None = None, *, whole: bool = False) -> Files:
+    """What the files that a form names are called.
+
+    Args:
+        offered: the form's `choices`.
+        picked: the input of a data set that is asked about.
+        whole: whether the whole data set is.
+    """
+    network = next((each.name for each in offered["networks"] if each.sha256 == offered["network"]), "")
+    data = next((each for each in offered["datasets"] if each.sha256 == offered["dataset"]), None)
+    if data is None or (picked is None and not whole):
+        return Files(network or "network.onnx")
+    scaled = data.summary["dtype"] == "uint8"
+    if picked is None:
+        return Files(network or "network.onnx", data.name, scaled)
+    return Files(network or "network.onnx", data.name, scaled, picked.index, picked.label)
+
+
 def _form(
-    request: Request, parts: Parts, caller: Principal, answers: Answers, asked: Mapping[str, Any] | None = None
+    request: Request,
+    parts: Parts,
+    caller: Principal,
+    answers: Answers,
+    asked: Mapping[str, Any] | None = None,
+    picked: Picked | None = None,
 ) -> Response:
     offered = choices(parts, caller, answers.texts)
     source = answers["source"] or ("dataset" if offered["datasets"] else "numbers")
-    origin = str(request.base_url).rstrip("/")
-    shown = None if asked is None else command(asked, origin, key=parts.settings.access_on)
+    origin, key = str(request.base_url).rstrip("/"), parts.settings.access_on
+    shown = [] if asked is None else question_commands(asked, files_of(offered, picked), origin, key=key)
     settings = {"default_limit": parts.settings.default_time_limit, "max_limit": parts.settings.max_time_limit}
     return page(
         request,
@@ -78,7 +113,7 @@ def _form(
         status=answers.status,
         answers=answers,
         source=source,
-        command=shown,
+        commands=shown,
         once=answers["once"] or new_id(),
         **offered,
         **settings,
@@ -99,7 +134,7 @@ async def ask(request: Request, parts: PartsOfApp, caller: Caller) -> Response:
     except FormError as error:
         return await run_in_threadpool(_form, request, parts, caller, answers.refused(error.document, fields))
     if texts.get("action") == "command":
-        return await run_in_threadpool(_form, request, parts, caller, answers, asked)
+        return await run_in_threadpool(_form, request, parts, caller, answers, asked, picked)
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     key = {"Idempotency-Key": f"{texts.get('once', '')[:26]}-{digest}"}  # a second press of the button asks nothing new
     answer = await call(request, "POST", "/v1/verify", json=asked, headers=key)

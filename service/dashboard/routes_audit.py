@@ -14,12 +14,13 @@ from starlette.concurrency import run_in_threadpool
 from service.access.dependencies import SUBMIT, Caller
 from service.access.principal import Principal
 from service.api.dependencies import PartsOfApp
-from service.dashboard.asking import FormError, command
+from service.dashboard.asking import FormError
 from service.dashboard.auditing import FIELDS, batch_of
+from service.dashboard.commands import audit_commands
 from service.dashboard.forms import Answers
 from service.dashboard.inside import call
 from service.dashboard.pages import page, page_router
-from service.dashboard.routes_ask import choices, typed
+from service.dashboard.routes_ask import choices, files_of, typed
 from service.identifiers import new_id
 from service.parts import Parts
 
@@ -60,16 +61,17 @@ async def audit(request: Request, parts: PartsOfApp, caller: Caller) -> Response
 def _form(
     request: Request, parts: Parts, caller: Principal, answers: Answers, asked: Mapping[str, Any] | None = None
 ) -> Response:
-    origin = str(request.base_url).rstrip("/")
-    shown = None if asked is None else command(asked, origin, key=parts.settings.access_on, path="/v1/batches")
+    offered = choices(parts, caller, answers.texts)
+    origin, key = str(request.base_url).rstrip("/"), parts.settings.access_on
+    shown = [] if asked is None else audit_commands(asked, files_of(offered, whole=True), origin, key=key)
     return page(
         request,
         "audit.html",
         status=answers.status,
         answers=answers,
-        command=shown,
+        commands=shown,
         once=answers["once"] or new_id(),
         default_limit=parts.settings.default_time_limit,
         most=parts.settings.max_batch_items,
-        **choices(parts, caller, answers.texts),
+        **offered,
     )

@@ -7,15 +7,13 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import anyio
-import redis
 from fastapi import Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from service.access import Scope
 from service.access.dependencies import READ, SUBMIT, Caller
-from service.api.batches import Batch, Item
-from service.api.dependencies import PartsOfApp
+from service.api.dependencies import Batch, Item, PartsOfApp
 from service.batch_models import BatchRecord
 from service.batch_schemas import BatchDocument
 from service.batch_views import batch_document
@@ -27,6 +25,7 @@ from service.dashboard.pages import fragment, page, page_router, refused
 from service.dashboard.pictures import layout
 from service.dashboard.streaming import closing_event, message
 from service.parts import Parts
+from service.queue import alive
 from solver.verdict import Outcome
 
 __all__ = ["router"]
@@ -167,11 +166,7 @@ def _part(template: str, **context: Any) -> Response:
 
 
 def _document(batch: BatchRecord, parts: Parts) -> BatchDocument:
-    try:
-        workers = len(parts.dispatcher.workers())
-    except redis.RedisError:
-        workers = 0
-    return batch_document(batch, parts.ledger, workers)
+    return batch_document(batch, parts.ledger, alive(parts.dispatcher))
 
 
 def _shown(batch: BatchRecord, parts: Parts, epsilon: str, *, drawn: bool = True) -> dict[str, Any]:
@@ -179,7 +174,6 @@ def _shown(batch: BatchRecord, parts: Parts, epsilon: str, *, drawn: bool = True
     return {
         "batch": batch,
         "document": document,
-        "epsilon": epsilon,
         "charts": batch_charts(batch, document, parts.ledger, epsilon) if drawn else [],
     }
 

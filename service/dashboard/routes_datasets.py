@@ -12,12 +12,12 @@ from starlette.concurrency import run_in_threadpool
 from networks.errors import DatasetError
 from service.access.dependencies import READ, SUBMIT, Caller
 from service.access.principal import Principal
-from service.api.datasets import known_dataset
-from service.api.dependencies import PartsOfApp
+from service.api.dependencies import PartsOfApp, known_dataset
 from service.batch_models import DatasetRecord
 from service.batch_views import batch_document, dataset_document
 from service.dashboard.forms import Answers, fault
 from service.dashboard.inside import call
+from service.dashboard.names import network_names
 from service.dashboard.pages import page, page_router
 from service.dashboard.pictures import image, layout
 from service.dataset_reading import stored_labels
@@ -114,7 +114,7 @@ def _shown(
         label=label,
         classes=sorted(set(labels)) if len(set(labels)) <= 200 else [],
         batches=[batch_document(each, parts.ledger, 0) for each in batches[:8]],
-        names={each.sha256: each.name for each in parts.ledger.networks(limit=200, owner=caller.reach)},
+        names=network_names(parts, caller),
     )
 
 

@@ -73,6 +73,9 @@ async def again(request: Request, job: Job) -> Response:
     if job.batch is not None:
         detail = f"job {job.id} works for batch {job.batch}; try the batch's items again on its own page"
         raise ProblemError(INVALID_REQUEST, detail)
+    if job.parent is not None:
+        detail = f"job {job.id} is a part of job {job.parent}; ask that one's question again on its own page"
+        raise ProblemError(INVALID_REQUEST, detail)
     answer = await call(request, "POST", "/v1/verify", json=job.request | {"reuse": False})
     if answer.is_error:
         return refused(request, answer)

@@ -7,13 +7,14 @@ from typing import Any
 import redis
 from fastapi import Request, Response
 
+from networks.examples import examples_folder
 from service.access.dependencies import READ, Caller
 from service.access.principal import Principal
 from service.api.dependencies import PartsOfApp
 from service.api.system import readiness
 from service.batch_views import batch_document
+from service.dashboard.names import network_names
 from service.dashboard.pages import page, page_router
-from service.dashboard.routes_samples import samples
 from service.load import Waiting
 from service.parts import Parts
 from service.queue import QUEUES
@@ -48,8 +49,8 @@ def _found(parts: Parts, caller: Principal) -> dict[str, Any]:
         "jobs": [job_document(each, brief=True) for each in parts.ledger.jobs(limit=_LATEST, owner=caller.reach)],
         "batches": [batch_document(each, parts.ledger, len(workers or [])) for each in batches],
         "limit": parts.settings.max_model_bytes,
-        "samples": samples() is not None,
-        "names": {each.sha256: each.name for each in parts.ledger.networks(limit=200, owner=caller.reach)},
+        "samples": examples_folder() is not None,
+        "names": network_names(parts, caller),
     }
 
 

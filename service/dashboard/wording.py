@@ -88,12 +88,22 @@ def shape(entries: list[int] | tuple[int, ...]) -> str:
 def question(query: Mapping[str, Any]) -> str:
     """One line about what a job was asked, as its request holds it."""
     if query.get("kind") == "universal":
-        return f"one perturbation of {len(query.get('inputs', ()))} inputs, ℓ∞ ε {_plain(query.get('epsilon'))}"
+        return f"one perturbation of {len(query.get('labels', ()))} inputs, ℓ∞ ε {_plain(query.get('epsilon'))}"
     if "vnnlib" in query or "vnnlib" in query.get("omitted", ()):
         return "VNNLIB property"
     kind = query.get("kind") or "decide"
     words = {"decide": "", "margin": "worst margin, ", "distance": "nearest violation, "}[kind]
     return f"{words}{_region(query)}{_property(query)}"
+
+
+def sentence(text: str) -> str:
+    """A remark as a sentence: with a capital, and a full stop at its end."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".") if text else ""
+
+
+def title(text: str) -> str:
+    """With a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def _region(query: Mapping[str, Any]) -> str:
@@ -131,9 +141,11 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
     "question": question,
+    "sentence": sentence,
     "shape": shape,
     "short": short,
     "since": since,
     "stamp": stamp,
+    "titled": title,
     "template": lambda request: question(request["query"] | {"epsilon": request["epsilon"]}),
 }

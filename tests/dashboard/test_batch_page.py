@@ -80,6 +80,47 @@ def test_items_are_filtered_and_exported(site, finished, visit):
         assert len(list(csv.DictReader(file))) == 16
 
 
+def test_jobs_of_a_batch_say_what_they_are_for(site, finished):
+    jobs = site.http.get(f"/v1/jobs?batch={finished}").json()["jobs"]
+    swept = [job for job in jobs if "sweep" in job["request"]]
+    assert swept
+    for job in jobs:
+        page = site.http.get(f"/jobs/{job['id']}", headers=HTML)
+        assert page.status_code == 200
+        assert f'href="/batches/{finished}"' in page.text
+        assert ("A sweep of" in page.text) is (job in swept)
+        assert ("<dt>Region</dt>" in page.text) is (job not in swept)
+
+
+def test_an_item_is_asked_about_again_as_it_was(site, finished, visit):
+    page = visit(f"/batches/{finished}/items/3")
+    item = site.http.get(f"/v1/batches/{finished}/items/3").json()
+    page.get_by_role("link", name="Ask about it with").click()
+    expect(page.get_by_label("Input number")).to_have_value(str(item["index"]))
+    expect(page.get_by_label("Radius ε")).to_have_value(item["epsilon"])
+    expect(page.locator("#network")).to_have_value(network(site, "digits_plain.onnx"))
+    expect(page.locator("#dataset")).to_have_value(digits(site))
+
+
+def test_the_course_is_that_of_the_chosen_radius(finished, visit):
+    page = visit(f"/batches/{finished}")
+    course = page.locator("figcaption", has_text="Robust accuracy over time")
+    for epsilon in ("0.02", "0.1"):
+        page.get_by_label("ε", exact=True).select_option(epsilon)
+        expect(course).to_have_text(f"Robust accuracy over time, at ε {epsilon}")
+
+
+def test_opened_numbers_stay_open_while_the_drawings_follow(idle, open_page):
+    site, batch = idle
+    page, _ = open_page(site, f"/batches/{batch}")
+    numbers = page.locator("figure", has_text="Verdicts").locator("details")
+    numbers.locator("summary").click()
+    with page.expect_response("**/charts*"):
+        pass
+    page.wait_for_timeout(100)
+    expect(numbers).to_have_attribute("open", "")
+
+
 def test_the_table_is_read_on_without_scripts_too(idle, open_page):
     site, batch = idle
     page, _ = open_page(site, f"/batches/{batch}?sort=margin&label=3", java_script_enabled=False)
@@ -87,7 +128,7 @@ def test_the_table_is_read_on_without_scripts_too(idle, open_page):
     assert set(labels) == {"3"}
     page.goto(f"/batches/{batch}")
     page.get_by_role("link", name="More").click()
-    expect(page.locator("#rows th").first).to_have_text("100")
+    expect(page.locator("#rows th a").first).to_have_text("100")
 
 
 def test_a_batch_that_nobody_works_on(idle, open_page, accessible):

@@ -21,7 +21,7 @@ from solver.verdict import Reason, Semantics, Trust
         ),
         ({"kind": "distance"}, "Inputs at any distance"),
         ({"omitted": ["vnnlib"]}, "VNNLIB"),
-        ({"kind": "universal", "epsilon": "0.1"}, "one and the same perturbation of at most 0.1."),
+        ({"kind": "universal", "epsilon": "0.1"}, "one and the same perturbation of at most 0.1 an entry."),
     ],
 )
 def test_regions(query, words):
@@ -59,7 +59,7 @@ def verdict(outcome, **members):
     ("found", "words"),
     [
         (verdict("robust", semantics="float32"), "in float32 inference in any order of summation as well."),
-        (verdict("counterexample", counterexample={"clause": "class 3"}), "class 3 is violated."),
+        (verdict("counterexample", counterexample={"clause": "class 3"}), "it does not hold against class 3."),
         (verdict("unknown"), "Neither a proof nor a counterexample"),
         (verdict("unknown", kind="margin", margin=[-1.0, None]), "at least −1 is proven, nothing was replayed."),
         (verdict("robust", kind="margin", margin=[0.5, 0.75]), "at least 0.5 is proven, 0.75 is attained."),

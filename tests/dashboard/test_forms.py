@@ -73,6 +73,11 @@ def test_form_shows_the_chosen_input_and_the_command(visit, accessible, digits):
     assert '"epsilon": "8/255"' in command
     assert "/v1/verify?wait=30" in command
     expect(page.get_by_label("Input number")).to_have_value("12")
+    accessible(page)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("netproof verify digits")
 
 
 def test_mistakes_stand_beside_their_fields(open_page, site, digits):
@@ -83,6 +88,12 @@ def test_mistakes_stand_beside_their_fields(open_page, site, digits):
     expect(wrong).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#epsilon-wrong")).to_contain_text("much")
     watch.expect("422")
+
+
+def test_form_offers_a_network_that_the_data_set_fits(site, visit, digits):
+    site.upload()  # another one, newer, with three inputs
+    page = visit(f"/ask?dataset={digits[1]}")
+    expect(page.locator("#network option:checked")).to_contain_text("to 10)")
 
 
 def test_drawing_fills_in_the_numbers(visit, digits):

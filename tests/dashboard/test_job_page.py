@@ -12,6 +12,7 @@ from service.closing import Failure
 from service.states import JobState
 from tests.dashboard.examples import about_digit, ask, network
 from tests.faults.deployment import ball, lower_bound, obstinate_model
+from tests.service.records import record
 from tests.service.serving import Service, problem
 from tests.service.test_api_jobs import UNDECIDED
 
@@ -72,7 +73,9 @@ def test_a_page_follows_though_its_script_came_late(tmp_path, open_page):
 
 def test_a_counterexample_is_seen(broken, visit, accessible):
     page = visit(f"/jobs/{broken}")
-    expect(page.get_by_text("An input of the region breaks the property: class 3 is violated.")).to_be_visible()
+    expect(
+        page.get_by_text("An input of the region breaks the property: it does not hold against class 3.")
+    ).to_be_visible()
     pictures = page.locator(".picture > img")
     expect(pictures).to_have_count(3)
     for i in range(3):
@@ -117,7 +120,7 @@ def test_a_running_job_is_cancelled_and_keeps_its_bounds(site, visit):
 def failed_job(site):
     request = {"network": site.upload(), "query": {"input": [0.5, 0.25, 0.75], "epsilon": 0.001, "label": 0}}
     request |= {"time_limit": 20.0, "engine": "auto", "backend": "auto", "priority": "normal", "seed": 0}
-    job, _ = site.ledger.submit(request["network"], request, queue="highs", time_limit=20.0, max_attempts=3)
+    job, _ = record(site.ledger, request["network"], request, queue="highs", time_limit=20.0, max_attempts=3)
     site.ledger.start(job.id, worker="machine:1", lease_seconds=9)
     error = {"code": str(Failure.OUT_OF_MEMORY), "message": "needed more than <its limit> of 512 MB"}
     assert site.ledger.finish(job.id, 1, JobState.FAILED, error=error, reason="killed")
@@ -183,3 +186,33 @@ def test_a_vnnlib_question_has_a_page(site):
     files = {"network": (None, network(site, "digits_plain.onnx")), "vnnlib": b"(declare-const X_0 Real)"}
     answer = site.http.post("/v1/verify?wait=5", files=files)
     assert answer.status_code == 422  # refused at the edge: no page is needed for it
+
+
+def test_helpers_of_a_job_are_seen_and_lead_there_and_back(tmp_path, open_page, accessible):
+    service = Service(tmp_path)
+    try:
+        begun = service.begin(service.queued_job())
+        given = {"query": {"epsilon": 0.001}, "time_limit": 20.0, "part": {}}
+        parts = [service.ledger.subtrees.give(begun, given, queue="highs-low", time_limit=9.0) for _ in range(3)]
+        for part, worker in zip(parts, ("machine:8", "machine:9"), strict=False):
+            assert service.ledger.start(part.id, worker=worker, lease_seconds=60)
+        page, _ = open_page(service, f"/jobs/{begun.id}")
+        expect(page.get_by_text("2 workers search parts of it now; 3 parts in all so far.")).to_be_visible()
+        page.get_by_text("The parts", exact=True).click()
+        accessible(page)
+        page.get_by_role("link", name=parts[0].id[-8:]).click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("A part of the search")
+        expect(page.get_by_role("heading", name="Answer")).to_have_count(0)
+        accessible(page)
+        page.goto("/jobs")
+        expect(page.locator("tbody tr")).to_have_count(1)
+        page.goto(f"/jobs/{parts[0].id}")
+        page.get_by_role("main").get_by_role("link", name=begun.id[-8:]).first.click()
+        expect(page.get_by_role("heading", name="At work")).to_be_visible()
+        service.end(begun, UNDECIDED)
+        expect(page.get_by_text("2 other workers took parts of it; 3 parts in all.")).to_be_visible()
+        again = service.http.post(f"/jobs/{parts[2].id}/again", headers=HTML)
+        assert again.status_code == 422
+        assert begun.id in again.text
+    finally:
+        service.close()

@@ -25,6 +25,7 @@ from service.reaper import Reaper
 from service.settings import Settings
 from service.states import JobState, NetworkState
 from tests.random_networks import model
+from tests.service.records import record
 
 #: Fast enough for tests, slow enough for a loaded machine.
 QUICK = {
@@ -127,7 +128,8 @@ class Deployment:
         )
         request = {"network": artifact.sha256, "query": query, "engine": engine, "time_limit": time_limit}
         request |= {"backend": backend, "reuse": reuse}
-        job, _ = self.ledger.submit(
+        job, _ = record(
+            self.ledger,
             artifact.sha256,
             request,
             queue=queue_name(backend),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.server
-import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -30,20 +28,13 @@ from service.states import JobState
 from tests.faults.deployment import obstinate_model
 from tests.random_networks import dense_model
 from tests.service.serving import NETWORK, Service, ball
+from tests.small_servers import Handler, running
 
 SHA256 = hashlib.sha256(NETWORK).hexdigest()
 
 #: Output 0 stays below 1000 on the unit cube.
 NEVER_LARGE = "".join(f"(declare-const {name} Real)\n" for name in ("X_0", "X_1", "X_2", "Y_0", "Y_1"))
 NEVER_LARGE += "".join(f"(assert (>= X_{i} 0))\n(assert (<= X_{i} 1))\n" for i in range(3)) + "(assert (>= Y_0 1000))\n"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("client"))
-    service.start_worker()
-    yield service
-    service.close()
 
 
 @pytest.fixture
@@ -262,12 +253,12 @@ def test_nobody_there() -> None:
         client.version()
 
 
-class _Busy(http.server.BaseHTTPRequestHandler):
+class _Busy(Handler):
     """Answers 503 twice, then with the version; and with a page to what it does not know."""
 
     asked = 0
 
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         if self.path != "/v1/version":
             status, kind, body = 200, "text/html", b"<html>"
         elif type(self).asked < 2:
@@ -275,26 +266,14 @@ class _Busy(http.server.BaseHTTPRequestHandler):
             status, kind, body = 503, "text/plain", b"busy"
         else:
             status, kind, body = 200, "application/json", b'{"version": "9"}'
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Retry-After", "0")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+        self.reply(status, body, Content_Type=kind, Retry_After="0")
 
 
 @pytest.fixture
 def busy() -> Iterator[str]:
     _Busy.asked = 0
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with running(_Busy) as url:
+        yield url
 
 
 def test_a_busy_service_is_asked_again(busy: str) -> None:

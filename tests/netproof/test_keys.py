@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from networks.errors import InputError
 from service.access import Quota, Scope
 from tests.netproof.conftest import Answer
 from tests.service.serving import Service, ball
+from tests.small_servers import Handler, running
 
 
 @pytest.fixture(scope="module")
@@ -124,33 +123,22 @@ def test_a_quota_is_an_error_once_the_client_has_waited(guarded: Service) -> Non
     assert refused.value.status == 429
 
 
-class _Later(http.server.BaseHTTPRequestHandler):
+class _Later(Handler):
     """Refuses once, and asks to come back after as long as the path says."""
 
     asked = 0
 
-    def do_GET(self) -> None:
+    def answer(self) -> None:
         type(self).asked += 1
         body = b'{"version": "9"}' if self.asked > 1 else b"{}"
-        self.send_response(200 if self.asked > 1 else 429)
-        self.send_header("Retry-After", self.path.split("/")[1])
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+        self.reply(200 if self.asked > 1 else 429, body, Retry_After=self.path.split("/")[1])
 
 
 @pytest.fixture
 def later() -> Iterator[str]:
     _Later.asked = 0
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Later) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with running(_Later) as url:
+        yield url
 
 
 def test_the_client_waits_as_long_as_the_service_says(later: str) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
+from service.access.principal import Quota
 from service.ledger import Ledger
 from service.models import JobRecord
 from service.queue import QUEUES, Dispatcher
 from service.states import JobState, NetworkState
+from service.submissions import Submission
 from service.workers import BackendRecord, Licence, WorkerRecord, announce, withdraw
 
-__all__ = ["NETWORK", "add_network", "job_in", "registered", "submit", "worker"]
+__all__ = ["NETWORK", "add_network", "job_in", "record", "registered", "submit", "worker"]
 
 NETWORK = "a" * 64
 
@@ -24,9 +26,20 @@ def add_network(ledger: Ledger, sha256: str = NETWORK) -> None:
 
 def submit(ledger: Ledger, **changes: object) -> JobRecord:
     add_network(ledger)
-    values: dict[str, object] = {"queue": "highs", "time_limit": 30.0, "max_attempts": 3, **changes}
-    job, _ = ledger.submit(NETWORK, {"query": {}, "time_limit": 30.0}, **values)  # type: ignore[arg-type]
+    values: dict[str, Any] = {"queue": "highs", "time_limit": 30.0, "max_attempts": 3, **changes}
+    job, _ = record(ledger, NETWORK, {"query": {}, "time_limit": 30.0}, **values)
     return job
+
+
+def record(
+    ledger: Ledger, network: str, request: dict[str, Any], *, at_once: int | None = None, **values: Any
+) -> tuple[JobRecord, bool]:
+    """A job for a question, and whether it is new; raises why there is none. ``values`` are those of `Submission`."""
+    asked = Submission(request | {"network": network}, quota=Quota(running=at_once), **values)
+    (outcome,) = ledger.submissions.record([asked])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def job_in(ledger: Ledger, state: JobState) -> JobRecord:

@@ -10,8 +10,8 @@ import pytest
 
 from service.batch_models import BatchRecord, ItemRecord
 from service.batch_work import Found
-from service.batches import ItemFilter
 from service.errors import IdempotencyError, NotFoundError, StateChangeError
+from service.item_rows import ItemFilter
 from service.ledger import Ledger
 from service.models import JobRecord
 from service.states import (

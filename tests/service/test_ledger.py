@@ -12,7 +12,7 @@ import pytest
 from service.errors import IdempotencyError, NotFoundError, StateChangeError
 from service.ledger import Ledger
 from service.states import JobState, NetworkState
-from tests.service.records import NETWORK, add_network, job_in, submit
+from tests.service.records import NETWORK, add_network, job_in, record, submit
 
 
 class Clock:
@@ -56,7 +56,7 @@ def test_what_is_unknown_is_said_so(ledger: Ledger) -> None:
     with pytest.raises(NotFoundError, match="there is no job 'nothing'"):
         ledger.job("nothing")
     with pytest.raises(NotFoundError, match="network"):
-        ledger.submit(NETWORK, {}, queue="highs", time_limit=1, max_attempts=1)
+        record(ledger, NETWORK, {}, queue="highs", time_limit=1, max_attempts=1)
 
 
 def test_times_come_back_aware_and_in_utc(timed: Ledger, clock: Clock) -> None:
@@ -87,12 +87,12 @@ def test_jobs_are_listed_page_by_page(ledger: Ledger) -> None:
 def test_idempotency_key_returns_the_first_job(ledger: Ledger) -> None:
     add_network(ledger)
     values = {"queue": "highs", "time_limit": 1.0, "max_attempts": 1, "idempotency_key": "k"}
-    first, new = ledger.submit(NETWORK, {"a": 1}, fingerprint="f", **values)
-    again, newer = ledger.submit(NETWORK, {"a": 1}, fingerprint="f", **values)
+    first, new = record(ledger, NETWORK, {"a": 1}, fingerprint="f", **values)
+    again, newer = record(ledger, NETWORK, {"a": 1}, fingerprint="f", **values)
     assert (new, newer) == (True, False)
     assert first == again
     with pytest.raises(IdempotencyError, match=f"belongs to job {first.id}"):
-        ledger.submit(NETWORK, {"a": 2}, fingerprint="g", **values)
+        record(ledger, NETWORK, {"a": 2}, fingerprint="g", **values)
 
 
 def test_start_counts_attempts_and_only_one_wins(ledger: Ledger) -> None:

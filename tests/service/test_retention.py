@@ -21,7 +21,7 @@ from service.ledger import Ledger
 from service.models import JobRecord, jobs
 from service.settings import Settings
 from service.states import JobState, NetworkState
-from tests.service.records import NETWORK, add_network, job_in, submit
+from tests.service.records import NETWORK, add_network, job_in, record, submit
 
 DAY = 86_400.0
 ASKED = Asked("q" * 64, Fraction(1, 10), "auto", certificate=False)
@@ -121,7 +121,7 @@ def test_an_expired_job_goes_with_its_evidence_and_its_answer(deployment: Deploy
 def test_a_reused_verdict_keeps_what_it_was_taken_from(deployment: Deployment, ledger: Ledger) -> None:
     origin = deployment.certified(b"proof", asked=ASKED)
     verdict = ledger.answers.find([ASKED], owner="local")[ASKED]
-    served, _ = ledger.submit(NETWORK, {"query": {}}, queue="highs", time_limit=1, max_attempts=1, verdict=verdict)
+    served, _ = record(ledger, NETWORK, {"query": {}}, queue="highs", time_limit=1, max_attempts=1, verdict=verdict)
     deployment.let_expire(origin)
     found = deployment.collect()
     assert (found.jobs, found.kept) == (0, 1)
@@ -169,7 +169,7 @@ def test_networks_that_a_question_names_stay(deployment: Deployment, ledger: Led
     other = "b" * 64
     add_network(ledger, other)
     request = {"query": {"equivalent_to": {"network": other, "within": "1/10"}}}
-    ledger.submit(NETWORK, request, queue="highs", time_limit=1, max_attempts=1)
+    record(ledger, NETWORK, request, queue="highs", time_limit=1, max_attempts=1)
     deployment.collect(days=11)
     assert deployment.collect(days=13).networks == 0
     assert ledger.network(other).sha256 == other

@@ -31,7 +31,7 @@ from solver.replay import Replayer
 from solver.split_region import CellSearch
 from solver.verdict import Reason
 from tests.random_networks import dense_model
-from tests.service.records import registered, submit, worker
+from tests.service.records import record, registered, submit, worker
 from tests.solver.oracle import minimum_margin, raised
 
 # -- in the ledger -----------------------------------------------------------------------------------------------------
@@ -80,6 +80,21 @@ def test_parts_end_with_their_parent(ledger: Ledger, end: str) -> None:
     assert ledger.subtrees.give(parent, {}, queue="highs-low", time_limit=9.0) is None
 
 
+def test_what_was_given_away_is_counted(ledger: Ledger) -> None:
+    parent = running(ledger)
+    assert ledger.subtrees.shared(parent.id) is None
+    parts = [part_of(ledger, parent) for _ in range(3)]
+    for part, name in zip(parts[:2], ("v", "w"), strict=True):
+        assert ledger.start(part.id, worker=name, lease_seconds=9)
+    shared = ledger.subtrees.shared(parent.id, newest=2)
+    assert shared is not None
+    assert shared.parts == {JobState.RUNNING: 2, JobState.QUEUED: 1}
+    assert shared.workers == 2
+    assert shared.newest == ((parts[2].id, JobState.QUEUED), (parts[1].id, JobState.RUNNING))
+    counts = ledger.counts()
+    assert (counts[JobState.RUNNING], counts[JobState.QUEUED]) == (1, 0), "parts are no jobs of their own"
+
+
 def test_parts_come_back_when_they_are_called(ledger: Ledger) -> None:
     parent = running(ledger)
     waiting, begun, kept = (part_of(ledger, parent) for _ in range(3))
@@ -120,7 +135,7 @@ class Scene:
         self.artifacts.put(model)
         self.ledger.add_network(self.network.sha256, size=len(model), name="tiny", state=NetworkState.READY, summary={})
         request = {"query": {"input": [0.0] * 3}, "time_limit": 60.0}
-        job, _ = self.ledger.submit(self.network.sha256, request, queue="highs", time_limit=60.0, max_attempts=3)
+        job, _ = record(self.ledger, self.network.sha256, request, queue="highs", time_limit=60.0, max_attempts=3)
         started = self.ledger.start(job.id, worker="mine", lease_seconds=60)
         assert started is not None
         self.job = started
@@ -213,8 +228,8 @@ def test_nothing_is_given_away_while_others_wait_or_nobody_is_idle(scene: Scene)
         assert coordinator.wanted() == 0
     with registered(scene, worker("mine", job=scene.job.id), worker("helper")):
         assert coordinator.wanted() == 1
-        other, _ = scene.ledger.submit(
-            scene.network.sha256, {"query": {}}, queue="highs", time_limit=9.0, max_attempts=1
+        other, _ = record(
+            scene.ledger, scene.network.sha256, {"query": {}}, queue="highs", time_limit=9.0, max_attempts=1
         )
         scene.dispatcher.enqueue(other)
         assert coordinator.wanted() == 0
@@ -226,7 +241,7 @@ def test_parts_are_called_back_where_others_wait(scene: Scene) -> None:
         assert scene.coordinator.give(b"problem", b"piece")
         (part,) = [job for job in scene.ledger.waiting(-1.0) if job.parent == scene.job.id]
         assert scene.ledger.start(part.id, worker="helper", lease_seconds=9)
-    other, _ = scene.ledger.submit(scene.network.sha256, {"query": {}}, queue="highs", time_limit=9.0, max_attempts=1)
+    other, _ = record(scene.ledger, scene.network.sha256, {"query": {}}, queue="highs", time_limit=9.0, max_attempts=1)
     scene.dispatcher.enqueue(other)
     with registered(scene, worker("mine", job=scene.job.id), worker("helper", job=part.id)):
         assert scene.coordinator.take([digest(b"piece")], 0.0) == {}

@@ -16,7 +16,7 @@ import networks
 from networks import Network, Property, Query, Region, read_vnnlib
 from networks.exact import exact, rounded
 from networks.exact_evaluation import evaluate_exactly
-from service.schemas import VerdictDocument
+from service.verdict_schemas import VerdictDocument
 from solver import Budget, Counterexample, Engine, Options, Outcome, Reason, Trust, Verdict, verify
 from solver.case import Case
 from solver.hints import unknown_hint

@@ -38,6 +38,11 @@ def dated(ledger: Ledger) -> _At:
     return ledger
 
 
+def _check(ledger: _At, owner: str, quota: Quota, adding: int = 1) -> None:
+    with ledger._engine.connect() as connection:
+        check_questions(connection, owner, quota, adding, ledger._now())
+
+
 def _run(ledger: _At, owner: str, begin: datetime, seconds: float, threads: int = 1) -> None:
     job = submit(ledger, owner=owner)
     ledger.at(begin)
@@ -64,27 +69,26 @@ def test_attempts_are_charged_to_their_owner_by_day(dated: _At) -> None:
 def test_a_day_is_used_up(dated: _At) -> None:
     quota = Quota(cpu_seconds=60)
     _run(dated, "ann", NOON - timedelta(seconds=59), 59)
-    dated.usage.check_questions("ann", quota)
+    _check(dated, "ann", quota)
     _run(dated, "ann", NOON - timedelta(seconds=1), 1)
     with pytest.raises(QuotaError, match="60 CPU seconds") as refused:
-        dated.usage.check_questions("ann", quota)
+        _check(dated, "ann", quota)
     assert refused.value.seconds == 12 * 3600 + 1
-    dated.usage.check_questions("bob", quota)
+    _check(dated, "bob", quota)
 
 
 def test_questions_at_work_are_counted_for_each_owner(dated: _At) -> None:
     quota = Quota(queued=2)
     first = submit(dated, owner="ann")
-    with dated._engine.begin() as connection:
-        check_questions(connection, "ann", quota, 1, NOON)
-        with pytest.raises(QuotaError, match="at work"):
-            check_questions(connection, "ann", quota, 2, NOON)
+    _check(dated, "ann", quota)
+    with pytest.raises(QuotaError, match="at work"):
+        _check(dated, "ann", quota, 2)
     submit(dated, owner="ann")
     with pytest.raises(QuotaError):
-        dated.usage.check_questions("ann", quota)
-    dated.usage.check_questions("bob", quota)
+        _check(dated, "ann", quota)
+    _check(dated, "bob", quota)
     dated.request_cancel(first.id)
-    dated.usage.check_questions("ann", quota)
+    _check(dated, "ann", quota)
 
 
 def _start(ledger: Ledger, job: JobRecord) -> bool:

@@ -16,6 +16,7 @@ from service.batch_work import Found
 from service.states import JobState
 from solver.verdict import Counterexample, Outcome, Trust, Verdict
 from tests.random_networks import dense_model
+from tests.service.records import record
 from tests.service.serving import Service, ball
 
 __all__ = ["MISSING", "Things", "World"]
@@ -99,8 +100,15 @@ class World:
         service.end(job, verdict)
         # what a later verdict was taken from can be removed by nobody, and so stays for all tests
         later = verdict | {"cached_from": {"job": job_id}}
-        service.ledger.submit(
-            job.network, job.request, queue="highs", time_limit=1, max_attempts=1, verdict=later, owner=job.owner
+        record(
+            service.ledger,
+            job.network,
+            job.request,
+            queue="highs",
+            time_limit=1,
+            max_attempts=1,
+            verdict=later,
+            owner=job.owner,
         )
         (sweep,) = service.ledger.jobs(batch=batch_id, state=JobState.QUEUED)
         assert service.ledger.batches.record(service.begin(sweep.id), [Found(0, verdict)])
