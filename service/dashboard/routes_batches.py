@@ -173,6 +173,7 @@ def _shown(batch: BatchRecord, parts: Parts, epsilon: str, *, drawn: bool = True
         "drawn": drawn,
         "charts": batch_charts(batch, document, parts.ledger, epsilon) if drawn else [],
         "failed": failed_inputs(parts.ledger.figures.broken(batch.id, limit=_THUMBNAILS)) if drawn else [],
+        "thumbnails": _THUMBNAILS,
         "pictured": layout(parts.ledger.datasets.get(batch.dataset).summary["shape"]) is not None,
     }
 
