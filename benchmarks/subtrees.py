@@ -68,6 +68,16 @@ def instances() -> Iterator[tuple[str, str, dict[str, object]]]:
             "mnist_fc/onnx/mnist-net_256x2.onnx",
             "mnist_fc/vnnlib_2021/prop_0_0.05.vnnlib.gz",
         ),
+        (
+            "mnist_fc 256x6 prop_5 0.03",
+            "mnist_fc/onnx/mnist-net_256x6.onnx",
+            "mnist_fc/vnnlib_2021/prop_5_0.03.vnnlib.gz",
+        ),
+        (
+            "mnist_fc 256x4 prop_10 0.05",
+            "mnist_fc/onnx/mnist-net_256x4.onnx",
+            "mnist_fc/vnnlib_2021/prop_10_0.05.vnnlib.gz",
+        ),
     ):
         yield name, network, {"vnnlib": data / spec}
 

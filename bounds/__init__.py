@@ -1,6 +1,6 @@
 """Everything that encloses pre-activations and outputs over an input region: interval, backward linear, LP and MIP.
 
-NumPy float64 at the interface, torch inside. Bounds are rigorous: every rounding error is charged (`bounds.linear`),
+NumPy float64 at the interface, torch inside. Bounds are rigorous: every rounding error is charged (`bounds.backward`),
 except where a docstring says that it rests on a MIP solver (`bounds.mip`).
 
 Names are resolved at their first use: the worker processes of `bounds.pool` import modules of this package and do

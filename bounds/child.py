@@ -21,9 +21,10 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import connection
-from typing import Any
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-__all__ = ["Child", "serve_parent"]
+__all__ = ["Child", "Team", "say", "serve_parent"]
 
 # How long a child has to end by itself once its socket is closed.
 _GRACE = 0.1
@@ -124,6 +125,45 @@ class Child:
             return self._process.wait()
 
 
+class _Worker(Protocol):
+    """The parent's side of one child, with whatever it knows of its work."""
+
+    child: Child
+
+
+WorkerT = TypeVar("WorkerT", bound=_Worker)
+
+
+class Team(Generic[WorkerT]):
+    """Workers with a child process each, which end together; a context manager."""
+
+    def __init__(self) -> None:
+        self._workers: list[WorkerT] = []
+
+    def _start(self, count: int, worker: Callable[[], WorkerT]) -> None:
+        """Starts so many, or raises OSError; then none is left."""
+        try:
+            for _ in range(count):
+                self._workers.append(worker())
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the workers, whatever they are doing."""
+        for worker in self._workers:
+            worker.child.close()
+        self._workers = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 def serve_parent(descriptor: int, parent: int, take: Callable[[Any], None]) -> connection.Connection:
     """The child's side: hands every message to ``take``, in a thread, and ends the process at the socket's end.
 
@@ -144,6 +184,12 @@ def serve_parent(descriptor: int, parent: int, take: Callable[[Any], None]) -> c
 
     threading.Thread(target=read, daemon=True).start()
     return link
+
+
+def say(link: connection.Connection, message: Any) -> None:
+    """Sends to the parent; one that has closed the socket needs nothing more, and the reader ends this process."""
+    with contextlib.suppress(OSError):
+        link.send(message)
 
 
 def _die_with(parent: int) -> None:

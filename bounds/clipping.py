@@ -15,8 +15,8 @@ that. For normally distributed P_ji and d_i the sum is ``1 − t/√(1+t²)``.
 Where each P_j has few entries, as in convolutions, ``‖P_j − λ d‖₁`` is ``λ ‖d‖₁`` and what changes at those entries.
 
 Soundness. λ is data. Distances are sums in float32 (in float64 where P_j has few entries), the rest in float64; both
-are charged a priori as in `bounds.linear`: γ_n·Σ|terms|, with twice the rounding unit that round-to-nearest needs. What
-is not a number is not taken for a bound.
+are charged a priori as in `bounds.backward`: γ_n·Σ|terms|, with twice the rounding unit that round-to-nearest needs.
+What is not a number is not taken for a bound.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bounds.linear import BoxBounds, specification_bounds
+from bounds.backward import specification_bounds
 from bounds.phases import Cells
 from bounds.program import Program
+from bounds.relus import BoxBounds
 
 __all__ = ["Clipper"]
 

@@ -3,7 +3,7 @@
 A cell is a part of the input region where the phases of some columns are chosen: +1 (the pre-activation z is at least
 0), −1 (z ≤ 0) or 0 (not chosen). On each cell a column has bounds l ≤ z ≤ u. Where l < 0 < u and nothing is chosen it
 is *free*. One parameter θ stands for its lower slope α then, and for a multiplier β ≥ 0 where a phase is chosen; with
-A what arrives at the column, Λ of `bounds.linear`'s formula is
+A what arrives at the column, Λ of `bounds.backward`'s formula is
 
 * free: θ A for A > 0, and A u/(u−l) for A < 0;
 * phase +1: A − θ; phase −1: θ (Wang et al. 2021, β-CROWN);
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bounds.linear import BoxBounds, ReluRows
+from bounds.relus import BoxBounds, ReluRows
 
 __all__ = ["Columns", "Layout"]
 
@@ -101,7 +101,7 @@ class Columns:
         return values if len(values) == 1 else values[cell]
 
     def relus(self, cell: Tensor, theta: Tensor, seen: dict[int, Tensor] | None = None) -> Callable[[int], ReluRows]:
-        """What `bounds.linear.backward_pass` asks for.
+        """What `bounds.backward.backward_pass` asks for.
 
         Args:
             cell: the cell of each row, shape ``(R,)``.

@@ -9,8 +9,8 @@ t = 1/2λ, by iterating ``t ← √((ε² − Σ_clipped d²) / Σ_free A²)`` i
 grows and ends after as many rounds as new entries are clipped. μ climbs one constraint at a time over the box alone:
 along each the dual function is piecewise linear, so sorting its breakpoints gives the best step.
 
-Soundness. λ and μ are data. All rounding of the lemma's sum is charged a priori, as in `bounds.linear`. A bound is only
-ever used beside that of the box.
+Soundness. λ and μ are data. All rounding of the lemma's sum is charged a priori, as in `bounds.backward`. A bound is
+only ever used beside that of the box.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ points and PDLP took longer.
 
 Sign convention. Everything is a minimisation. HiGHS's row dual is the rate at which the minimum grows with a row's
 right-hand side. For the defining row ẑ_j − E_j x − F_j h = c_j, which is HiGHS's row times s_j, this is Λ_j = (HiGHS's
-dual)/s_j, and Λ is exactly the multiplier of ẑ_j in `bounds.linear`'s formula: the Lagrangian term −Λ_j (ẑ_j − E_j x −
-F_j h − c_j) adds Λ_j c_j to the constant and Λ_j F_j to the coefficients of earlier h, and leaves A_j h_j − Λ_j ẑ_j to
-be minimised. An upper bound of z is minus the minimum of −z.
+dual)/s_j, and Λ is exactly the multiplier of ẑ_j in `bounds.backward`'s formula: the Lagrangian term
+−Λ_j (ẑ_j − E_j x − F_j h − c_j) adds Λ_j c_j to the constant and Λ_j F_j to the coefficients of earlier h, and leaves
+A_j h_j − Λ_j ẑ_j to be minimised. An upper bound of z is minus the minimum of −z.
 
 Soundness. The solver's objective value is never used as a bound. `safe_bounds` evaluates the formula at the duals; it
 holds for any multipliers, so whatever HiGHS returns (a wrong optimum, a basis at which it was interrupted) can only

@@ -1,6 +1,6 @@
 """Backward linear bounds with optimised lower slopes: α-CROWN (Xu et al. 2021), with slopes of its own for each row.
 
-In the formula of `bounds.linear` take Λ = α A where A > 0, with any α in [0, 1] at each unstable ReLU, and A u/(u−l)
+In the formula of `bounds.backward` take Λ = α A where A > 0, with any α in [0, 1] at each unstable ReLU, and A u/(u−l)
 where A < 0. What a row's bound gains by α at column j is at the rate max(A_j, 0)·z_j, where z_j is the pre-activation
 that the relaxation has where the bound is attained: one backward pass and one forward pass from there, both written
 out below, give the whole gradient, and Adam climbs.
@@ -9,8 +9,8 @@ The search runs in the precision and on the device of a program of its own (floa
 leaves out rows whose target is decided. Targets are rows of a specification, or neurons whose sign is open, layer by
 layer, so that every layer profits from those before it.
 
-Soundness. The search proves nothing. It hands its slopes, which are data, to `bounds.linear.backward_pass` in float64,
-which charges every rounding; the bounds returned come from there alone.
+Soundness. The search proves nothing. It hands its slopes, which are data, to `bounds.backward.backward_pass` in
+float64, which charges every rounding; the bounds returned come from there alone.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ import torch
 from torch import Tensor
 
 from bounds.ascent import Ascent
+from bounds.backward import LinearBound, backward_pass, unit_rows
 from bounds.columns import Columns, Layout
-from bounds.linear import BoxBounds, LinearBound, backward_pass, enclose, unit_rows
+from bounds.linear import enclose
 from bounds.program import Affine, Program
+from bounds.relus import BoxBounds
 from bounds.windows import Frame
 
-__all__ = ["Climb", "NeuronSlopes", "SlopeSearch", "optimised_bounds", "optimised_rows"]
+__all__ = ["DIGITS", "Climb", "NeuronSlopes", "SlopeSearch", "optimised_bounds", "optimised_rows"]
 
 # An estimate above zero by this share of the row's first bound is taken for a proof that float64 will confirm.
 _SURE = 1e-4
-_DIGITS = 128
+#: Slopes of neurons are multiples of one over this: with few digits, certificates hold them in few bytes.
+DIGITS = 128
 # Rows whose target is decided leave a chunk when they are at least this share of it.
 _LEAVE = 0.25
 
@@ -154,8 +157,7 @@ def optimised_bounds(
             pending, total, _ = unit_rows(rough, parent, which.to(rough.device), own, own)
             target = torch.arange(len(ones), device=where.device).repeat(2)
             first = None if start is None else start(node, neuron[some], columns.layout).flatten(0, 1)
-            # With few digits, certificates hold them in few bytes.
-            alpha = (climb.run(search, pending, total, where, target, first) * _DIGITS).round() / _DIGITS
+            alpha = (climb.run(search, pending, total, where, target, first) * DIGITS).round() / DIGITS
             if keep:
                 found.append(alpha.to(torch.float32).reshape(2, len(ones), -1))
             magnitude = now.magnitude[parent][where, which]
@@ -221,7 +223,7 @@ class Climb:
 
         Args:
             search: how it is looked for.
-            pending, total: what each row starts with, as `bounds.linear.backward_pass` takes it.
+            pending, total: what each row starts with, as `bounds.backward.backward_pass` takes it.
             cell: the cell of each row.
             target: see `optimised_rows`.
             start: θ to start from, shape ``(R, K)``; default slopes and no multipliers when absent.

@@ -1,7 +1,7 @@
 """Lower bounds on cells of the input region where the phases of some ReLUs are chosen.
 
 A cell is given by bounds l ≤ z ≤ u of each ReLU that is unstable at the root: those of the root, or tighter ones. To
-choose a phase is to put 0 in the place of l (then z ≥ 0) or of u (z ≤ 0). The formula of `bounds.linear` holds on the
+choose a phase is to put 0 in the place of l (then z ≥ 0) or of u (z ≤ 0). The formula of `bounds.backward` holds on the
 cell with any multipliers Λ. At column j, with A what arrives there, Λ is:
 
 * l < 0 < u: α A for A > 0, with the lower slope α in [0, 1], and A u/(u−l) for A < 0;
@@ -10,7 +10,7 @@ cell with any multipliers Λ. At column j, with A what arrives there, Λ is:
 
 (Xu et al. 2021, α-CROWN; Wang et al. 2021, β-CROWN.) `bounds.reduced` looks for good α and β.
 
-Soundness. As `bounds.linear`: α and β are data, every rounding is charged, in float64. A positive lower bound of the
+Soundness. As `bounds.backward`: α and β are data, every rounding is charged, in float64. A positive lower bound of the
 form ``0·y`` proves that a cell is empty.
 """
 
@@ -22,8 +22,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bounds.linear import CHUNK_ENTRIES, BoxBounds, LinearBound, ReluRows, backward_pass
+from bounds.backward import CHUNK_ENTRIES, LinearBound, backward_pass
 from bounds.program import Program
+from bounds.relus import BoxBounds, ReluRows
 from bounds.windows import Frame
 
 __all__ = ["Cells"]

@@ -9,20 +9,18 @@ Workers are `bounds.child` processes, which says why; the thread that made the p
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bounds.child import Child, serve_parent
+from bounds.child import Child, Team, say, serve_parent
 from bounds.lp import Optimum, Simplex
 from bounds.mip import SignSearch, decide_sign
 from bounds.relaxation import Relaxation
@@ -103,7 +101,7 @@ class Solver:
         return answers
 
 
-class Pool:
+class Pool(Team["_Worker"]):
     """Worker processes that solve tasks over one relaxation at a time; a context manager.
 
     Raises:
@@ -111,13 +109,8 @@ class Pool:
     """
 
     def __init__(self, processes: int) -> None:
-        self._workers: list[_Worker] = []
-        try:
-            for _ in range(processes):
-                self._workers.append(_Worker())
-        except OSError:
-            self.close()
-            raise
+        super().__init__()
+        self._start(processes, _Worker)
 
     @property
     def processes(self) -> int:
@@ -159,20 +152,6 @@ class Pool:
             for worker in self._workers:
                 worker.abandon()
 
-    def close(self) -> None:
-        """Ends the workers."""
-        for worker in self._workers:
-            worker.close()
-        self._workers = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class _Worker:
     """The parent's side of one worker process.
@@ -182,17 +161,17 @@ class _Worker:
     """
 
     def __init__(self) -> None:
-        self._child = Child("bounds.pool:serve")
+        self.child = Child("bounds.pool:serve")
         self._running = 0
         self._abandoned = 0
 
     @property
     def link(self) -> connection.Connection:
-        return self._child.link
+        return self.child.link
 
     @property
     def alive(self) -> bool:
-        return self._child.alive
+        return self.child.alive
 
     @property
     def idle(self) -> bool:
@@ -203,12 +182,12 @@ class _Worker:
         return self.alive and self._running > 0
 
     def send(self, message: tuple[str, Any]) -> None:
-        if self._child.send(message):
+        if self.child.send(message):
             self._running += message[0] == "task"
 
     def receive(self) -> list[Answer] | None:
         """The answers that are waiting; None for those of an abandoned task and for a dead worker."""
-        answers: list[Answer] | None = self._child.receive()
+        answers: list[Answer] | None = self.child.receive()
         if answers is None:
             return None
         self._running -= 1
@@ -221,9 +200,6 @@ class _Worker:
         if self.busy and self._abandoned < self._running:
             self._abandoned = self._running
             self.send(("abandon", None))
-
-    def close(self) -> None:
-        self._child.close()
 
 
 def serve(descriptor: int, parent: int) -> None:
@@ -247,5 +223,4 @@ def serve(descriptor: int, parent: int) -> None:
             solver = Solver(content)
             continue
         assert solver is not None, "a task came before its relaxation"
-        with contextlib.suppress(OSError):  # the reader sees the closed socket too, and ends the process
-            link.send(solver.solve(content, abandoned.is_set))
+        say(link, solver.solve(content, abandoned.is_set))

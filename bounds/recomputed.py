@@ -7,21 +7,24 @@ all neurons whose sign is open on it. Their slopes are those that were optimised
 `Recomputed.importance` says what to split: a column's gap loosens the row's bound directly, and through the bounds of
 later columns, whose own gaps it widens; both are summed to first order.
 
-Soundness. As `bounds.linear`, in float64; every bound used on a cell was proven there.
+Soundness. As `bounds.backward`, in float64; every bound used on a cell was proven there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from bounds.backward import CHUNK_ENTRIES, backward_pass, unit_rows
 from bounds.columns import Columns, Layout
-from bounds.linear import CHUNK_ENTRIES, BoxBounds, backward_pass, enclose, unit_rows
-from bounds.optimised import Climb, NeuronSlopes, SlopeSearch, optimised_bounds
+from bounds.linear import enclose
+from bounds.optimised import DIGITS, Climb, NeuronSlopes, SlopeSearch, optimised_bounds
 from bounds.program import Program
+from bounds.relus import BoxBounds
 from bounds.windows import Frame
 
 __all__ = ["Recomputed", "RowBounds", "Traces"]
@@ -66,6 +69,8 @@ class Recomputed:
 
     Attributes:
         layout: the columns: ReLUs that are unstable at the root.
+        root: the region itself as a cell.
+        bounds: its bounds, of every neuron.
     """
 
     def __init__(
@@ -85,14 +90,14 @@ class Recomputed:
             cell: the lone cell that the bounds are for; its columns and its phases stay.
             known: slopes of the neurons that ``slopes`` lacks, shape ``(2, K, K)``; default slopes when absent.
         """
-        self._program, self._bounds = program, bounds
+        self._program, self.bounds = program, bounds
         self.layout = Layout.of(bounds) if cell is None else cell.layout
         self.root = Columns.of(bounds, self.layout, None if cell is None else cell.phases.clone())
         default = self.root.slope.to(torch.float32).expand(2, self.layout.count, -1)
         #: Lower slopes for the bounds of each column: index 0 for the lower one, 1 for the upper one.
         self._slopes = (default if known is None else known).clone()
         # Bounds of the nodes before were final when slopes were found, so they are for what is unstable there now.
-        unstable = torch.nonzero((self.root.low[0] < 0) & (self.root.high[0] > 0))[:, 0]
+        unstable = _unstable(self.root)
         for node, place in self.layout.places.items():
             if slopes is None or node not in slopes:
                 continue
@@ -109,7 +114,7 @@ class Recomputed:
             cell: a lone cell; its phases stay chosen, so that rows keep their multipliers.
             search: how slopes are looked for, starting from those of this region.
         """
-        bounds = self._bounds
+        bounds = self.bounds
         least = {node: values.clone() for node, values in bounds.pre_lower.items()}
         most = {node: values.clone() for node, values in bounds.pre_upper.items()}
         for node, place in self.layout.places.items():
@@ -121,6 +126,36 @@ class Recomputed:
         if any((found.pre_lower[node] > found.pre_upper[node]).any() for node in least):
             return None
         return Recomputed(self._program, found, slopes, cell=cell, known=self._slopes)
+
+    @property
+    def slopes(self) -> Tensor:
+        """What neurons are bounded with at the U columns that may still be unstable, in `DIGITS`: uint8 ``(2, U, U)``.
+
+        With the bounds and the phases of ``root`` it is all that another process needs, see `again`.
+        """
+        u = _unstable(self.root)
+        return (self._slopes[:, u[:, None], u] * DIGITS).round().to(torch.uint8)
+
+    @classmethod
+    def again(cls, program: Program, bounds: BoxBounds, slopes: Tensor, cell: Columns | None = None) -> Self:
+        """From what another process knows of the same region: its bounds and its ``slopes``.
+
+        Args:
+            program: the compiled network, float64.
+            bounds, slopes: those of the other.
+            cell: what it was a cell of before its bounds were found anew, with its phases; None for a region.
+
+        Raises:
+            ValueError: there are not slopes for as many columns as are unstable.
+        """
+        root = Columns.of(bounds, Layout.of(bounds)) if cell is None else Columns.of(bounds, cell.layout)
+        u = _unstable(root)
+        if slopes.shape != (2, len(u), len(u)):
+            msg = f"{len(u)} columns are unstable, but the slopes have the shape {tuple(slopes.shape)}"
+            raise ValueError(msg)
+        known = torch.zeros((2, root.layout.count, root.layout.count), dtype=torch.float32, device=program.device)
+        known[:, u[:, None], u] = slopes.to(known) / DIGITS
+        return cls(program, bounds, cell=cell, known=known)
 
     def _known(self, node: int, neuron: Tensor, layout: Layout) -> Tensor:
         """The slopes of neurons that are columns, shape ``(2, R, columns of layout)``."""
@@ -155,7 +190,7 @@ class Recomputed:
         return traces
 
     def _rows(self, cells: Columns, node: int, cell: Tensor, j: Tensor) -> Traces:
-        program, bounds = self._program, self._bounds
+        program, bounds = self._program, self.bounds
         place, parent = self.layout.places[node], program.parent(node)
         neuron = self.layout.neurons[node][j].repeat(2)
         owner, column = cell.repeat(2), (j + place.start).repeat(2)
@@ -185,18 +220,18 @@ class Recomputed:
         ``start``: θ to start from, shape ``(R, K)``.
         """
         program, last = self._program, len(self._program.steps) - 1
-        climb = Climb(search.program, self._bounds, cells)
+        climb = Climb(search.program, self.bounds, cells)
         each = torch.arange(len(C), device=C.device)
         theta = climb.run(search, {last: C}, offsets, cell, each, start)
         seen: dict[int, Tensor] = {}
         relus = cells.relus(cell, theta, seen)
-        linear = backward_pass(program, self._bounds, {last: C}, Frame(torch.zeros_like(cell)), last, relus)
+        linear = backward_pass(program, self.bounds, {last: C}, Frame(torch.zeros_like(cell)), last, relus)
         total = linear.value + offsets - 2.0**-52 * (linear.value.abs() + offsets.abs())
         return RowBounds(
             torch.nan_to_num(total, nan=-torch.inf),
             theta.to(torch.float32),
             self._arrived(seen, len(C)),
-            self._bounds.corner(linear.coefficients),
+            self.bounds.corner(linear.coefficients),
         )
 
     def _arrived(self, seen: dict[int, Tensor], rows: int) -> Tensor:
@@ -220,3 +255,8 @@ class Recomputed:
             pull = weight[trace.cell, trace.column] * rate
             weight.index_add_(0, trace.cell, trace.arriving * pull[:, None])
         return weight * cells.gap.to(torch.float32)
+
+
+def _unstable(cell: Columns) -> Tensor:
+    """The columns of a lone cell that have both signs."""
+    return torch.nonzero((cell.low[0] < 0) & (cell.high[0] > 0))[:, 0]

@@ -9,10 +9,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from bounds.backward import specification_bounds
 from bounds.enclosure import Enclosure
 from bounds.inside import Inside
-from bounds.linear import BoxBounds, enclose, specification_bounds
+from bounds.linear import enclose
 from bounds.program import Affine, program
+from bounds.relus import BoxBounds
 from networks.graph import Network
 from networks.region import Region
 
@@ -56,8 +58,8 @@ def lower_bounds(
         enclosure: pre-activation bounds that hold on the region, for every ReLU node before ``node``.
         C: rows of shape ``(R, features of node)``.
         node: index into ``network.nodes``; the output by default.
-        multipliers: Λ of `bounds.linear`'s formula for some ReLU nodes, shape ``(R, features)``, used at their unstable
-            neurons; duals of the rows ``z = W h + b`` are such multipliers, and any values give a valid bound.
+        multipliers: Λ of `bounds.backward`'s formula for some ReLU nodes, shape ``(R, features)``, used at their
+            unstable neurons; duals of the rows ``z = W h + b`` are such multipliers, and any values give a valid bound.
     """
     compiled = program(network)
     with torch.no_grad():
@@ -73,7 +75,7 @@ def lower_bounds(
 
 @torch.no_grad()
 def box_bounds(network: Network, region: Region, enclosure: Enclosure) -> BoxBounds:
-    """``enclosure`` as a batch of one box for `bounds.linear`, with the magnitudes that follow from it."""
+    """``enclosure`` as a batch of one box for `bounds.backward`, with the magnitudes that follow from it."""
     compiled = program(network)
     bounds = _tensors(enclosure, *_box(region))
     magnitude: list[Tensor] = []

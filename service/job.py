@@ -70,15 +70,17 @@ def run_job(job_id: str, around: Surroundings) -> None:
     ledger in words for the user; a traceback goes to the log only.
     """
     settings = around.settings
-    ledger = Ledger(settings.ledger_url)
-    job = ledger.start(job_id, worker=around.worker, lease_seconds=settings.lease_seconds, threads=settings.job_threads)
-    if job is None:
-        logger.info("job %s is not queued any more; nothing to do", job_id)
-        return
     with ExitStack() as stack:
+        ledger = Ledger(settings.ledger_url)
+        stack.callback(ledger.close)
+        job = ledger.start(
+            job_id, worker=around.worker, lease_seconds=settings.lease_seconds, threads=settings.job_threads
+        )
+        if job is None:
+            logger.info("job %s is not queued any more; nothing to do", job_id)
+            return
         stack.enter_context(at_work(job.id, job.attempt, job.origin))
         logger.info("job %s: attempt %d starts", job.id, job.attempt)
-        stack.callback(ledger.close)
         events = Events(settings.queue_url)
         stack.callback(events.close)
         dispatcher = Dispatcher(settings.queue_url)

@@ -4,7 +4,7 @@ A clause is closed on a box by one of its rows, or by the best combination of th
 the box holds no point of the region's ball or constraints. An open box is clipped: a violation can only lie where every
 row of some open clause is at most 0; a linear form over a box gives the clipped end points in closed form.
 
-Soundness. Every bound is rigorous in float64 (`bounds.linear`), and clipping rounds outward.
+Soundness. Every bound is rigorous in float64 (`bounds.backward`), and clipping rounds outward.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bounds.backward import LinearBound, specification_bounds
 from bounds.inside import Inside
-from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
+from bounds.linear import enclose
 from bounds.program import Program
+from bounds.relus import BoxBounds
 from solver.boxes import Box
 from solver.certify import Branch
 from solver.conjunction import Rows, together

@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import certificates
-from certificates import Certificate
 from networks.graph import Network
 from networks.property import Query
+from solver.answers import answer, grafted, known
 from solver.boxes import Box, Pool
-from solver.cell_frontier import graft, known
 from solver.certify import Branch, Record
 from solver.helpers import Part
 from solver.parcel import Parcel
@@ -80,31 +78,22 @@ class BoxFrontier:
         """What became of ``given`` boxes that were adopted, but for the names that an answer has."""
         left = self.pool.take(len(self.pool))
         arrays = _arrays(left, self._sizes) | {"known": np.array([self.proven, self.stuck, self.upper])}
-        header: dict[str, Any] = {"kind": "answer", "cells": given, "nodes": self.boxes}
-        if self._record is None or self._record.full:
-            return Parcel(header | {"full": self._record is not None}, arrays)
-        forest, order = self._record.forest(0, self._adopted)
-        place = {id(cell): at for at, cell in enumerate(order)}
-        arrays["at"] = np.array([place[id(box.branch)] for box in left], np.int64)
-        data = certificates.write(Certificate(network.sha256, query, (forest,)))
-        return Parcel(header | {"full": False}, arrays, {"forest": data})
+        still = (box.branch for box in left if box.branch is not None)
+        return answer(given, self.boxes, arrays, self._record, self._adopted, still, (network, query))
 
-    def merge(self, held: list[Box], answer: Parcel) -> None:
+    def merge(self, held: list[Box], said: Parcel) -> None:
         """Takes in what became of boxes.
 
         Raises:
             ParcelError, CertificateError: the answer does not fit, and nothing of it was taken in.
         """
-        left = self._boxes(answer)
-        proven, stuck, upper = known(answer)
-        nodes = int(answer.header["nodes"])
-        if self._record is not None and not self._record.full:
-            if answer.header.get("full"):
-                self._record.overflow()
-            else:
-                at = answer.array("at", np.int64, (len(left),))
-                grown = graft(self._record, [box.branch for box in held if box.branch is not None], answer, at)
-                left = [box.at(branch) for box, branch in zip(left, grown, strict=True)]
+        left = self._boxes(said)
+        proven, stuck, upper = known(said)
+        nodes = int(said.header["nodes"])
+        roots = (box.branch for box in held if box.branch is not None)
+        grown = grafted(self._record, roots, said, len(left))
+        if grown is not None:
+            left = [box.at(branch) for box, branch in zip(left, grown, strict=True)]
         self.proven, self.stuck = min(self.proven, proven), min(self.stuck, stuck)
         self.upper = min(self.upper, upper)
         self.boxes += nodes

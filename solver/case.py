@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from bounds import Enclosure
-from bounds.linear import BoxBounds
 from bounds.recomputed import Recomputed
+from bounds.relus import BoxBounds
 from certificates import NeuronSlopes
 from networks.errors import PropertyError, RegionError
 from networks.graph import Network

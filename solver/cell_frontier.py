@@ -11,17 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import certificates
-from certificates import Certificate, PhaseSplit
+from certificates import PhaseSplit
 from networks.graph import Network
-from networks.property import Clause, Property, Query
-from networks.region import Region
+from networks.property import Query
+from solver.answers import answer, grafted, known
 from solver.cell_pool import Batch, CellPool
 from solver.certify import Branch, Record
 from solver.helpers import Part
-from solver.parcel import Parcel, ParcelError
+from solver.parcel import Parcel
 
-__all__ = ["CellFrontier", "graft", "known", "stated"]
+__all__ = ["CellFrontier"]
 
 
 class CellFrontier:
@@ -73,65 +72,24 @@ class CellFrontier:
         left = self.cells.take(len(self.cells), deep=False)
         arrays: dict[str, NDArray[Any]] = left.arrays()
         arrays["known"] = np.array([self.proven, self.stuck, self.upper])
-        header: dict[str, Any] = {"kind": "answer", "cells": given, "nodes": self.nodes}
-        if self.record is None or self.record.full:
-            return Parcel(header | {"full": self.record is not None}, arrays)
-        forest, order = self.record.forest(0, self.branches[:given])
-        place = {id(cell): at for at, cell in enumerate(order)}
-        arrays["at"] = np.array([place[id(self.branches[b])] for b in left.branch.tolist()], np.int64)
-        data = certificates.write(Certificate(network.sha256, query, (forest,)))
-        return Parcel(header | {"full": False}, arrays, {"forest": data})
+        still = (self.branches[b] for b in left.branch.tolist())
+        return answer(given, self.nodes, arrays, self.record, self.branches[:given], still, (network, query))
 
-    def merge(self, held: Batch, answer: Parcel, root: tuple[Tensor, Tensor], rows: int) -> None:
+    def merge(self, held: Batch, said: Parcel, root: tuple[Tensor, Tensor], rows: int) -> None:
         """Takes in what became of cells.
 
         Raises:
             ParcelError, CertificateError: the answer does not fit, and nothing of it was taken in.
         """
-        left = Batch.of(answer, root, rows)
-        proven, stuck, upper = known(answer)
-        nodes = int(answer.header["nodes"])
+        left = Batch.of(said, root, rows)
+        proven, stuck, upper = known(said)
+        nodes = int(said.header["nodes"])
         branch = torch.zeros(len(left), dtype=torch.int64)
-        if self.record is not None and not self.record.full:
-            if answer.header.get("full"):
-                self.record.overflow()
-            else:
-                at = answer.array("at", np.int64, (len(left),))
-                grown = graft(self.record, [self.branches[b] for b in held.branch.tolist()], answer, at)
-                branch = torch.arange(len(self.branches), len(self.branches) + len(grown))
-                self.branches.extend(grown)
+        grown = grafted(self.record, (self.branches[b] for b in held.branch.tolist()), said, len(left))
+        if grown is not None:
+            branch = torch.arange(len(self.branches), len(self.branches) + len(grown))
+            self.branches.extend(grown)
         self.proven, self.stuck = min(self.proven, proven), min(self.stuck, stuck)
         self.upper = min(self.upper, upper)
         self.nodes += nodes
         self.cells.put(Batch(left.bound, left.low, left.high, left.theta, branch))
-
-
-def known(answer: Parcel) -> tuple[float, float, float]:
-    """The weakest bounds of cells that closed and of cells that are stuck, and the smallest margin replayed."""
-    proven, stuck, upper = answer.array("known", np.float64, (3,)).tolist()
-    if math.isnan(proven + stuck + upper) or proven < 0:
-        msg = f"an answer must tell a bound of closed cells that is not negative, got {proven, stuck, upper}"
-        raise ParcelError(msg)
-    return proven, stuck, upper
-
-
-def graft(record: Record, roots: Sequence[Branch], answer: Parcel, at: NDArray[np.int64]) -> list[Branch]:
-    """Lets an answer's forest stand below cells; the cells of its nodes ``at``.
-
-    Raises:
-        ParcelError, CertificateError: there is none, or it does not fit.
-    """
-    if "forest" not in answer.files:
-        msg = "the answer has no forest, but the search is recorded for a certificate"
-        raise ParcelError(msg)
-    forest = certificates.read(answer.files["forest"]).trees[0]
-    if len(at) and not 0 <= at.min() <= at.max() < len(forest.nodes):
-        msg = f"an answer's open cells are not among the {len(forest.nodes)} nodes of its forest"
-        raise ParcelError(msg)
-    cells = record.graft(roots, forest)
-    return [cells[i] for i in at.tolist()]
-
-
-def stated(network: Network, region: Region, clauses: Sequence[Clause]) -> bytes:
-    """What a search is about, as certificates write it."""
-    return certificates.write(Certificate(network.sha256, Query.single(region, Property(tuple(clauses))), ()))

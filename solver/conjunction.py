@@ -3,7 +3,7 @@
 A violation has every row of a clause at most 0, so also each combination with weights w ≥ 0: where one is positive,
 there is no violation, even if no single row shows it. Weights and lower slopes climb side by side by Adam.
 
-Soundness. Weights that are not negative, and slopes, are data: whatever they are, `bounds.linear` bounds the
+Soundness. Weights that are not negative, and slopes, are data: whatever they are, `bounds.backward` bounds the
 combination from below, rounding included. Weights add up to 1, so the bound is one of the margin, the largest row.
 """
 
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from bounds.ascent import Ascent
+from bounds.backward import LinearBound, backward_pass
 from bounds.groups import Groups
-from bounds.linear import BoxBounds, LinearBound, backward_pass
 from bounds.program import Program
+from bounds.relus import BoxBounds
 from networks.property import Clause
 from solver import policy
 

@@ -6,7 +6,6 @@ limit costs the input that it was deciding, never the audit.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import pickle
@@ -14,13 +13,12 @@ import queue
 import time
 from dataclasses import dataclass
 from multiprocessing import connection
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bounds.child import Child, serve_parent
+from bounds.child import Child, Team, say, serve_parent
 from networks.errors import InputError, NetproofError
 from networks.exact import Number
 from networks.graph import Network
@@ -84,7 +82,7 @@ class Setup:
     seconds: float
 
 
-class Crew:
+class Crew(Team["_Worker"]):
     """Worker processes for one audit; a context manager.
 
     Raises:
@@ -96,14 +94,9 @@ class Crew:
         if not Child.available():
             msg = "audits need worker processes, which need POSIX; call verify for one input after the other"
             raise NetproofError(msg)
+        super().__init__()
         self._setup = setup
-        self._workers: list[_Worker] = []
-        try:
-            for _ in range(processes):
-                self._workers.append(_Worker(setup))
-        except OSError:
-            self.close()
-            raise
+        self._start(processes, lambda: _Worker(setup))
 
     @property
     def free(self) -> bool:
@@ -153,20 +146,6 @@ class Crew:
         hint = why or f"its process ended with code {code}" + (", perhaps for lack of memory" * (code == _SIGKILL))
         reason = Reason.TIMEOUT if why else Reason.MEMORY
         return [(worker.task, Verdict(Outcome.UNKNOWN, None, (-math.inf, math.inf), seconds, reason=reason, hint=hint))]
-
-    def close(self) -> None:
-        """Ends the workers, whatever they are doing."""
-        for worker in self._workers:
-            worker.child.close()
-        self._workers = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Worker:
@@ -219,7 +198,7 @@ def serve(descriptor: int, parent: int) -> None:
     checker = Checker(setup.network)  # ends with this process, whose end of its socket closes then
     if setup.options.certificate:
         checker.start()
-    _say(link, None)
+    say(link, None)
     while True:
         task: Task = inbox.get()
         answer: Verdict | BaseException
@@ -238,13 +217,7 @@ def serve(descriptor: int, parent: int) -> None:
             answer = Verdict(Outcome.UNKNOWN, None, (-math.inf, math.inf), seconds, reason=Reason.MEMORY)
         except Exception as error:  # noqa: BLE001  raised again by the parent
             answer = _portable(error)
-        _say(link, answer)
-
-
-def _say(link: connection.Connection, message: Any) -> None:
-    """Sends to the parent; one that has closed the socket needs nothing more, and the reader ends this process."""
-    with contextlib.suppress(OSError):
-        link.send(message)
+        say(link, answer)
 
 
 def _portable(error: Exception) -> Exception:

@@ -32,6 +32,7 @@ from scipy.sparse import csr_array, vstack
 
 from bounds.lp import throttled
 from solver import policy
+from solver.backends.highs import pass_model
 from solver.compiled import CompiledModel, ScaledModel, scale, scale_rows
 from solver.errors import NumericsError
 from solver.formulation import Formulation
@@ -182,24 +183,8 @@ class _Program:
         options = {"output_flag": False, "threads": 1, "presolve": "off", "small_matrix_value": 1e-12}
         for name, value in options.items():
             solver.setOptionValue(name, value)
-        model, matrix = self.scaled.model, self.scaled.model.matrix
-        status = solver.passModel(
-            model.columns,
-            model.rows,
-            matrix.nnz,
-            int(highspy.MatrixFormat.kRowwise),
-            int(highspy.ObjSense.kMinimize),
-            model.offset,
-            model.cost,
-            model.lower,
-            model.upper,
-            model.row_lower,
-            model.row_upper,
-            matrix.indptr.astype(np.int32),
-            matrix.indices.astype(np.int32),
-            matrix.data,
-            np.zeros(model.columns, dtype=np.int32),
-        )
+        model = self.scaled.model
+        status = pass_model(solver, model, np.zeros(model.columns, np.bool_))
         if status == highspy.HighsStatus.kError:
             msg = "HiGHS does not accept the LP relaxation; use --engine bab"
             raise NumericsError(msg)

@@ -7,7 +7,8 @@ the bounds of later neurons (`bounds.recomputed`).
 
 Slopes of neurons that were found for the whole region grow stale on its cells. So when a tree has had a few cells, each
 one that is still open becomes the root of a tree of its own, with slopes optimised further. Trees are searched depth
-first.
+first. Cells of the trees nearest to the region are shared, where there are helpers (`solver.deep_frontier`): they are
+the largest parts of what is left, and each becomes a root whoever goes on with it.
 
 The search is not complete: cells without a free column that are still open end it undecided, with `Reason.NUMERICS`;
 `solver.relu_split` has an LP for such cells.
@@ -18,11 +19,12 @@ leaves cover the region.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,13 +34,20 @@ from bounds.columns import Columns
 from bounds.optimised import SlopeSearch
 from bounds.recomputed import Recomputed
 from certificates import PhaseSplit
+from networks.graph import Network
 from networks.property import Clause
+from networks.region import Region
 from solver import policy
+from solver.answers import stated
 from solver.attack import Attack
 from solver.certify import Branch, Record
+from solver.deep_frontier import DeepCell, DeepFrontier, DeepTree, Held
+from solver.helpers import Helpers, Part, Sharing, replayed
+from solver.parcel import Parcel
+from solver.travelling import root_arrays
 from solver.verdict import Counterexample, Reason
 
-__all__ = ["DeepSearch", "decide_by_deep_split"]
+__all__ = ["DeepSearch", "DeepSplit", "decide_by_deep_split"]
 
 # Every so many batches a descent starts from the weakest bound's minimiser, even if it violates nothing yet.
 _PUSH = 8
@@ -66,22 +75,6 @@ class DeepSearch:
     nodes: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Cell:
-    """An open cell: its bounds and phases ``(K,)``, slopes of each row ``(R, K)``, bounds and openness of each clause
-    ``(clauses,)``, the column to split, and its cell in the record.
-    """
-
-    low: Tensor
-    high: Tensor
-    phases: Tensor
-    theta: Tensor
-    bound: Tensor
-    open: Tensor
-    column: int
-    branch: Branch | None
-
-
 def decide_by_deep_split(
     cells: Recomputed,
     clauses: Sequence[Clause],
@@ -92,6 +85,8 @@ def decide_by_deep_split(
     stop: Callable[[], Reason | None],
     progress: Callable[[float, float, int, int], None],
     record: Record | None = None,
+    helpers: Helpers | None = None,
+    about: tuple[Network, Region] | None = None,
 ) -> DeepSearch:
     """Proves clauses on a region, or finds a counterexample, or runs until ``stop``.
 
@@ -105,20 +100,19 @@ def decide_by_deep_split(
         progress: told (lower, upper, open cells, cells so far) after each batch.
         record: notes the tree for a certificate; ``cells`` must then have default slopes, which every cell keeps, as
             checkers know no others.
+        helpers: take some of the open cells, where there are any.
+        about: the network and the region of ``cells``; helpers need to know.
     """
-    return _Search(cells, clauses, attack, rows, neurons, stop, progress, record).run()
+    search = DeepSplit(cells, clauses, attack, rows, neurons, record=record, helpers=helpers, about=about)
+    try:
+        return search.run(stop, progress)
+    finally:
+        search.close()
 
 
-@dataclass(eq=False)
-class _Tree:
-    """The open cells below one root, by the bounds of their weakest clauses, and how many were bounded there."""
+class DeepSplit:
+    """A search from the whole region, or from some cells of another process's search."""
 
-    cells: Recomputed
-    heap: list[tuple[float, int, _Cell]] = field(default_factory=list)
-    nodes: int = 0
-
-
-class _Search:
     def __init__(
         self,
         cells: Recomputed,
@@ -126,84 +120,161 @@ class _Search:
         attack: Attack | None,
         rows: SlopeSearch,
         neurons: SlopeSearch,
-        stop: Callable[[], Reason | None],
-        progress: Callable[[float, float, int, int], None],
-        record: Record | None,
+        *,
+        record: Record | None = None,
+        helpers: Helpers | None = None,
+        about: tuple[Network, Region] | None = None,
     ) -> None:
+        """Nothing is bounded yet; arguments are those of `decide_by_deep_split`."""
         self._record = record
         if record is not None:
             pairs = [cells.neuron(column) for column in range(cells.layout.count)]
             record.columns = np.array(pairs, np.int64).reshape(-1, 2)
         self._root, self._clauses, self._attack, self._rows, self._neurons = cells, clauses, attack, rows, neurons
-        self._stop, self._progress = stop, progress
+        self._about = about
         device = cells.root.low.device
         self._C = torch.as_tensor(np.concatenate([clause.matrix for clause in clauses]), device=device)
         self._offsets = torch.as_tensor(np.concatenate([clause.offsets for clause in clauses]), device=device)
-        each = torch.as_tensor([len(clause.rows) for clause in clauses], device=device)
-        self._clause = torch.arange(len(clauses), device=device).repeat_interleave(each)
-        #: From the region itself to the cell that is searched now.
-        self._trees: list[_Tree] = []
-        self._ticks = itertools.count()
-        #: The weakest bound of each clause among closed cells, and clauses that some cell leaves undecided for good.
-        self._closed = torch.full((len(clauses),), torch.inf, dtype=torch.float64, device=device)
-        self._stuck = torch.zeros(len(clauses), dtype=torch.bool, device=device)
-        self._upper = math.inf
-        self._nodes = 0
+        self._front = DeepFrontier(cells, clauses, record)
+        self._clause = self._front.clause
+        self._sharing = None if helpers is None else Sharing(helpers, self)
+        self._planted = False
+        #: Cells bounded here, and how long that took.
+        self._bounded, self._seconds = 0, 0.0
 
-    def run(self) -> DeepSearch:
-        nothing = torch.full_like(self._closed, -torch.inf)
-        branch = None if self._record is None else self._record.root
-        theta = self._root.root.slope.to(torch.float32).expand(len(self._C), -1)
-        found = self._plant(self._root, theta, nothing, torch.ones_like(self._stuck), branch)
+    def run(self, stop: Callable[[], Reason | None], progress: Callable[[float, float, int, int], None]) -> DeepSearch:
+        """Searches until all is decided or ``stop`` gives a reason; see `decide_by_deep_split`."""
+        found = None if self._planted else self._begin()
         for turn in itertools.count():
+            if found is None:
+                found = self._share()
             if found is not None:
-                return self._result(None, found)
-            while self._trees and not self._trees[-1].heap:
-                self._trees.pop()
-            if not self._trees:
-                return self._result(Reason.NUMERICS if self._stuck.any() else None, None)
-            pending = sum(len(tree.heap) for tree in self._trees)
-            self._progress(min(tree.heap[0][0] for tree in self._trees if tree.heap), self._upper, pending, self._nodes)
-            reason = self._stop()
+                return self._ended(None, found)
+            tree = self._front.top()
+            if tree is None and not self._out:
+                return self._ended(Reason.NUMERICS if (self._front.stuck < torch.inf).any() else None)
+            progress(self._lower, self._front.upper, self._front.cells + self._out, self._front.nodes)
+            reason = stop()
             if reason is not None:
-                return self._result(reason, None)
-            tree = self._trees[-1]
-            if tree.nodes <= policy.DEEP_TURN or self._record is not None:
-                found = self._split(tree, push=turn % _PUSH == 0)
-                continue
-            cell = heapq.heappop(tree.heap)[2]
-            here = Columns(tree.cells.layout, cell.low[None], cell.high[None], cell.phases[None])
-            anew = tree.cells.anew(here, self._neurons)
-            if anew is not None:
-                found = self._plant(anew, cell.theta, cell.bound, cell.open, cell.branch)
+                return self._ended(reason)
+            if tree is not None:
+                began = time.monotonic()
+                found = self._grow_root(tree) if self._full_grown(tree) else self._split(tree, push=turn % _PUSH == 0)
+                self._seconds += time.monotonic() - began
         raise AssertionError
 
+    def close(self) -> None:
+        """Wants nothing of its helpers any more."""
+        if self._sharing is not None:
+            self._sharing.close()
+
+    def _ended(self, reason: Reason | None, found: Counterexample | None = None) -> DeepSearch:
+        lower, left = self._front.known(() if self._sharing is None else self._sharing.held)
+        proven = ~left if found is None else torch.zeros_like(left)
+        upper = self._front.upper if found is None else min(self._front.upper, found.attained)
+        return DeepSearch(lower.tolist(), proven.tolist(), upper, found, reason, self._front.nodes)
+
+    @property
+    def _lower(self) -> float:
+        return min(self._front.lower, math.inf if self._sharing is None else self._sharing.lower)
+
+    # -- with helpers ----------------------------------------------------------------------------------------------
+
+    @property
+    def _out(self) -> int:
+        """How many cells helpers have."""
+        return 0 if self._sharing is None else self._sharing.cells
+
+    def _share(self) -> Counterexample | None:
+        if self._sharing is None:
+            return None
+        # What a cell that goes out comes to at least, where it becomes a root.
+        each = 1 if self._record is not None else policy.DEEP_TURN
+        return self._sharing.exchange(self._bounded / each / max(self._seconds, 1e-3))
+
+    def open_cells(self) -> int:
+        """See `solver.helpers.Frontier`, as for the methods below."""
+        return self._front.cells
+
+    def problem(self) -> Parcel:
+        assert self._about is not None
+        network, region = self._about
+        header: dict[str, Any] = {"kind": "problem", "search": "deep", "network": network.sha256}
+        header |= {"steps": [self._rows.steps, self._neurons.steps]}
+        header |= {"record": self._record is not None and not self._record.full}
+        return Parcel(header, root_arrays(self._root), {"query": stated(network, region, self._clauses)})
+
+    def deal(self, hands: int, each: int) -> list[Part[Held]]:
+        grown = [tree for tree in self._front.trees if self._record is not None or self._full_grown(tree)]
+        return self._front.deal(grown, hands, each)
+
+    def put_back(self, held: Held) -> None:
+        self._front.put(*held)
+
+    def merge(self, held: Held, said: Parcel) -> Counterexample | None:
+        found = replayed(said, self._attack)
+        if found is not None:
+            return found
+        assert self._about is not None
+        self._front.merge(*self._about, held, said)
+        return None
+
+    def adopt(self, piece: Parcel) -> None:
+        """Begins with the cells of a piece of such a search, in place of the region.
+
+        Raises:
+            ParcelError: they are not of such a search.
+        """
+        assert self._about is not None
+        self._front.adopt(*self._about, piece)
+        self._planted = True
+
+    def harvest(self, given: int) -> Parcel:
+        """What became of ``given`` cells that were adopted."""
+        assert self._about is not None
+        return self._front.harvest(given, *self._about)
+
+    # -- at home ---------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> Counterexample | None:
+        """Bounds the region itself."""
+        self._planted = True
+        theta = self._root.root.slope.to(torch.float32).expand(len(self._C), -1)
+        nothing = torch.full_like(self._front.closed, -torch.inf)
+        branch = None if self._record is None else self._record.root
+        return self._plant(self._root, 0, theta, nothing, torch.ones_like(nothing, dtype=torch.bool), branch)
+
+    def _full_grown(self, tree: DeepTree) -> bool:
+        """Whether a tree's open cells become roots, and are not split below its own."""
+        return tree.nodes > policy.DEEP_TURN and self._record is None
+
+    def _grow_root(self, tree: DeepTree) -> Counterexample | None:
+        """Makes the weakest cell of a tree the root of one of its own."""
+        (cell,) = self._front.take(tree, 1)
+        here = Columns(tree.cells.layout, cell.low[None], cell.high[None], cell.phases[None])
+        anew = tree.cells.anew(here, self._neurons)
+        if self._neurons.stop():
+            # What was found in haste would leave all below it with worse bounds.
+            self._front.put(tree, [cell])
+            return None
+        if anew is None:
+            return None
+        return self._plant(anew, tree.depth + 1, cell.theta, cell.bound, cell.open, cell.branch)
+
     def _plant(
-        self, cells: Recomputed, theta: Tensor, bound: Tensor, open_: Tensor, branch: Branch | None
+        self, cells: Recomputed, depth: int, theta: Tensor, bound: Tensor, open_: Tensor, branch: Branch | None
     ) -> Counterexample | None:
         """Begins a tree: slopes for its root ``(R, K)``, and what is known of each clause there ``(clauses,)``."""
         root = cells.root
-        self._trees.append(_Tree(cells))
         columns = Columns(root.layout, root.low.clone(), root.high.clone(), root.phases.clone())
-        inherited, still = bound[None], open_[None].clone()
-        return self._bound(self._trees[-1], columns, theta[None].clone(), inherited, still, [branch], push=False)
+        tree = self._front.plant(cells, depth)
+        return self._bound(tree, columns, theta[None].clone(), bound[None], open_[None].clone(), [branch], push=False)
 
-    def _result(self, reason: Reason | None, found: Counterexample | None) -> DeepSearch:
-        lower = self._closed.clone()
-        left = self._stuck.clone()
-        for tree in self._trees:
-            for _, _, cell in tree.heap:
-                lower = torch.minimum(lower, cell.bound)
-                left |= cell.open
-        proven = ~left if found is None else torch.zeros_like(left)
-        upper = self._upper if found is None else min(self._upper, found.attained)
-        return DeepSearch(lower.tolist(), proven.tolist(), upper, found, reason, self._nodes)
-
-    def _split(self, tree: _Tree, *, push: bool) -> Counterexample | None:
+    def _split(self, tree: DeepTree, *, push: bool) -> Counterexample | None:
         """Splits the weakest cells of a tree into two each."""
         K = tree.cells.layout.count
         batch = max(1, min(policy.DEEP_BATCH, policy.DEEP_ENTRIES // (4 * K * K + 1)))
-        taken = [heapq.heappop(tree.heap)[2] for _ in range(min(batch, len(tree.heap)))]
+        taken = self._front.take(tree, batch)
 
         def twice(name: str) -> Tensor:
             return torch.stack([getattr(cell, name) for cell in taken]).repeat_interleave(2, 0)
@@ -226,7 +297,7 @@ class _Search:
         branches = [branch for cell in taken for branch in self._grow(cell)]
         return self._bound(tree, columns, theta, twice("bound"), twice("open"), branches, push=push)
 
-    def _grow(self, cell: _Cell) -> tuple[Branch | None, Branch | None]:
+    def _grow(self, cell: DeepCell) -> tuple[Branch | None, Branch | None]:
         """The children of a cell in the record, phase +1 first."""
         if self._record is None or cell.branch is None:
             return None, None
@@ -234,7 +305,7 @@ class _Search:
 
     def _bound(
         self,
-        tree: _Tree,
+        tree: DeepTree,
         cells: Columns,
         theta: Tensor,
         inherited: Tensor,
@@ -253,7 +324,8 @@ class _Search:
             open_: which clauses are open on the parents, shape ``(B, clauses)``.
             branches: the cells' own in the record.
         """
-        self._nodes += cells.cells
+        self._front.nodes += cells.cells
+        self._bounded += cells.cells
         tree.nodes += cells.cells
         traces = tree.cells.bound_neurons(cells)
         empty = (cells.low > cells.high).any(1)
@@ -278,7 +350,7 @@ class _Search:
             best = int(torch.where(self._clause == clause, value[i], -torch.inf).argmax())
             self._claim(branches[i], clause, best, (theta[i, best], cells.phases[i] == 0))
         proven = torch.where(open_ & ~still, bound, torch.inf)
-        self._closed = torch.minimum(self._closed, proven.amin(0))
+        self._front.closed = torch.minimum(self._front.closed, proven.amin(0))
         # The weakest clause of a cell, and its best row, say what to split.
         weakest = torch.where(still, bound, torch.inf).argmin(1)
         leading = torch.where(self._clause == weakest[:, None], value, -torch.inf).argmax(1)
@@ -292,12 +364,11 @@ class _Search:
         left = torch.nonzero(still.any(1))[:, 0]
         for i in left.tolist():
             if column[i] == tree.cells.layout.count:
-                self._stuck |= still[i]
-                self._closed = torch.minimum(self._closed, torch.where(still[i], bound[i], torch.inf))
+                stuck = torch.where(still[i], bound[i], torch.inf)
+                self._front.stuck = torch.minimum(self._front.stuck, stuck)
                 continue
             known = cells.low[i], cells.high[i], cells.phases[i], theta[i], bound[i], still[i]
-            kept = _Cell(*known, int(column[i]), branches[i])
-            heapq.heappush(tree.heap, (float(bound[i, weakest[i]]), next(self._ticks), kept))
+            self._front.put(tree, [DeepCell(*known, int(column[i]), branches[i])])
         if self._attack is None or not len(left):
             return None
         return self._probe(self._attack, found.corner[line[left]], push=push)
@@ -329,5 +400,5 @@ class _Search:
         if not push and best[0] > 0:
             return None
         outcome = attack.confirm(best[1], points[best[2]].numpy(force=True))
-        self._upper = min(self._upper, outcome.upper)
+        self._front.upper = min(self._front.upper, outcome.upper)
         return outcome.counterexample

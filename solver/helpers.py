@@ -131,9 +131,9 @@ class Sharing(Generic[Held]):
         return sum(part.cells for part in self._out.values())
 
     @property
-    def busy(self) -> int:
-        """How many helpers are at work."""
-        return self._helpers.busy()
+    def held(self) -> list[Held]:
+        """What went out and has not come back."""
+        return [part.held for part in self._out.values()]
 
     def exchange(self, rate: float) -> Counterexample | None:
         """Takes in what helpers have done and gives them more; returns a counterexample if one turned up.
@@ -184,7 +184,7 @@ class Sharing(Generic[Held]):
             return
         open_cells = self._frontier.open_cells()
         # Splitting its cells once has to take a helper longer than their way, and the search not run dry meanwhile.
-        least = max(self._helpers.least, int(self._helpers.delay * rate / 2))
+        least = max(1, min(self._helpers.least, int(policy.HELP_LEAST * rate)), int(self._helpers.delay * rate / 2))
         hands = min(wanted, open_cells // least - 1)
         if hands < 1:
             return

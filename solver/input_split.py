@@ -7,7 +7,7 @@ then halved along the input that promises most (`solver.pseudocosts`). The two h
 leaves cover the region. In a norm ball, or with constraints, the boxes are parts of the bounding box, and those that
 hold no point of the region are closed.
 
-Soundness. Every bound is rigorous in float64 (`bounds.linear`) and clipping rounds outward, so "proven" here rests on
+Soundness. Every bound is rigorous in float64 (`bounds.backward`) and clipping rounds outward, so "proven" here rests on
 no solver tolerance. Of a part that was clipped away only the sign of the margin is known, so the reported bound of the
 margin is then at most 0.
 """
@@ -33,12 +33,12 @@ from networks.graph import Network
 from networks.property import Clause, Property, Query
 from networks.region import Region
 from solver import policy
+from solver.answers import stated
 from solver.attack import Attack, AttackResult, clause_margins
 from solver.box_bounds import Bounded, Bounder
 from solver.box_frontier import BoxFrontier
 from solver.box_record import Notes
 from solver.boxes import Box
-from solver.cell_frontier import stated
 from solver.certify import Branch, Record
 from solver.conjunction import Rows
 from solver.helpers import Helpers, Part, Sharing, replayed

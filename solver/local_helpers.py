@@ -13,10 +13,9 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from multiprocessing import connection
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from bounds.child import Child, serve_parent
+from bounds.child import Child, Team, say, serve_parent
 from networks.errors import NetproofError
 from networks.graph import Network
 from solver import policy
@@ -31,7 +30,7 @@ _RECALL_AFTER = 0.2
 _LOSSES = 10
 
 
-class LocalHelpers:
+class LocalHelpers(Team["_Worker"]):
     """Processes that search pieces about one network; a context manager, see `solver.helpers.Helpers`.
 
     The thread that makes a search must stay alive as long as its helpers are needed.
@@ -39,6 +38,7 @@ class LocalHelpers:
 
     def __init__(self, network: Network, processes: int, *, after: float = policy.HELP_AFTER) -> None:
         """``after``: seconds from the first search on until the processes start."""
+        super().__init__()
         self.least = policy.HELP_CELLS
         self.seconds = policy.HELP_SECONDS
         self.delay = policy.HELP_DELAY
@@ -46,7 +46,6 @@ class LocalHelpers:
         self._processes = processes
         self._after = after
         self._since: float | None = None
-        self._workers: list[_Worker] = []
         self._done: dict[str, bytes | None] = {}
         self._losses = 0
         self._started = False
@@ -90,20 +89,6 @@ class LocalHelpers:
                 worker.dropped = True
         for piece in pieces:
             self._done.pop(piece, None)
-
-    def close(self) -> None:
-        """Ends the processes, whatever they are doing."""
-        for worker in self._workers:
-            worker.child.close()
-        self._workers = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def pids(self) -> list[int]:
@@ -210,7 +195,7 @@ def serve(descriptor: int, parent: int) -> None:
     torch.set_num_threads(policy.TORCH_THREADS)
     helper = Helper(network)
     problem = b""
-    _say(link, (None, None))
+    say(link, (None, None))
     while True:
         given, piece, seconds = inbox.get()
         problem = given or problem
@@ -225,10 +210,4 @@ def serve(descriptor: int, parent: int) -> None:
             answer = None
         with changed:
             hurried.clear()
-        _say(link, (name, answer))
-
-
-def _say(link: connection.Connection, message: Any) -> None:
-    """Sends to the parent; one that has closed the socket needs nothing more, and the reader ends this process."""
-    with contextlib.suppress(OSError):
-        link.send(message)
+        say(link, (name, answer))

@@ -61,6 +61,7 @@ __all__ = [
     "HELP_AFTER",
     "HELP_CELLS",
     "HELP_DELAY",
+    "HELP_LEAST",
     "HELP_SECONDS",
     "HELP_SHARE",
     "LINEAR_SHARE",
@@ -250,7 +251,7 @@ DEEP_COLUMNS = 4096
 #: may be fewer afterwards. While they are found they take 8 bytes for each pair of open ReLUs.
 SLOPE_COLUMNS = 8192
 
-#: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.linear` works in chunks
+#: Threads that torch uses for bounds and attacks. Their matrices are small by design (`bounds.backward` works in chunks
 #: that fit the cache), so a second thread gains little when idle and waits for its turn on a busy machine.
 TORCH_THREADS = 1
 
@@ -355,9 +356,11 @@ BAB_SLACK = 1e-4
 
 #: A search shares its open cells with helpers, where it has some, after so many seconds. A helper searches for so many
 #: seconds before it answers with what is left, and gets at most as many cells as would take it this share of them to
-#: split once each. Fewer cells than these are not worth a message, which takes so many seconds there and back.
+#: split once each. Fewer cells than these are not worth a message, which takes so many seconds there and back, unless
+#: to split them takes as long as the last of these.
 HELP_AFTER = 1.0
 HELP_SECONDS = 4.0
 HELP_SHARE = 0.25
 HELP_CELLS = 32
 HELP_DELAY = 0.02
+HELP_LEAST = 0.1

@@ -15,9 +15,7 @@ The rows of a conjunction may each be nonpositive where they cannot be so togeth
 (`bounds.contraction`): what seems empty goes to the LP, whose duals weigh the rows; where no split helps the leading
 row, the column is split that tells most about the others.
 
-Soundness. Cells are closed by rigorous bounds only. The LP's duals are multipliers for such a bound; its verdict itself
-is never used. Clipped bounds hold at the points of a cell whose margin is at most `_GOAL`, so on such cells no margin
-above it is claimed.
+Soundness. Cells are closed by `solver.cell_prover` alone; what is chosen here is data for it.
 """
 
 from __future__ import annotations
@@ -26,30 +24,27 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bounds.contraction import Contracted, contract
-from bounds.linear import LinearBound
 from bounds.reduced import Estimate, Reduced
 from certificates import PhaseSplit
 from networks.property import Clause, Property, Query
 from solver import policy
+from solver.answers import stated
 from solver.attack import Attack, AttackResult
-from solver.cell_frontier import CellFrontier, stated
+from solver.cell_frontier import CellFrontier
 from solver.cell_pool import Batch, CellPool
+from solver.cell_prover import CellProver
 from solver.certify import Record
 from solver.helpers import Helpers, Part, Sharing, replayed
 from solver.parcel import Parcel
 from solver.split_region import Asks, CellSearch, SplitRegion
+from solver.travelling import enclosure_arrays
 from solver.verdict import Counterexample, Reason
-
-if TYPE_CHECKING:
-    from solver.leaf import CellProgram, Leaf
 
 __all__ = ["CellSearch", "ReluSplit", "SplitRegion"]
 
@@ -61,12 +56,8 @@ _STRONGER = 1.0
 _NONE, _CLOSED = -1, -2
 # Every so many batches a descent starts from the best minimiser, even if it violates nothing yet.
 _PUSH = 32
-# Columns are clipped that lose more than this share of what the columns that lose something lose on average.
-_WORTH = 0.25
 # A split helps a row of a conjunction where it gains more than this share of what the row loses in all.
 _GAIN = 1e-4
-# What clipped cells prove, at most: any positive margin.
-_GOAL = 2.0**-40
 
 
 class ReluSplit:
@@ -100,8 +91,6 @@ class ReluSplit:
         self._clause = clause
         self._attack = attack
         self._steps = steps
-        self._C = torch.as_tensor(clause.matrix)
-        self._offsets = torch.as_tensor(clause.offsets)
         self._rows = len(clause.rows)
         self._record = record
         if record is not None:
@@ -110,6 +99,7 @@ class ReluSplit:
         self._lines_kept = self._rows if steps else 0
         self._open = CellPool(self._cells.low, self._cells.high, self._lines_kept, memory)
         self._front = CellFrontier(self._open, record)
+        self._prover = CellProver(over, clause, self._reduced, self._front)
         self._sharing = None if helpers is None else Sharing(helpers, self)
         products = self._cells.columns * (over.network.inputs + self._cells.columns)
         self._batch = max(1, min(policy.BAB_BATCH, policy.BAB_PRODUCTS // max(1, products)))
@@ -118,9 +108,6 @@ class ReluSplit:
         self._turn = 0
         self._seconds = 0.0
         self._asks = Asks()
-        #: What a bound that is recorded has to exceed; of the root's size, so negative until that is known. A checker
-        #: chooses what it clips, and rounds it, in its own way.
-        self._slack = -1.0
 
     @property
     def _lower(self) -> float:
@@ -180,8 +167,8 @@ class ReluSplit:
 
     def problem(self) -> Parcel:
         over = self._over
-        arrays = {f"{end}{k}": v for end in ("lower", "upper") for k, v in getattr(over.enclosure, end).items()}
-        arrays |= {"default": self._reduced.settled.numpy(), "slack": np.array([self._slack])}
+        arrays = enclosure_arrays(over.enclosure)
+        arrays |= {"default": self._reduced.settled.numpy(), "slack": np.array([self._prover.slack])}
         header = {"kind": "problem", "search": "relus", "network": over.network.sha256, "steps": self._steps}
         header |= {"memory": self._memory, "record": self._record is not None and not self._record.full}
         return Parcel(header, arrays, {"query": stated(over.network, over.region, [self._clause])})
@@ -208,7 +195,7 @@ class ReluSplit:
         default = problem.array("default", np.float32, (self._rows, self._cells.columns))
         if self._cells.columns:
             self._reduced.settle(torch.as_tensor(default))
-        (self._slack,) = problem.array("slack", np.float64, (1,)).tolist()
+        (self._prover.slack,) = problem.array("slack", np.float64, (1,)).tolist()
         self._front.adopt(Batch.of(piece, (self._cells.low, self._cells.high), self._lines_kept))
         self._planted = True
 
@@ -230,7 +217,7 @@ class ReluSplit:
             _, theta = self._reduced.optimise(*wide, theta, every, steps=policy.BAB_ROOT_STEPS, rate=_RATE)
             self._reduced.settle(theta)
         inherited = torch.full((1,), -torch.inf, dtype=torch.float64)
-        self._receive(Batch(inherited, low, high, theta[None], torch.zeros(1, dtype=torch.int64)))
+        self._prover.receive(Batch(inherited, low, high, theta[None], torch.zeros(1, dtype=torch.int64)))
 
     def _expand(self, batch: Batch, stop: Callable[[], Reason | None], *, push: bool) -> Counterexample | None:
         """Splits cells into two each; returns a counterexample if one turned up."""
@@ -317,87 +304,13 @@ class ReluSplit:
             lines = self._lines(children)
             _, best = self._reduced.optimise(*lines[:2], theta.flatten(0, 1), lines[2], steps=self._steps, rate=_RATE)
             children = replace(children, theta=best.reshape(theta.shape))
-        self._receive(children)
+        self._prover.receive(children)
 
     def _grow(self, parents: Tensor, columns: Tensor) -> Tensor:
         """Splits cells of the record at one column each; the numbers of their children, phase +1 first."""
         if self._record is None or self._record.full:
             return torch.zeros(2 * len(parents), dtype=torch.int64)
         return self._front.grow(parents, [PhaseSplit(*self._cells.neuron(column)) for column in columns.tolist()])
-
-    def _receive(self, batch: Batch) -> None:
-        """Closes new cells or keeps them; their bounds are those of their parents, which hold for them too."""
-        self._front.nodes += len(batch)
-        for clip in range(policy.BAB_CLIPS + 1):
-            batch, linear, row = self._close(batch)
-            if not len(batch):
-                return
-            if clip < policy.BAB_CLIPS:
-                batch = self._clip(batch, linear, row)
-        self._open.put(batch)
-
-    def _close(self, batch: Batch) -> tuple[Batch, LinearBound, Tensor]:
-        """Bounds cells; returns those that stay open, with the bounds of their leading rows, and those rows."""
-        assert batch.theta is not None
-        count, rows = len(batch), self._rows
-        low, high = batch.low.repeat_interleave(rows, 0), batch.high.repeat_interleave(rows, 0)
-        alpha, beta = self._reduced.multipliers(low, high, batch.theta.flatten(0, 1))
-        linear = self._cells.bound(self._C.repeat(count, 1), low, high, alpha, beta)
-        own, leading = self._margins(linear.value, count)
-        # Clipped bounds that cross leave no place for a violation.
-        empty = (batch.low > batch.high).any(1)
-        bound = torch.where(empty, _GOAL, torch.maximum(own.clamp(max=_GOAL), batch.bound))
-        closed = bound > 0
-        if self._record is not None:
-            if self._slack < 0:
-                self._slack = policy.BAB_SLACK * abs(float(own[0])) if math.isfinite(own[0]) else 0.0
-            closed &= empty | (own > self._slack)
-            # What stays open is not called proven.
-            bound = torch.where(closed, bound, bound.clamp(max=-_GOAL))
-        if closed.any():
-            self._front.proven = min(self._front.proven, float(bound[closed].min()))
-        left = torch.nonzero(~closed)[:, 0]
-        if self._record is not None:
-            done, at = torch.nonzero(closed)[:, 0], torch.arange(count) * rows + leading
-            self._note(self._record.claim, batch.branch[done], leading[done], alpha[at[done]], beta[at[done]])
-        at, row = left * rows + leading[left], leading[left]
-        linear = LinearBound(linear.value[at], linear.coefficients[at], linear.constant[at])
-        return replace(batch, bound=bound).select(left), linear, row
-
-    def _clip(self, batch: Batch, linear: LinearBound, row: Tensor) -> Batch:
-        """Tightens the cells' bounds for points with a margin of at most `_GOAL`, where columns lose most."""
-        assert batch.theta is not None
-        low, high = batch.low.clone(), batch.high.clone()
-        theta = batch.theta[torch.arange(len(batch)), row]
-        if self._record is not None:
-            self._note(self._record.clip, batch.branch, row, *self._reduced.multipliers(low, high, theta))
-        arriving = self._reduced.estimate(low.float(), high.float(), theta, row).arriving
-        unknown = (low < 0) & (high > 0)
-        loss = torch.where(unknown, arriving.clamp(max=0) * low * high / (high - low), 0.0)
-        lossy = loss > _WORTH * loss.sum(1, keepdim=True) / (loss > 0).sum(1, keepdim=True)
-        offset = self._offsets[row]
-        constant = linear.constant + offset - _GOAL
-        constant = constant - 2.0**-51 * (linear.constant.abs() + offset.abs() + _GOAL)
-        self._over.clipper.clip(low, high, lossy, linear.coefficients, constant)
-        # θ is a slope where the phase is open and a multiplier where it is not.
-        free = ((low < 0) & (high > 0))[:, None]
-        known = unknown[:, None] & ~free
-        return replace(batch, low=low, high=high, theta=batch.theta.masked_fill(known, 0.0))
-
-    def _note(self, what: Callable[..., None], branch: Tensor, row: Tensor, alpha: Tensor, beta: Tensor) -> None:
-        """Notes claims or clips of cells in the record."""
-        assert self._record is not None
-        slopes = torch.stack([alpha, beta], 1).numpy()
-        for cell, best, line in zip(branch.tolist(), row.tolist(), slopes, strict=True):
-            if not self._record.full:
-                what(self._front.branches[cell], 0, [float(r == best) for r in range(self._rows)], slopes=line)
-
-    def _margins(self, value: Tensor, cells: int) -> tuple[Tensor, Tensor]:
-        """Lower bounds of the clause's margin, ``(cells,)``, with one more rounding charged; and its best rows."""
-        offsets = self._offsets.repeat(cells)
-        total = value + offsets - 2.0**-52 * (value.abs() + offsets.abs())
-        best = torch.nan_to_num(total, nan=-torch.inf).reshape(cells, -1).max(1)
-        return best.values, best.indices
 
     def _probe(self, direction: Tensor, *, push: bool) -> AttackResult:
         """Looks for a violation at the corners of the region against ``direction``; with ``push``, descends from the
@@ -418,30 +331,13 @@ class ReluSplit:
             return
         begin = time.monotonic()
         for i in range(asked):
-            if columns[i] != _NONE and self._by_lp(batch.select(torch.tensor([i])))[1] > 0:
+            if columns[i] != _NONE and self._prover.by_lp(batch.select(torch.tensor([i])))[1] > 0:
                 columns[i] = _CLOSED
         self._asks.took(time.monotonic() - begin, closed=bool((columns[:asked] == _CLOSED).any()))
 
-    def _by_lp(self, cell: Batch) -> tuple[Leaf, float]:
-        """The LP of a cell, and the bound that its duals prove; where that is positive, the cell is closed."""
-        on = cell.low >= 0
-        off = ~on & (cell.high <= 0)
-        leaf = self._lp.solve((on.to(torch.int8) - off.to(torch.int8))[0].numpy())
-        if self._record is not None:
-            # The LP knows nothing of clips, and near zero a checker's may be weaker.
-            low = torch.where(on, 0.0, self._cells.low)
-            cell = replace(cell, low=low, high=torch.where(off, 0.0, self._cells.high))
-        proven = self._prove(leaf, cell)
-        if proven > 0:
-            self._front.proven = min(self._front.proven, proven)
-            if self._record is not None and not self._record.full:
-                branch = self._front.branches[int(cell.branch[0])]
-                self._record.claim(branch, 0, leaf.weights.tolist(), rows=leaf.multipliers)
-        return leaf, proven
-
     def _leaf(self, cell: Batch) -> Counterexample | None:
         """Lets the LP decide a cell, or choose what to split; what floating point cannot decide is stuck."""
-        leaf, proven = self._by_lp(cell)
+        leaf, proven = self._prover.by_lp(cell)
         if proven > 0:
             return None
         cell = replace(cell, bound=cell.bound.clamp(min=proven))
@@ -456,21 +352,3 @@ class ReluSplit:
         else:
             self._front.stuck = min(self._front.stuck, float(cell.bound[0]))
         return None
-
-    def _prove(self, leaf: Leaf, cell: Batch) -> float:
-        """The rigorous bound that the LP's duals give; where the cell is empty, that of 0·y."""
-        weights = torch.as_tensor(leaf.weights)
-        chosen = torch.as_tensor(leaf.multipliers)[None]
-        given = torch.as_tensor(leaf.constraints)
-        bound = self._cells.bound((weights @ self._C)[None], cell.low, cell.high, multipliers=chosen, mu=given)
-        value = float(bound.value[0])
-        offset = float(weights @ self._offsets)
-        # Sums of as many terms as the clause has rows, and one more, are rounded.
-        value = value + offset - (len(weights) + 2) * 2.0**-52 * (abs(value) + float(weights @ self._offsets.abs()))
-        return min(value, _GOAL)
-
-    @cached_property
-    def _lp(self) -> CellProgram:
-        from solver.leaf import CellProgram  # SciPy's solvers take half a second to load, and few searches need one
-
-        return CellProgram(self._over.network, self._over.region, self._over.enclosure, self._clause, self._cells)

@@ -17,11 +17,13 @@ from torch import Tensor
 
 import certificates
 from bounds import Enclosure
+from bounds.backward import LinearBound, specification_bounds
 from bounds.inside import Inside
-from bounds.linear import BoxBounds, LinearBound, enclose, specification_bounds
+from bounds.linear import enclose
 from bounds.optimised import NeuronSlopes, SlopeSearch, optimised_bounds, optimised_rows
 from bounds.program import program
 from bounds.recomputed import Recomputed
+from bounds.relus import BoxBounds
 from solver import policy, sizes
 from solver.case import Case, known_bounds
 from solver.climb import Climb

@@ -227,6 +227,8 @@ def deep(climb: Climb, case: Case, seconds: float) -> None:
             stop=climb.stop_within(seconds),
             progress=climb.reporter("deep", case, clauses),
             record=record,
+            helpers=climb.budget.helpers,
+            about=(climb.network, case.region),
         )
         detail["nodes"] = result.nodes
         climb.take(result.upper, result.counterexample)

@@ -11,19 +11,22 @@ from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
+import torch
 
 import certificates
-from bounds import Enclosure
+from bounds.optimised import SlopeSearch
 from bounds.program import program
+from bounds.recomputed import Recomputed
 from networks.graph import Network
 from networks.property import Clause, Property
-from networks.region import Region
 from solver.attack import Attack
 from solver.certify import Record
+from solver.deep_split import DeepSplit
 from solver.input_split import BoxSearch
 from solver.parcel import Parcel, ParcelError, digest
 from solver.relu_split import ReluSplit, SplitRegion
 from solver.replay import Replayer
+from solver.travelling import enclosure, root
 from solver.verdict import Counterexample, Reason
 
 __all__ = ["Helper"]
@@ -88,6 +91,7 @@ class _Problem:
         ((self._region, prop),) = certificates.read(self._parcel.files["query"]).query.cases
         self._clauses = prop.clauses
         self._over: SplitRegion | None = None
+        self._root: Recomputed | None = None
 
     def search(self, piece: Parcel, stop: Stop, progress: Tell, threads: int) -> Parcel:
         clauses, given = self._clauses, len(piece.array("bound", np.float64, (None,)))
@@ -95,39 +99,42 @@ class _Problem:
         prop = Property(clauses)
         attack = Attack(program(self._network), self._replayer, self._region, prop, lambda: stop() is not None)
         record = Record(range(len(clauses))) if self._parcel.header.get("record") else None
-        search: ReluSplit | BoxSearch
-        if self._parcel.header.get("search") == "boxes":
-            search = BoxSearch(
-                attack.program,
-                self._region,
-                clauses,
-                attack,
-                record=record,
-                network=self._network,
-                seed=int(piece.header["number"]),
-            )
-            search.adopt(piece)
-            found = search.run(stop, progress, threads=threads).counterexample
-        else:
-            search = self._relus(clauses[0], attack, record)
-            search.adopt(self._parcel, piece)
-            found = search.run(stop, progress).counterexample
+        search: ReluSplit | BoxSearch | DeepSplit
+        match self._parcel.header.get("search"):
+            case "boxes":
+                number = int(piece.header["number"])
+                search = BoxSearch(
+                    attack.program, self._region, clauses, attack, record=record, network=self._network, seed=number
+                )
+                search.adopt(piece)
+                found = search.run(stop, progress, threads=threads).counterexample
+            case "deep":
+                search = self._deep(attack, record, stop)
+                search.adopt(piece)
+                found = search.run(stop, progress).counterexample
+            case _:
+                search = self._relus(clauses[0], attack, record)
+                search.adopt(self._parcel, piece)
+                found = search.run(stop, progress).counterexample
         return search.harvest(given) if found is None else _refuted(given, found)
 
     def _relus(self, clause: Clause, attack: Attack, record: Record | None) -> ReluSplit:
         if self._over is None:
-            self._over = _region(self._network, self._region, self._parcel)
+            self._over = SplitRegion(self._network, self._region, enclosure(self._network, self._parcel))
         steps, memory = (int(self._parcel.header[name]) for name in ("steps", "memory"))
         return ReluSplit(self._over, clause, attack, steps=steps, memory=memory, record=record)
 
-
-def _region(network: Network, region: Region, parcel: Parcel) -> SplitRegion:
-    """The region with the root bounds that a problem has."""
-    lower, upper = (
-        {node: parcel.array(f"{end}{node}", np.float64, (network.nodes[node].features,)) for node in network.relu_nodes}
-        for end in ("lower", "upper")
-    )
-    return SplitRegion(network, region, Enclosure(lower, upper))
+    def _deep(self, attack: Attack, record: Record | None, stop: Stop) -> DeepSplit:
+        if self._root is None:
+            self._root = root(self._network, self._region, self._parcel)
+        rough = program(self._network, dtype=torch.float32)
+        # Roots that were begun are brought to their ends, unless the answer is waited for.
+        rows, neurons = (
+            SlopeSearch(rough, int(steps), stop=lambda: stop() is Reason.CANCELLED)
+            for steps in self._parcel.header["steps"]
+        )
+        about = self._network, self._region
+        return DeepSplit(self._root, self._clauses, attack, rows, neurons, record=record, about=about)
 
 
 def _refuted(given: int, found: Counterexample) -> Parcel:

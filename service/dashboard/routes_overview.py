@@ -13,6 +13,7 @@ from service.access.principal import Principal
 from service.api.dependencies import PartsOfApp
 from service.api.system import readiness
 from service.batch_views import batch_document
+from service.dashboard.names import network_names
 from service.dashboard.pages import page, page_router
 from service.load import Waiting
 from service.parts import Parts
@@ -49,7 +50,7 @@ def _found(parts: Parts, caller: Principal) -> dict[str, Any]:
         "batches": [batch_document(each, parts.ledger, len(workers or [])) for each in batches],
         "limit": parts.settings.max_model_bytes,
         "samples": examples_folder() is not None,
-        "names": {each.sha256: each.name for each in parts.ledger.networks(limit=200, owner=caller.reach)},
+        "names": network_names(parts, caller),
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solver.backends.base import Availability, MilpBackend, MilpOutcome, MilpStatus, Search
 from solver.compiled import TOLERANCE, CompiledModel
@@ -16,7 +17,7 @@ from solver.errors import NumericsError
 if TYPE_CHECKING:
     import highspy
 
-__all__ = ["Highs"]
+__all__ = ["Highs", "pass_model"]
 
 #: Options that are set on purpose; HiGHS' defaults hold for the others.
 OPTIONS: dict[str, Any] = {
@@ -58,30 +59,36 @@ class Highs(MilpBackend):
         solver = highspy.Highs()
         for option, value in {**self._options, "threads": threads}.items():
             _require(solver.setOptionValue(option, value), f"option {option} = {value!r}")
-        matrix = model.matrix
-        status = solver.passModel(
-            model.columns,
-            model.rows,
-            matrix.nnz,
-            int(highspy.MatrixFormat.kRowwise),
-            int(highspy.ObjSense.kMinimize),
-            model.offset,
-            model.cost,
-            model.lower,
-            model.upper,
-            model.row_lower,
-            model.row_upper,
-            matrix.indptr.astype(np.int32),
-            matrix.indices.astype(np.int32),
-            matrix.data,
-            model.integral.astype(np.int32),
-        )
-        _require(status, "the model")
-        if solver.getNumNz() != matrix.nnz:
-            dropped = matrix.nnz - solver.getNumNz()
-            msg = f"HiGHS would drop {dropped} of {matrix.nnz} coefficients as too small; use --engine bab"
+        _require(pass_model(solver, model, model.integral), "the model")
+        count = model.matrix.nnz
+        if solver.getNumNz() != count:
+            msg = f"HiGHS would drop {count - solver.getNumNz()} of {count} coefficients as too small; use --engine bab"
             raise NumericsError(msg)
         return solver
+
+
+def pass_model(solver: highspy.Highs, model: CompiledModel, integral: NDArray[np.bool_]) -> Any:
+    """Hands a model to HiGHS, with these of its columns as integers; what HiGHS says to it."""
+    import highspy
+
+    matrix = model.matrix
+    return solver.passModel(
+        model.columns,
+        model.rows,
+        matrix.nnz,
+        int(highspy.MatrixFormat.kRowwise),
+        int(highspy.ObjSense.kMinimize),
+        model.offset,
+        model.cost,
+        model.lower,
+        model.upper,
+        model.row_lower,
+        model.row_upper,
+        matrix.indptr.astype(np.int32),
+        matrix.indices.astype(np.int32),
+        matrix.data,
+        integral.astype(np.int32),
+    )
 
 
 def _require(status: Any, what: str) -> None:

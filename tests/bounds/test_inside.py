@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bounds import backward_bounds, lower_bounds
+from bounds.backward import specification_bounds
 from bounds.inside import Inside
-from bounds.linear import BoxBounds, enclose, specification_bounds
+from bounds.linear import enclose
 from bounds.optimised import SlopeSearch, optimised_bounds, optimised_rows
 from bounds.program import program
+from bounds.relus import BoxBounds
 from networks.constraints import Constraint
 from networks.region import Region
 from tests.bounds.graphs import dense_network, residual_network

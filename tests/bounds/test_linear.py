@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bounds import backward_bounds, encode, interval_bounds, lower_bounds
-from bounds.linear import enclose, specification_bounds
+from bounds.backward import specification_bounds
+from bounds.linear import enclose
 from bounds.program import program
 from networks.graph import AffineNode, Dense, InputNode, Network, ReluNode
 from networks.region import Region

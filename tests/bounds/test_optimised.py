@@ -6,10 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bounds.backward import backward_pass, specification_bounds
 from bounds.columns import Columns, Layout
-from bounds.linear import BoxBounds, backward_pass, enclose, specification_bounds
+from bounds.linear import enclose
 from bounds.optimised import Climb, SlopeSearch, _Rows, optimised_bounds, optimised_rows
 from bounds.program import Program, program
+from bounds.relus import BoxBounds
 from bounds.windows import Frame
 from networks.graph import Network
 from networks.region import Region

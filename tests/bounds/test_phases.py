@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bounds.linear import enclose, specification_bounds
+from bounds.backward import specification_bounds
+from bounds.linear import enclose
 from bounds.phases import Cells
 from bounds.program import program
 from networks.region import Region

@@ -7,9 +7,10 @@ from onnx import helper
 
 import networks
 from bounds import linear
-from bounds.linear import BoxBounds, enclose
+from bounds.linear import enclose
 from bounds.operators import operator
 from bounds.program import program
+from bounds.relus import BoxBounds
 from bounds.windows import Frame, Window, plan
 from networks.graph import Gather, Network
 from tests.bounds.graphs import LINEAR_MAPS, linear_map, windowed_network

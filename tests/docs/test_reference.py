@@ -13,7 +13,7 @@ import netproof
 from benchmarks.performance import KEPT, PAGE, read_kept, tables, written
 from netproof.python_reference import python_page
 from netproof.reference import cli_page, rest_page
-from service.schemas import VerdictDocument
+from service.verdict_schemas import VerdictDocument
 from solver import Outcome, Verdict
 from tests.docs.test_blocks import PAGES, ROOT, names
 

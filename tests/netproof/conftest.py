@@ -1,8 +1,8 @@
-"""The command line as a function, and files to feed it."""
+"""The command line as a function, files to feed it, and a service to speak to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from netproof.cli import main
+from tests.service.serving import Service
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 #: A query about the digits that takes a fraction of a second whatever the verdict.
@@ -33,6 +34,15 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
         return Answer(int(exit_.value.code or 0), captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with one worker, which has answered nothing yet."""
+    running = Service(tmp_path_factory.mktemp("service"))
+    running.start_worker()
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from tests.service.serving import Service
 ROOT = EXAMPLES.parent
 PAGE = (ROOT / "docs" / "asking.md").read_text()
 _EXAMPLE = re.compile(
-    r"^```\n\$ netproof (?P<command>[^\n]+)\n(?P<said>[^\n]+)\n```\n"
+    r"^```console\n\$ netproof (?P<command>[^\n]+)\n(?P<said>[^\n]+)\n```\n"
     r"(?:```json (?P<file>\S+)\n(?P<content>.*?)```\n)?(?:```json\n(?P<query>.*?)```$)?",
     re.MULTILINE | re.DOTALL,
 )
@@ -58,14 +57,6 @@ ASKED = [example for example in examples() if example.query is not None]
 
 def title(example: Example) -> str:
     return " ".join(example.command[-4:])
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("asking"))
-    service.start_worker()
-    yield service
-    service.close()
 
 
 def check(example: Example, verdict: str, lower: float, upper: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,6 @@ from tests.service.serving import NETWORK, Service, ball
 __all__ = ["busy"]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("async"))
-    service.start_worker()
-    yield service
-    service.close()
 
 
 def run(url: str, work: Callable[[AsyncClient], Awaitable[Any]], **options: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +15,6 @@ from tests.netproof.conftest import EXAMPLES, Answer
 from tests.service.serving import Service
 
 DATA = EXAMPLES / "digits.npz"
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    running = Service(tmp_path_factory.mktemp("remote"))
-    running.start_worker()
-    yield running
-    running.close()
 
 
 @pytest.fixture

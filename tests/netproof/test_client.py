@@ -37,14 +37,6 @@ NEVER_LARGE = "".join(f"(declare-const {name} Real)\n" for name in ("X_0", "X_1"
 NEVER_LARGE += "".join(f"(assert (>= X_{i} 0))\n(assert (<= X_{i} 1))\n" for i in range(3)) + "(assert (>= Y_0 1000))\n"
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("client"))
-    service.start_worker()
-    yield service
-    service.close()
-
-
 @pytest.fixture
 def client(service: Service) -> Iterator[Client]:
     with Client(service.url) as client:

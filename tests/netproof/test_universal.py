@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ from tests.service.serving import NETWORK, Service, problem
 
 POINTS = np.array([[0.5, 0.25, 0.75], [0.1, 0.9, 0.4], [0.8, 0.2, 0.3]], np.float32)
 LABELS = [int(label) for label in evaluate(load_bytes(NETWORK), POINTS.astype(float)).argmax(1)]
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("universal"))
-    service.start_worker()
-    yield service
-    service.close()
 
 
 def flips(delta: np.ndarray) -> list[int]:

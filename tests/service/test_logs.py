@@ -98,7 +98,7 @@ def test_a_request_has_one_line_and_its_job_knows_it(web: Service) -> None:
     network = web.upload()
     with logged("json") as out:
         headers = {"X-Request-ID": "ci-7", "traceparent": PARENT}
-        body = {"network": network, "query": ball(epsilon=0.07)}
+        body = {"network": network, "query": ball(epsilon=0.07), "reuse": False}
         job = web.http.post("/v1/verify", json=body, headers=headers).json()["id"]
         web.http.get(f"/v1/jobs/{job}?secret=swordfish", headers={"X-Request-ID": "ci-8"})
     assert web.ledger.job(job).origin == {"request": "ci-7", "traceparent": PARENT}

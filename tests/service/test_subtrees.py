@@ -12,8 +12,7 @@ import pytest
 import networks
 from bounds import backward_bounds
 from bounds.program import program
-from networks import Clause, Network, Property, Region, Row
-from networks.exact import exact
+from networks import Network, Property, Region
 from service.artifacts import open_artifacts
 from service.coordinator import Coordinator
 from service.embedded import EmbeddedServer
@@ -33,10 +32,7 @@ from solver.split_region import CellSearch
 from solver.verdict import Reason
 from tests.random_networks import dense_model
 from tests.service.records import record, registered, submit, worker
-from tests.solver.oracle import minimum_margin
-
-DIFFERENCE = ((0, exact(1)), (1, exact(-1)))
-
+from tests.solver.oracle import minimum_margin, raised
 
 # -- in the ledger -----------------------------------------------------------------------------------------------------
 
@@ -171,8 +167,8 @@ class Scene:
 
     def search(self, shift: float, seconds: float = 600.0) -> CellSearch:
         region = Region.linf_ball(np.random.default_rng(1).normal(size=3), 0.6)
-        least = minimum_margin(self.network, region, Clause((Row(DIFFERENCE),), 2))
-        clause = Clause((Row(DIFFERENCE, exact(round(shift - least, 9))),), 2)
+        least = minimum_margin(self.network, region, raised(0))
+        clause = raised(shift - least)
         attack = Attack(program(self.network), Replayer(self.network), region, Property((clause,)), lambda: False)
         over = SplitRegion(self.network, region, backward_bounds(self.network, region))
         search = ReluSplit(over, clause, attack, steps=0, helpers=self.coordinator)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 
 import gurobipy
 import numpy as np
@@ -15,14 +16,27 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog, nnls
 
 from networks.evaluation import apply
+from networks.exact import exact
 from networks.graph import InputNode, Network, ReluNode
 from networks.norms import Ball
-from networks.property import Clause
+from networks.property import Clause, Row
 from networks.region import Region
 
-__all__ = ["cells", "minimum_margin", "nearest_point", "nearest_violation"]
+__all__ = ["DIFFERENCE", "cells", "minimum_margin", "nearest_point", "nearest_violation", "raised"]
 
 Array = NDArray[np.float64]
+
+#: The first output less the second.
+DIFFERENCE = ((0, Fraction(1)), (1, Fraction(-1)))
+
+
+def raised(by: float, *forms: tuple[tuple[int, Fraction], ...], outputs: int = 2) -> Clause:
+    """The clause of these forms of the outputs (by default `DIFFERENCE`), with ``by`` added to each.
+
+    What brute force says of a clause, taken away, leaves a margin that is known.
+    """
+    offset = exact(round(by, 9))
+    return Clause(tuple(Row(form, offset) for form in forms or (DIFFERENCE,)), outputs)
 
 
 def minimum_margin(network: Network, region: Region, clause: Clause) -> float:

@@ -1,17 +1,27 @@
-"""Helpers for tests, in the process of the search: they answer late, in any order, or not as they should."""
+"""Helpers for tests, in the process of the search: they answer late, in any order, or not as they should; and a search
+for them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
+import torch
 
-from networks import Network
+from bounds.linear import enclose
+from bounds.optimised import SlopeSearch, optimised_bounds
+from bounds.program import program
+from bounds.recomputed import Recomputed
+from networks import Clause, Network, Region
+from solver.attack import Attack
+from solver.certify import Record
+from solver.deep_split import DeepSplit
 from solver.parcel import Parcel, digest
 from solver.subtree import Helper
 from solver.verdict import Reason
 
-__all__ = ["Inline"]
+__all__ = ["Inline", "deep_split"]
 
 
 class Inline:
@@ -76,3 +86,21 @@ class Inline:
         self.answers.append(self._helper.search(problem, piece, stop=stop))
         self.nodes += Parcel.unpack(self.answers[-1]).header.get("nodes", 0)
         return self.answers[-1]
+
+
+def deep_split(
+    network: Network,
+    region: Region,
+    clauses: Sequence[Clause],
+    attack: Attack | None = None,
+    record: Record | None = None,
+    helpers: Inline | None = None,
+) -> DeepSplit:
+    """A search over a box, from optimised slopes, or as it is recorded from default ones."""
+    compiled = program(network)
+    bounds = enclose(compiled, torch.as_tensor(region.lower)[None], torch.as_tensor(region.upper)[None])
+    steps = SlopeSearch(program(network, dtype=torch.float32), 5)
+    root = Recomputed(compiled, *optimised_bounds(compiled, bounds, steps)) if record is None else None
+    cells = root or Recomputed(compiled, bounds)
+    about = network, region
+    return DeepSplit(cells, clauses, attack, steps, steps, record=record, helpers=helpers, about=about)

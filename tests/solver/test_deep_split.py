@@ -20,7 +20,7 @@ from solver.deep_split import DeepSearch, decide_by_deep_split
 from solver.replay import Replayer
 from solver.verdict import Reason
 from tests.random_networks import random_dense
-from tests.solver.oracle import minimum_margin
+from tests.solver.oracle import DIFFERENCE, minimum_margin, raised
 from tests.solver.test_relu_split import BUILDERS
 
 
@@ -46,10 +46,9 @@ def test_agrees_with_brute_force_on_both_sides_of_the_minimum(kind: str) -> None
         build, radius = BUILDERS[kind]
         network = build(seed)
         region = Region.linf_ball(rng.normal(size=network.inputs), radius)
-        rows = ((0, exact(1)), (1, exact(-1)))
-        least = minimum_margin(network, region, Clause((Row(rows),), network.outputs))
+        least = minimum_margin(network, region, raised(0))
         for shift in (0.3, 1e-2, -1e-2, -0.3):
-            clause = Clause((Row(rows, exact(round(shift - least, 9))),), network.outputs)
+            clause = raised(shift - least)
             found = search(network, region, [clause])
             decided.append(found.reason is None)
             if shift > 0:
@@ -70,13 +69,10 @@ def test_clauses_share_a_tree_and_each_keeps_its_own_verdict() -> None:
         rng = np.random.default_rng(seed)
         network = random_dense(seed, (3, 5, 4, 3))
         region = Region.linf_ball(rng.normal(size=3), 0.4)
-        pairs = [((0, exact(1)), (1, exact(-1))), ((0, exact(1)), (2, exact(-1))), ((1, exact(1)), (2, exact(-1)))]
-        least = [minimum_margin(network, region, Clause((Row(row),), 3)) for row in pairs]
+        pairs = [DIFFERENCE, ((0, exact(1)), (2, exact(-1))), ((1, exact(1)), (2, exact(-1)))]
+        least = [minimum_margin(network, region, raised(0, pair, outputs=3)) for pair in pairs]
         shifts = (0.1, 0.02, -0.05)
-        clauses = [
-            Clause((Row(row, exact(round(shift - low, 9))),), 3)
-            for row, shift, low in zip(pairs, shifts, least, strict=True)
-        ]
+        clauses = [raised(shift - low, pair, outputs=3) for pair, shift, low in zip(pairs, shifts, least, strict=True)]
         found = search(network, region, clauses, attack=False, turns=200)
         assert not found.proven[2]
         for lower, shift in zip(found.lower, shifts, strict=True):
@@ -90,11 +86,10 @@ def test_conjunctions_hold_where_one_row_is_positive_on_each_cell() -> None:
         rng = np.random.default_rng(seed)
         network = random_dense(seed, (2, 6, 4, 3))
         region = Region.linf_ball(rng.normal(size=2), 0.5)
-        rows = (((0, exact(1)), (1, exact(-1))), ((0, exact(1)), (2, exact(-1))))
-        least = minimum_margin(network, region, Clause(tuple(Row(row) for row in rows), 3))
+        pairs = DIFFERENCE, ((0, exact(1)), (2, exact(-1)))
+        least = minimum_margin(network, region, raised(0, *pairs, outputs=3))
         for shift in (0.2, -1e-2):
-            offset = exact(round(shift - least, 9))
-            clause = Clause(tuple(Row(row, offset) for row in rows), 3)
+            clause = raised(shift - least, *pairs, outputs=3)
             found = search(network, region, [clause])
             assert found.proven[0] <= (shift > 0)
             assert found.lower[0] <= shift + 1e-6
@@ -103,9 +98,8 @@ def test_conjunctions_hold_where_one_row_is_positive_on_each_cell() -> None:
 def test_stopping_and_small_batches_and_full_memory_keep_what_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     network = random_dense(1, (3, 6, 6, 2))
     region = Region.linf_ball(np.zeros(3), 0.6)
-    rows = ((0, exact(1)), (1, exact(-1)))
-    least = minimum_margin(network, region, Clause((Row(rows),), 2))
-    clause = Clause((Row(rows, exact(round(1e-3 - least, 9))),), 2)
+    least = minimum_margin(network, region, raised(0))
+    clause = raised(1e-3 - least)
     for turns in range(6):
         found = search(network, region, [clause], attack=False, turns=turns)
         assert found.lower[0] <= 1e-3 + 1e-6
@@ -125,11 +119,10 @@ def test_records_are_certificates(kind: str) -> None:
         build, radius = BUILDERS[kind]
         network = build(seed)
         region = Region.linf_ball(rng.normal(size=network.inputs), radius)
-        rows = ((0, exact(1)), (1, exact(-1)))
-        least = minimum_margin(network, region, Clause((Row(rows),), network.outputs))
+        least = minimum_margin(network, region, raised(0))
         # A margin of 0.02, and a conjunction of it with what never holds.
         clauses = tuple(
-            Clause((Row(rows, exact(round(0.02 - least, 9))), *more), network.outputs, label)
+            Clause((*raised(0.02 - least).rows, *more), network.outputs, label)
             for label, more in (("one", ()), ("both", (Row((), exact(-1)),)))
         )
         compiled = program(network)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from networks import Clause, Network, Property, Query, Region, Row
-from networks.exact import exact
+from networks import Network, Property, Query, Region
 from solver import Backend, Budget, Engine, Options, Outcome, policy, verify
 from tests.random_networks import random_conv, random_dense, random_residual
-from tests.solver.oracle import minimum_margin
+from tests.solver.oracle import minimum_margin, raised
 
 ENGINES = {
     "auto": Options(Engine.AUTO),
@@ -38,8 +37,7 @@ def instance(seed: int) -> tuple[Network, Region]:
 @pytest.fixture(scope="module")
 def minima() -> list[float]:
     """The exact minimum of ``y_0 − y_1`` for each instance."""
-    rows = (Row(((0, exact(1)), (1, exact(-1)))),)
-    return [minimum_margin(*instance(seed), Clause(rows, 2)) for seed in range(NETWORKS)]
+    return [minimum_margin(*instance(seed), raised(0)) for seed in range(NETWORKS)]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -51,9 +49,7 @@ def test_every_engine_agrees_with_brute_force(
     for seed, least in enumerate(minima):
         network, region = instance(seed)
         for shift in (0.1, 2e-3, -2e-3, -0.1):
-            offset = exact(round(shift - least, 9))
-            clause = Clause((Row(((0, exact(1)), (1, exact(-1))), offset),), 2)
-            asked = Query.single(region, Property((clause,)))
+            asked = Query.single(region, Property((raised(shift - least),)))
             verdict = verify(network, asked, options=ENGINES[engine], budget=Budget(30, 1))
             expected = Outcome.ROBUST if shift > 0 else Outcome.COUNTEREXAMPLE
             assert verdict.outcome is expected, (seed, shift, verdict)
@@ -69,7 +65,6 @@ def test_a_tie_is_never_robust(engine: str, minima: list[float], monkeypatch: py
     for seed, least in enumerate(minima[:10]):
         network, region = instance(seed)
         # A millionth below the tie, so that the property is violated beyond any doubt about the oracle.
-        clause = Clause((Row(((0, exact(1)), (1, exact(-1))), exact(round(-least - 1e-6, 12))),), 2)
-        asked = Query.single(region, Property((clause,)))
+        asked = Query.single(region, Property((raised(-least - 1e-6),)))
         verdict = verify(network, asked, options=ENGINES[engine], budget=Budget(10, 1))
         assert verdict.outcome is not Outcome.ROBUST, (seed, verdict)

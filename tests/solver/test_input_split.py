@@ -17,14 +17,13 @@ from solver.input_split import SplitResult, decide_by_input_split
 from solver.replay import Replayer
 from solver.verdict import Reason
 from tests.random_networks import random_conv, random_dense, random_residual
-from tests.solver.oracle import minimum_margin
+from tests.solver.oracle import DIFFERENCE, minimum_margin, raised
 
 BUILDERS = {
     "dense": (lambda seed: random_dense(seed, (3, 5, 4, 2)), 0.4),
     "conv": (lambda seed: random_conv(seed, channels=1, size=3, outputs=2), 0.1),
     "residual": (lambda seed: random_residual(seed, width=3), 0.2),
 }
-DIFFERENCE = ((0, exact(1)), (1, exact(-1)))
 
 
 def search(network: Network, region: Region, *clauses: Clause, threads: int = 1) -> SplitResult:
@@ -42,9 +41,9 @@ def test_agrees_with_brute_force_on_both_sides_of_the_minimum(kind: str) -> None
         build, radius = BUILDERS[kind]
         network = build(seed)
         region = Region.linf_ball(rng.normal(size=network.inputs), radius)
-        least = minimum_margin(network, region, Clause((Row(DIFFERENCE),), network.outputs))
+        least = minimum_margin(network, region, raised(0))
         for shift in (0.3, 1e-2, -1e-2, -0.3):
-            clause = Clause((Row(DIFFERENCE, exact(round(shift - least, 9))),), network.outputs)
+            clause = raised(shift - least)
             found = search(network, region, clause)
             if shift > 0:
                 assert found.reason is None
@@ -58,8 +57,8 @@ def test_agrees_with_brute_force_on_both_sides_of_the_minimum(kind: str) -> None
 def test_inputs_that_cannot_be_cut_are_left_alone() -> None:
     network = random_dense(1, (3, 5, 4, 2))
     region = Region.box([0, 0.5, -1], [1, 0.5, 1])
-    least = minimum_margin(network, region, Clause((Row(DIFFERENCE),), 2))
-    robust = search(network, region, Clause((Row(DIFFERENCE, exact(round(0.01 - least, 9))),), 2))
+    least = minimum_margin(network, region, raised(0))
+    robust = search(network, region, raised(0.01 - least))
     assert robust.reason is None
     assert 0 <= robust.lower <= 0.01 + 1e-6
 
@@ -67,9 +66,9 @@ def test_inputs_that_cannot_be_cut_are_left_alone() -> None:
 def test_two_cores_find_what_one_finds() -> None:
     network = random_dense(2, (3, 5, 4, 2))
     region = Region.linf_ball(np.random.default_rng(2).normal(size=3), 0.4)
-    least = minimum_margin(network, region, Clause((Row(DIFFERENCE),), 2))
+    least = minimum_margin(network, region, raised(0))
     for shift in (1e-4, -1e-4):
-        clause = Clause((Row(DIFFERENCE, exact(round(shift - least, 9))),), 2)
+        clause = raised(shift - least)
         one, two = search(network, region, clause), search(network, region, clause, threads=2)
         assert one.boxes == two.boxes
         assert one.lower == pytest.approx(two.lower)

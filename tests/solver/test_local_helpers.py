@@ -12,8 +12,7 @@ import pytest
 
 from bounds import backward_bounds
 from bounds.program import program
-from networks import Clause, Network, Property, Region, Row
-from networks.exact import exact
+from networks import Network, Property, Region
 from solver import policy
 from solver.attack import Attack
 from solver.local_helpers import LocalHelpers
@@ -21,9 +20,8 @@ from solver.relu_split import ReluSplit, SplitRegion
 from solver.replay import Replayer
 from solver.split_region import CellSearch
 from tests.random_networks import random_dense
-from tests.solver.oracle import minimum_margin
+from tests.solver.oracle import minimum_margin, raised
 
-DIFFERENCE = ((0, exact(1)), (1, exact(-1)))
 NETWORK = random_dense(1, (3, 5, 4, 2))
 REGION = Region.linf_ball(np.random.default_rng(1).normal(size=3), 0.6)
 
@@ -69,8 +67,8 @@ class Watched:
 
 
 def search(network: Network, region: Region, shift: float, helpers: Watched) -> CellSearch:
-    least = minimum_margin(network, region, Clause((Row(DIFFERENCE),), 2))
-    clause = Clause((Row(DIFFERENCE, exact(round(shift - least, 9))),), 2)
+    least = minimum_margin(network, region, raised(0))
+    clause = raised(shift - least)
     attack = Attack(program(network), Replayer(network), region, Property((clause,)), lambda: False)
     over = SplitRegion(network, region, backward_bounds(network, region))
     return ReluSplit(over, clause, attack, steps=0, helpers=helpers).run(lambda: None, lambda *_: None)  # type: ignore[arg-type]

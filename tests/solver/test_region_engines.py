@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from networks import Clause, Constraint, Network, Property, Query, Region, Row
-from networks.exact import exact
+from networks import Constraint, Network, Property, Query, Region
 from solver import Budget, Engine, Options, Outcome, policy, verify
 from tests.random_networks import random_dense, random_residual
-from tests.solver.oracle import minimum_margin
+from tests.solver.oracle import minimum_margin, raised
 
 KINDS = ("l2", "l1", "l0", "linf constrained", "l2 constrained")
 ENGINES = {
@@ -47,7 +46,7 @@ def instance(kind: str, seed: int) -> tuple[Network, Region]:
 @pytest.fixture(scope="module")
 def minima() -> dict[str, list[float]]:
     """The exact minimum of ``y_0 − y_1`` for each kind and instance."""
-    clause = Clause((Row(((0, exact(1)), (1, exact(-1)))),), 2)
+    clause = raised(0)
     return {kind: [minimum_margin(*instance(kind, seed), clause) for seed in range(NETWORKS)] for kind in KINDS}
 
 
@@ -64,7 +63,7 @@ def test_every_engine_agrees_with_brute_force(
         if engine == "input splits" and network.inputs > 3:
             continue
         for shift in SHIFTS:
-            clause = Clause((Row(((0, exact(1)), (1, exact(-1))), exact(round(shift - least, 9))),), 2)
+            clause = raised(shift - least)
             asked = Query.single(region, Property((clause,)))
             verdict = verify(network, asked, options=ENGINES[engine], budget=Budget(20, 1))
             wrong = Outcome.COUNTEREXAMPLE if shift > 0 else Outcome.ROBUST

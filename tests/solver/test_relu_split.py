@@ -16,7 +16,7 @@ from solver.replay import Replayer
 from solver.verdict import Reason
 from tests.formulas import encoded, query, unsatisfiable
 from tests.random_networks import random_conv, random_dense, random_residual
-from tests.solver.oracle import minimum_margin
+from tests.solver.oracle import DIFFERENCE, minimum_margin, raised
 
 #: Builders of networks, and the radius at which about eight of their ReLUs are unstable: brute force tries 2^8
 #: patterns.
@@ -45,10 +45,9 @@ def test_agrees_with_brute_force_on_both_sides_of_the_minimum(kind: str, steps: 
         build, radius = BUILDERS[kind]
         network = build(seed)
         region = Region.linf_ball(rng.normal(size=network.inputs), radius)
-        rows = ((0, exact(1)), (1, exact(-1)))
-        least = minimum_margin(network, region, Clause((Row(rows),), network.outputs))
+        least = minimum_margin(network, region, raised(0))
         for shift in (0.3, 1e-3, -1e-3, -0.3):
-            clause = Clause((Row(rows, exact(round(shift - least, 9))),), network.outputs)
+            clause = raised(shift - least)
             found = search(network, region, clause, steps=steps)
             if shift > 0:
                 assert found.reason is None
@@ -64,11 +63,10 @@ def test_conjunctions_are_decided_where_no_single_row_is_positive_everywhere() -
         rng = np.random.default_rng(seed)
         network = random_dense(seed, (2, 6, 3))
         region = Region.linf_ball(rng.normal(size=2), 0.8)
-        rows = (((0, exact(1)), (1, exact(-1))), ((0, exact(1)), (2, exact(-1))))
-        least = minimum_margin(network, region, Clause(tuple(Row(row) for row in rows), 3))
+        pairs = DIFFERENCE, ((0, exact(1)), (2, exact(-1)))
+        least = minimum_margin(network, region, raised(0, *pairs, outputs=3))
         for shift in (1e-2, -1e-2):
-            offset = exact(round(shift - least, 9))
-            clause = Clause(tuple(Row(row, offset) for row in rows), 3)
+            clause = raised(shift - least, *pairs, outputs=3)
             found = search(network, region, clause, steps=0)
             assert (found.counterexample is None) == (shift > 0), (seed, shift)
             assert found.reason is None
@@ -78,9 +76,8 @@ def test_a_tie_is_never_proven() -> None:
     """Where the exact minimum is 0 no proof exists, and without an attack nothing may be concluded."""
     network = random_dense(3, (2, 4, 2))
     region = Region.linf_ball(np.zeros(2), 0.5)
-    clause = Clause((Row(((0, exact(1)), (0 + 1, exact(-1)))),), 2)
-    least = minimum_margin(network, region, clause)
-    tie = Clause((Row(clause.rows[0].coefficients, exact(-np.float64(least))),), 2)
+    least = minimum_margin(network, region, raised(0))
+    tie = Clause((Row(DIFFERENCE, exact(-np.float64(least))),), 2)
     found = search(network, region, tie, steps=0, attack=False)
     assert found.lower <= 1e-9
 
@@ -95,9 +92,8 @@ def test_networks_that_would_fill_the_memory_are_left_to_other_engines(monkeypat
 def test_batches_change_nothing_that_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     network = random_dense(1, (3, 5, 4, 2))
     region = Region.linf_ball(np.zeros(3), 0.4)
-    rows = ((0, exact(1)), (1, exact(-1)))
-    least = minimum_margin(network, region, Clause((Row(rows),), 2))
-    clause = Clause((Row(rows, exact(round(1e-3 - least, 9))),), 2)
+    least = minimum_margin(network, region, raised(0))
+    clause = raised(1e-3 - least)
     for products in (1, 2**25):
         monkeypatch.setattr(policy, "BAB_PRODUCTS", products)
         found = search(network, region, clause, steps=3)
