@@ -1,7 +1,8 @@
 """Sets of instances with known answers: what is solved, how fast, beside other tools, and whether it is right.
 
     python -m benchmarks.sets acasxu mnist_fc … | --all [--only-firm] [--filter TEXT] [--jobs N] [--threads N]
-                              [--workers N] [--limit-seconds S] [--limit-scale F] [--peer NAME [--peer-python EXE]] [--resume FILE]
+                              [--workers N] [--limit-seconds S] [--limit-scale F] [--resume FILE]
+                              [--peer NAME [--peer-python EXE]]
 
 Each instance runs in a process of its own, with its set's time limit or what ``--limit-seconds`` and ``--limit-scale``
 leave of it. Results are appended to a CSV file as they come; with ``--resume``, what the file has already is not run
