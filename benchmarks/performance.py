@@ -1,10 +1,11 @@
 """The numbers and pictures of the manual's performance page, from measurements that the repository keeps.
 
-    python -m benchmarks.performance [--sets RESULTS.csv]
+    python -m benchmarks.performance [--sets RESULTS.csv] [--scaling POINTS.csv]
 
 ``benchmarks/measured/sets.csv`` holds one line for each instance of the last whole run of `benchmarks.sets`, with the
-published seconds of other tools. With ``--sets`` the results of another run take its place; that needs the data folder.
-Then ``docs/pictures/cactus.svg`` is drawn, and the tables between the marks of ``docs/performance.md`` are written.
+published seconds of other tools, ``unstable.csv`` the points of ``benchmarks.scaling unstable``. With ``--sets`` and
+``--scaling`` the results of other runs take their places; the former needs the data folder. Then the pictures are drawn
+in ``docs/pictures``, and the tables between the marks of ``docs/performance.md`` are written.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from benchmarks.instances import TOOLS, Instance, read_instances
 from benchmarks.places import ROOT, data_folder
 from benchmarks.records import Answer, Judgement, Pair, Record, Summary, published_seconds, read_records, solved_seconds
 
-__all__ = ["main", "read_kept", "tables", "written"]
+__all__ = ["KEPT", "PAGE", "main", "read_kept", "tables", "written"]
 
 KEPT = ROOT / "benchmarks" / "measured" / "sets.csv"
 PAGE = ROOT / "docs" / "performance.md"
-PICTURE = ROOT / "docs" / "pictures" / "cactus.svg"
+PICTURES = ROOT / "docs" / "pictures"
+POINTS = KEPT.with_name("unstable.csv")
 
 _COLUMNS = ("family", "onnx", "vnnlib", "truth", "allowed", "answer", "judgement", "seconds", "load_seconds")
 _COLUMNS += ("read_seconds", "decided_by", "reason")
@@ -54,13 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.performance", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--sets", type=Path, metavar="RESULTS", help="results of benchmarks.sets to keep from now on")
+    parser.add_argument(
+        "--scaling", type=Path, metavar="POINTS", help="points of benchmarks.scaling to keep from now on"
+    )
     options = parser.parse_args(arguments)
+    if options.scaling is not None:
+        lines = options.scaling.read_text().splitlines(keepends=True)
+        POINTS.write_text("".join(line for line in lines if line.startswith(("measurement,", "unstable,"))))
     if options.sets is not None:
         known = {instance.key: instance for instance in read_instances(data_folder())}
         keep(KEPT, [(known[record.key], record) for record in read_records(options.sets)])
     pairs = read_kept(KEPT)
     panels = {"all": pairs} | {name: _members(pairs, name) for name in _PANELS}
-    cactus(PICTURE, panels, TOOLS)
+    cactus(PICTURES / "cactus.svg", panels, TOOLS)
+    with POINTS.open(newline="") as file:
+        _scatter(PICTURES / "unstable.svg", list(csv.DictReader(file)))
     PAGE.write_text(written(PAGE.read_text(), tables(pairs)))
     return 0
 
@@ -194,6 +204,31 @@ def _open(pairs: Sequence[Pair]) -> str:
             ended = f"{record.reason} after {record.seconds:.0f} s"
             rows.append((instance.family, instance.name, ended, ", ".join(NAMES.get(tool, tool) for tool in others)))
     return _markdown(("set", "instance", "ended", "decided by, of the four"), rows)
+
+
+def _scatter(path: Path, points: Sequence[Mapping[str, str]]) -> None:
+    """CPU seconds over unstable ReLUs: a dot where a query was decided, a cross where its time ran out."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams.update({"svg.hashsalt": "netproof", "svg.fonttype": "none"})
+    from matplotlib import pyplot as plt
+
+    figure, panel = plt.subplots(figsize=(7, 4))
+    for number, series in enumerate(dict.fromkeys(point["series"] for point in points)):
+        members = [point for point in points if point["series"] == series]
+        for marker, left in ((".", False), ("x", True)):
+            chosen = [point for point in members if point["note"].endswith("open") is left]
+            places = [float(point["x"]) for point in chosen], [float(point["y"]) for point in chosen]
+            label = None if left else series
+            panel.plot(*places, marker=marker, linestyle="none", color=f"C{number}", label=label)
+    panel.plot([], [], marker="x", linestyle="none", color="gray", label="not decided")
+    panel.set(xlabel="unstable ReLUs after backward bounds", ylabel="CPU seconds", xscale="log", yscale="log")
+    panel.grid(visible=True, alpha=0.3)
+    panel.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import anyio
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, StreamingResponse
 
@@ -43,8 +43,22 @@ _ENDED = "ended"
 _STATUS = ("robust", "counterexample", "unknown", "failed", "open", "searching", "sweeping", "pending")
 _SORTS = {"number": "as asked", "margin": "smallest margin", "seconds": "longest"}
 
-Status = Annotated[str, Query(max_length=20)]
 Text = Annotated[str, Query(max_length=120)]
+Cursor = Annotated[str, Query(max_length=200)]
+
+
+async def _choice(
+    status: Annotated[str, Query(max_length=20)] = "",
+    label: Text = "",
+    epsilon: Text = "",
+    index: Text = "",
+    sort: Text = "number",
+) -> dict[str, str]:
+    return {"status": status, "label": label, "epsilon": epsilon, "index": index, "sort": sort}
+
+
+#: Which items the table shows, and in which order.
+Choice = Annotated[dict[str, str], Depends(_choice)]
 
 
 @router.get("/batches/{batch_id}", dependencies=[READ])
@@ -52,23 +66,18 @@ async def show_batch(
     request: Request,
     batch: Batch,
     parts: PartsOfApp,
-    status: Status = "",
-    label: Text = "",
-    epsilon: Text = "",
-    index: Text = "",
-    sort: Text = "number",
-    cursor: Annotated[str, Query(max_length=200)] = "",
+    chosen: Choice,
+    cursor: Cursor = "",
     drawings: Annotated[
         bool, Query(description="with the drawings of a large batch, for browsers without scripts")
     ] = False,
 ) -> Response:
     """How far a batch is, what it found, and its items."""
-    chosen = {"status": status, "label": label, "epsilon": epsilon, "index": index, "sort": sort}
     rows = await _rows(request, batch, chosen | {"cursor": cursor})
     if isinstance(rows, Response):
         return rows
     drawn = drawings or batch.items <= _DRAWN_AT_ONCE
-    shown = await run_in_threadpool(_shown, batch, parts, epsilon, drawn=drawn)
+    shown = await run_in_threadpool(_shown, batch, parts, chosen["epsilon"], drawn=drawn)
     network = await run_in_threadpool(parts.ledger.network, batch.network)
     dataset = await run_in_threadpool(parts.ledger.datasets.get, batch.dataset)
     failed = failed_inputs(await run_in_threadpool(parts.ledger.figures.broken, batch.id, limit=_THUMBNAILS))
@@ -93,15 +102,10 @@ async def show_batch(
 async def show_rows(
     request: Request,
     batch: Batch,
-    status: Status = "",
-    label: Text = "",
-    epsilon: Text = "",
-    index: Text = "",
-    sort: Text = "number",
-    cursor: Annotated[str, Query(max_length=200)] = "",
+    chosen: Choice,
+    cursor: Cursor = "",
 ) -> Response:
     """Rows of the table: the first page of a choice, or the one that a cursor leads to."""
-    chosen = {"status": status, "label": label, "epsilon": epsilon, "index": index, "sort": sort}
     rows = await _rows(request, batch, chosen | {"cursor": cursor})
     if isinstance(rows, Response):
         return rows

@@ -148,7 +148,7 @@ class Session:
 @pytest.mark.parametrize("page", PAGES, ids=names)
 def test_blocks_say_what_they_are(page: Path) -> None:
     for block in blocks(page):
-        assert block.language in LANGUAGES or page.name in OWN_TESTS, f"{block.place}: ```{block.language}"
+        assert block.language in LANGUAGES, f"{block.place}: ```{block.language}"
         if block.note.startswith("not"):
             assert block.exempt, f"{block.place}: say why, as in ```bash not run: needs Docker"
 

@@ -21,7 +21,7 @@ from tests.service.serving import Service
 ROOT = EXAMPLES.parent
 PAGE = (ROOT / "docs" / "asking.md").read_text()
 _EXAMPLE = re.compile(
-    r"^```\n\$ netproof (?P<command>[^\n]+)\n(?P<said>[^\n]+)\n```\n"
+    r"^```console\n\$ netproof (?P<command>[^\n]+)\n(?P<said>[^\n]+)\n```\n"
     r"(?:```json (?P<file>\S+)\n(?P<content>.*?)```\n)?(?:```json\n(?P<query>.*?)```$)?",
     re.MULTILINE | re.DOTALL,
 )
