@@ -80,16 +80,12 @@ async def show_batch(
     shown = await run_in_threadpool(_shown, batch, parts, chosen["epsilon"], drawn=drawn)
     network = await run_in_threadpool(parts.ledger.network, batch.network)
     dataset = await run_in_threadpool(parts.ledger.datasets.get, batch.dataset)
-    failed = failed_inputs(await run_in_threadpool(parts.ledger.figures.broken, batch.id, limit=_THUMBNAILS))
     return page(
         request,
         "batch.html",
         **shown,
-        drawn=drawn,
         network=network,
         dataset=dataset,
-        pictured=layout(dataset.summary["shape"]) is not None,
-        failed=failed,
         rows=rows,
         chosen=chosen,
         statuses=_STATUS,
@@ -178,7 +174,11 @@ def _shown(batch: BatchRecord, parts: Parts, epsilon: str, *, drawn: bool = True
     return {
         "batch": batch,
         "document": document,
+        "drawn": drawn,
         "charts": batch_charts(batch, document, parts.ledger, epsilon) if drawn else [],
+        "failed": failed_inputs(parts.ledger.figures.broken(batch.id, limit=_THUMBNAILS)) if drawn else [],
+        "thumbnails": _THUMBNAILS,
+        "pictured": layout(parts.ledger.datasets.get(batch.dataset).summary["shape"]) is not None,
     }
 
 
@@ -192,7 +192,11 @@ async def _rows(request: Request, batch: BatchRecord, chosen: Mapping[str, str])
     if answer.is_error:
         return refused(request, answer)
     found: dict[str, Any] = answer.json()
-    following = found["next_cursor"] and urlencode(
-        {name: value for name, value in chosen.items() if value} | {"cursor": found["next_cursor"]}
-    )
-    return {"items": found["items"], "following": following}
+    here = {name: value for name, value in chosen.items() if value}
+    following = found["next_cursor"] and urlencode(here | {"cursor": found["next_cursor"]})
+    return {
+        "items": found["items"],
+        "first": not chosen["cursor"],
+        "here": urlencode(here),
+        "following": following,
+    }
