@@ -15,7 +15,7 @@ from bounds.program import program
 from networks import Network, Property, Region
 from solver import policy
 from solver.attack import Attack
-from solver.local_helpers import LocalHelpers
+from solver.local_helpers import LocalHelpers, shares
 from solver.relu_split import ReluSplit, SplitRegion
 from solver.replay import Replayer
 from solver.split_region import CellSearch
@@ -108,3 +108,21 @@ def test_cells_of_a_process_that_is_killed_come_home(helpers: LocalHelpers) -> N
     assert found.reason is None
     assert watched.lost == 1
     assert helpers.pids[0] != victim
+
+
+@pytest.mark.parametrize(
+    ("threads", "workers", "expected"),
+    [
+        (None, None, (12, policy.HELP_PROCESSES)),
+        (1, None, (1, 1)),
+        (3, None, (3, 3)),
+        (None, 4, (3, 4)),
+        (None, 30, (1, 30)),
+        (2, 5, (2, 5)),
+    ],
+)
+def test_what_is_not_said_is_made_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, threads: int | None, workers: int | None, expected: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert shares(threads, workers) == expected
