@@ -20,7 +20,7 @@ from solver.deep_split import DeepSearch, decide_by_deep_split
 from solver.replay import Replayer
 from solver.verdict import Reason
 from tests.random_networks import random_dense
-from tests.solver.oracle import DIFFERENCE, minimum_margin, raised
+from tests.solver.oracle import DIFFERENCE, known_margins, minimum_margin, raised
 from tests.solver.test_relu_split import BUILDERS
 
 
@@ -41,12 +41,7 @@ def search(
 @pytest.mark.parametrize("kind", sorted(BUILDERS))
 def test_agrees_with_brute_force_on_both_sides_of_the_minimum(kind: str) -> None:
     decided = []
-    for seed in range(8):
-        rng = np.random.default_rng(seed)
-        build, radius = BUILDERS[kind]
-        network = build(seed)
-        region = Region.linf_ball(rng.normal(size=network.inputs), radius)
-        least = minimum_margin(network, region, raised(0))
+    for network, region, least in known_margins(*BUILDERS[kind], seeds=range(8)):
         for shift in (0.3, 1e-2, -1e-2, -0.3):
             clause = raised(shift - least)
             found = search(network, region, [clause])
@@ -114,12 +109,7 @@ def test_stopping_and_small_batches_and_full_memory_keep_what_is_claimed(monkeyp
 @pytest.mark.parametrize("kind", sorted(BUILDERS))
 def test_records_are_certificates(kind: str) -> None:
     proven, split = 0, 0
-    for seed in range(8):
-        rng = np.random.default_rng(seed)
-        build, radius = BUILDERS[kind]
-        network = build(seed)
-        region = Region.linf_ball(rng.normal(size=network.inputs), radius)
-        least = minimum_margin(network, region, raised(0))
+    for network, region, least in known_margins(*BUILDERS[kind], seeds=range(8)):
         # A margin of 0.02, and a conjunction of it with what never holds.
         clauses = tuple(
             Clause((*raised(0.02 - least).rows, *more), network.outputs, label)
@@ -148,7 +138,7 @@ def test_records_are_certificates(kind: str) -> None:
         data = certificate(network, Query.single(region, Property(clauses)), [tree])
         for exactly in (False, True):
             report = check(data, network, exact=exactly)
-            assert report.proven, (seed, report.reason)
+            assert report.proven, report.reason
             assert report.weakest <= 0.02 + 1e-6
     assert proven >= 4
     assert split >= (kind != "conv")
