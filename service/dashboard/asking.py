@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ __all__ = [
     "FIELDS",
     "FormError",
     "Picked",
+    "decision",
     "domain",
-    "number",
     "of_job",
     "quotient",
     "request_of",
@@ -98,18 +98,23 @@ def request_of(texts: Mapping[str, str], picked: Picked | None) -> dict[str, Any
     if texts.get("kind", "decide") != "decide":
         query["kind"] = texts["kind"]
     request["query"] = query
-    request |= {name: texts[name] for name in ("engine", "backend", "priority") if stated(texts, name)}
-    if texts.get("time_limit", "").strip():
-        request["time_limit"] = number(texts["time_limit"], "time_limit", wrong)
-    if stated(texts, "seed"):
-        request["seed"] = whole(texts["seed"], "seed", wrong)
-    if texts.get("certificate"):
-        request["certificate"] = True
-    if texts.get("anew"):
-        request["reuse"] = False
+    request |= decision(texts, wrong, limits=["time_limit"])
     if wrong:
         raise FormError(**wrong)
     return request
+
+
+def decision(texts: Mapping[str, str], wrong: dict[str, str], *, limits: Iterable[str]) -> dict[str, Any]:
+    """How and for how long to decide, as far as a form says it; what is wrong with it goes into ``wrong``."""
+    how: dict[str, Any] = {name: texts[name] for name in ("engine", "backend", "priority") if stated(texts, name)}
+    how |= {name: _number(texts[name], name, wrong) for name in limits if texts.get(name, "").strip()}
+    if stated(texts, "seed"):
+        how["seed"] = whole(texts["seed"], "seed", wrong)
+    if texts.get("certificate"):
+        how["certificate"] = True
+    if texts.get("anew"):
+        how["reuse"] = False
+    return how
 
 
 def stated(texts: Mapping[str, str], name: str) -> bool:
@@ -164,7 +169,7 @@ def _finite(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def number(text: str, name: str, wrong: dict[str, str]) -> float:
+def _number(text: str, name: str, wrong: dict[str, str]) -> float:
     """The number in a field; what is none goes into ``wrong``."""
     value = _finite(text)
     if value is None:

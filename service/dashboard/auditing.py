@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from service.dashboard.asking import FormError, domain, number, quotient, stated, whole
+from service.dashboard.asking import FormError, decision, domain, quotient, stated, whole
 
 __all__ = ["FIELDS", "batch_of"]
 
@@ -64,18 +64,9 @@ def batch_of(texts: Mapping[str, str]) -> dict[str, Any]:
         request["selection"] = selection
     if texts.get("name", "").strip():
         request["name"] = texts["name"].strip()[:255]
-    request |= {name: texts[name] for name in ("engine", "backend") if stated(texts, name)}
-    if texts.get("priority"):
+    request |= decision(texts, wrong, limits=["time_limit", "total_limit"])
+    if texts.get("priority"):  # a batch's is low where nothing is said
         request["priority"] = texts["priority"]
-    for name in ("time_limit", "total_limit"):
-        if texts.get(name, "").strip():
-            request[name] = number(texts[name], name, wrong)
-    if stated(texts, "seed"):
-        request["seed"] = whole(texts["seed"], "seed", wrong)
-    if texts.get("certificate"):
-        request["certificate"] = True
-    if texts.get("anew"):
-        request["reuse"] = False
     if wrong:
         raise FormError(**wrong)
     return request

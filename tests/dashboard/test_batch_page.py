@@ -7,6 +7,7 @@ import csv
 import pytest
 from playwright.sync_api import expect
 
+from service.dashboard.wording import number
 from tests.dashboard.examples import digits, network
 from tests.service.serving import Service
 
@@ -187,3 +188,5 @@ def test_minimum_distortions_are_drawn(site):
     page = site.http.get(f"/batches/{batch}", headers=HTML).text
     assert "Minimum distortion" in page
     assert "2 values from" in page
+    item = site.http.get(f"/v1/batches/{batch}/items/1").json()
+    assert number(item["result"]["distance"][1]) in page.partition('id="rows"')[2]

@@ -21,6 +21,7 @@ from solver.replay import Replayer
 from solver.split_region import CellSearch
 from tests.random_networks import random_dense
 from tests.solver.oracle import minimum_margin, raised
+from tests.solver.sharing import deep_split
 
 NETWORK = random_dense(1, (3, 5, 4, 2))
 REGION = Region.linf_ball(np.random.default_rng(1).normal(size=3), 0.6)
@@ -89,6 +90,20 @@ def test_a_process_answers(helpers: LocalHelpers, shift: float) -> None:
     assert (found.counterexample is None) == (shift > 0)
     assert found.reason is None
     assert watched.answers or shift < 0
+    assert not watched.lost
+
+
+def test_a_process_answers_where_all_neurons_are_bounded_anew(
+    helpers: LocalHelpers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "DEEP_BATCH", 1)
+    monkeypatch.setattr(policy, "DEEP_TURN", 2)
+    ready(helpers)
+    watched = Watched(helpers)
+    clause = raised(0.02 - minimum_margin(NETWORK, REGION, raised(0)))
+    found = deep_split(NETWORK, REGION, [clause], helpers=watched).run(lambda: None, lambda *_: None)  # type: ignore[arg-type]
+    assert found.proven == [True]
+    assert watched.answers
     assert not watched.lost
 
 
