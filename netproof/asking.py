@@ -89,7 +89,10 @@ class Patience:
     def after_error(self, error: Exception, attempt: int, url: httpx.URL) -> float:
         """The same where no answer came. Raises UnreachableError."""
         if attempt >= self.retries:
-            msg = f"{url} does not answer ({error}); is `netproof serve` running there?"
+            advice = (
+                "is `netproof serve` running there?" if url.scheme else "begin the address with http:// or https://"
+            )
+            msg = f"{url} does not answer ({error}); {advice}"
             raise UnreachableError(msg) from error
         return self.pause(attempt)
 

@@ -101,7 +101,7 @@ def audit(
             ``unknown`` on another engine or within less time, and robust ones that nobody tried to certify where
             ``certificates`` are wanted.
         certificates: a folder that gets the certificate of each robust input, as ``INDEX.zip``; the checker's time is
-            part of the input's.
+            part of the input's. One that holds certificates already is refused, unless ``out`` is continued.
         time_limit: seconds for each input.
         workers: processes, each with one thread; by default one for each core.
         engine: ``auto``, or ``bounds``, ``milp`` or ``bab`` to force one.
@@ -127,6 +127,9 @@ def audit(
     folder = None if certificates is None else Path(certificates)
     options = Options(Engine(engine), Backend(backend), seed)
     solver.audit.check(loaded, dataset, chosen, ball)
+    continued = resume and out is not None and Path(out).exists()
+    if folder is not None and not continued:
+        _check_no_certificates(folder)
 
     tally = Tally(len(chosen))
     records: dict[int, Record] = {}
@@ -161,6 +164,17 @@ def audit(
             tally.add(record)
     ordered = tuple(records[index] for index in sorted(records))
     return Audit(ordered, tally, time.monotonic() - begin, cancelled=tally.done < tally.total)
+
+
+def _check_no_certificates(folder: Path) -> None:
+    """Refuse a folder with certificates of an earlier audit: they would stay among those of this one, and prove too."""
+    found = min(folder.glob("*.zip"), default=None)
+    if found is not None:
+        msg = (
+            f"{folder} holds certificates already, such as {found.name}, which may prove another question; name "
+            "another folder, or continue the records that they belong to (out and resume)"
+        )
+        raise InputError(msg)
 
 
 def _chosen(dataset: Dataset, indices: Sequence[int] | None) -> list[int]:

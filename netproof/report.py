@@ -115,7 +115,9 @@ def _counterexample(found: Mapping[str, Any], center: Sequence[float] | None) ->
         changes = [abs(a - b) for a, b in zip(found["input"], center, strict=True)]
         changed = sum(change > 0 for change in changes)
         lines.append(
-            f"  input    in the region; {changed} of {len(changes)} entries changed, by at most {max(changes):.6g}"
+            "  input    the given one as it is, which the network decides otherwise: do label, scale and axes fit?"
+            if not changed and found["margin"] <= 0
+            else f"  input    in the region; {changed} of {len(changes)} entries changed, by at most {max(changes):.6g}"
         )
     elif len(found["input"]) <= 10:
         lines.append(f"  input    in the region: {', '.join(f'{v:.6g}' for v in found['input'])}")

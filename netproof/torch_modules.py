@@ -36,10 +36,13 @@ def from_torch(module: torch.nn.Module, example: torch.Tensor, *, name: str = ""
         name: what messages and reports call the network; by default the module's class.
 
     Raises:
-        NetworkError: torch cannot export the module, or the exported model cannot be verified.
+        NetworkError: module or example are something else, torch cannot export the module, or the exported model
+            cannot be verified.
     """
     import torch
 
+    module = _plain(module)
+    _check_example(example)
     buffer = io.BytesIO()
     training = module.training
     module.eval()
@@ -58,3 +61,39 @@ def from_torch(module: torch.nn.Module, example: torch.Tensor, *, name: str = ""
     finally:
         module.train(training)
     return networks.load_bytes(buffer.getvalue(), name or type(module).__name__)
+
+
+def _plain(module: torch.nn.Module) -> torch.nn.Module:
+    """The module itself, without what compiles it or spreads it over devices.
+
+    Raises:
+        NetworkFormatError: it is no module.
+    """
+    import torch
+
+    if not isinstance(module, torch.nn.Module):
+        msg = (
+            f"from_torch takes a torch.nn.Module, got {type(module).__name__}; a checkpoint is first loaded into its "
+            "module: module.load_state_dict(torch.load(FILE))"
+        )
+        raise NetworkFormatError(msg)
+    inner = getattr(module, "_orig_mod", module)  # what torch.compile leaves of it
+    return inner.module if isinstance(inner, torch.nn.DataParallel) else inner
+
+
+def _check_example(example: torch.Tensor) -> None:
+    """Refuse what torch or ONNX Runtime would refuse later in words of their own."""
+    import torch
+
+    if not isinstance(example, torch.Tensor):
+        msg = (
+            f"the example must be one torch tensor, got {type(example).__name__}; torch.from_numpy makes one of an "
+            "array, and a module of several inputs needs a wrapper that takes one"
+        )
+        raise NetworkFormatError(msg)
+    if example.ndim > 1 and example.shape[0] != 1:
+        msg = (
+            f"the example has shape {tuple(example.shape)}, and its first dimension is the batch, which must be 1: "
+            "give x[:1] of a batch x, or x[None] of a single input x"
+        )
+        raise NetworkFormatError(msg)

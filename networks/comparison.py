@@ -112,6 +112,8 @@ def _runtime_outputs(network: Network, x: NDArray[np.float32]) -> Array:
     except Exception as error:  # ONNX Runtime's errors share no base class but this
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         msg = f"ONNX Runtime does not run this network: {first}"
+        if "NOT_IMPLEMENTED" in first:
+            msg += "; it lacks many operators in float64: export the network in float32 (in torch, of module.float())"
         raise NetworkError(msg) from error
     return np.stack([np.asarray(row, dtype=np.float64).reshape(-1) for row in rows])
 

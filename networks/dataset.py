@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from networks.errors import DatasetError
 from networks.graph import Network
+from networks.layout import layout_refusal
 
 __all__ = ["Dataset"]
 
@@ -24,6 +25,7 @@ MAX_BYTES = 2**32
 
 _IMAGE_NAMES = ("images", "x")
 _LABEL_NAMES = ("labels", "y")
+_HOW = "numpy.savez(FILE, images=…, labels=…) writes one"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,7 @@ class Dataset:
                 stream.seek(0)
                 file = np.load(stream, allow_pickle=False)
                 if not isinstance(file, np.lib.npyio.NpzFile):
-                    msg = f"data set {name} is a single array; an .npz file with images and labels is needed"
+                    msg = f"data set {name} is a single array; an .npz file with images and labels is needed: {_HOW}"
                     raise DatasetError(msg)
                 with zipfile.ZipFile(path) as archive:
                     size = sum(int(member.file_size) for member in archive.infolist())
@@ -72,7 +74,7 @@ class Dataset:
             msg = f"there is no data set {path}; give the path of an .npz file"
             raise DatasetError(msg) from error
         except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-            msg = f"data set {name} is not a readable .npz file: {error}"
+            msg = f"data set {name} is not a readable .npz file: {error}; {_HOW}"
             raise DatasetError(msg) from error
         return cls.of(images, labels, name)
 
@@ -93,7 +95,10 @@ class Dataset:
             )
             raise DatasetError(msg)
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            msg = f"data set {name}: labels must be integers of shape (N,), got {labels.dtype} of shape {labels.shape}"
+            msg = (
+                f"data set {name}: labels must be integers of shape (N,), the numbers of the classes, got "
+                f"{labels.dtype} of shape {labels.shape}"
+            )
             raise DatasetError(msg)
         if len(images) != len(labels):
             msg = f"data set {name} has {len(images)} images but {len(labels)} labels; each image needs one"
@@ -144,7 +149,7 @@ class Dataset:
         return self._converted(self.stored).reshape(len(self), -1)
 
     def check(self, network: Network) -> None:
-        """Refuse a data set whose inputs are not of the network's size, or whose labels are not outputs.
+        """Refuse a data set whose inputs are not of the network's size and axes, or whose labels are not outputs.
 
         Raises:
             DatasetError: they do not fit.
@@ -154,6 +159,9 @@ class Dataset:
                 f"data set {self.name} has inputs of shape {self.stored.shape[1:]} ({self.features} entries), but "
                 f"network {network.name} takes {network.input_shape} ({network.inputs} entries)"
             )
+            raise DatasetError(msg)
+        if refusal := layout_refusal(self.stored.shape[1:], network.input_shape):
+            msg = f"data set {self.name} has inputs of {refusal}"
             raise DatasetError(msg)
         wrong = np.flatnonzero((self.labels < 0) | (self.labels >= network.outputs))
         if wrong.size:
@@ -182,5 +190,5 @@ def _member(file: Any, names: tuple[str, ...], dataset: str) -> NDArray[Any]:
     for name in names:
         if name in file.files:
             return np.asarray(file[name])
-    msg = f"data set {dataset} has no array {' or '.join(map(repr, names))}, only {sorted(file.files)}"
+    msg = f"data set {dataset} has no array {' or '.join(map(repr, names))}, only {sorted(file.files)[:10]}; {_HOW}"
     raise DatasetError(msg)

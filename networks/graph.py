@@ -226,6 +226,14 @@ class Network:
     notes: tuple[str, ...] = ()
     stripped: str = ""
 
+    def __repr__(self) -> str:
+        """The facts in one line: in notebooks and messages, the weights of ``nodes`` would bury them."""
+        shape = "×".join(map(str, self.input_shape))
+        return (
+            f"<Network {self.name!r}: input {shape}, {self.outputs} outputs, {self.relus} ReLUs, "
+            f"sha256 {self.sha256[:16]}…>"
+        )
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return self.nodes[0].shape

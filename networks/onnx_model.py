@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +33,7 @@ MAX_BYTES = 512 * 2**20
 """Default limit on a network file's size, after decompression."""
 
 _PIECE = 2**20
+_ZIP = b"PK\x03\x04"
 
 OLDEST_OPSET = 7
 """The first operator set in which arithmetic broadcasts as NumPy does."""
@@ -41,8 +43,14 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
     """The file's bytes, at most ``max_bytes`` and one more.
 
     Raises:
-        NetworkFormatError: there is no such file, or it cannot be read.
+        NetworkFormatError: this is no path, there is no such file, or it cannot be read.
     """
+    if not isinstance(path, str | PathLike):
+        msg = (
+            f"a network is a file or what netproof.load or netproof.from_torch(module, example) return, got "
+            f"{type(path).__name__}"
+        )
+        raise NetworkFormatError(msg)
     try:
         with Path(path).open("rb") as file:
             return read_most(file, max_bytes)
@@ -96,6 +104,11 @@ def parse(data: bytes) -> Any:
         model.ParseFromString(data)
     except (DecodeError, RuntimeError, ValueError) as error:
         msg = f"this is not an ONNX model, or it is truncated ({len(data)} bytes): {error}"
+        if data.startswith(_ZIP):
+            msg = (
+                f"this is a zip archive, not an ONNX model ({len(data)} bytes); netproof.from_torch makes a network of "
+                "what a PyTorch checkpoint is loaded into, and a certificate is named before its network"
+            )
         raise NetworkFormatError(msg) from error
     if not model.graph.node or not model.graph.output:
         msg = f"this is not an ONNX model with a graph ({len(data)} bytes, {len(model.graph.node)} nodes)"

@@ -350,6 +350,8 @@ def _targets(label: int, outputs: int, targets: Sequence[int] | None) -> list[in
     chosen = list(dict.fromkeys(targets)) if targets is not None else [t for t in range(outputs) if t != label]
     if not chosen:
         msg = f"there is no target class to compare label {label} with ({outputs} outputs, targets {targets})"
+        if outputs == 1:
+            msg += "; of a network with one output, ask how far it may go: output_range"
         raise PropertyError(msg)
     for target in chosen:
         if not 0 <= target < outputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from contextlib import suppress
 from fractions import Fraction
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from networks.constraints import Constraint
 from networks.errors import InputError, RegionError
 from networks.exact import exact
+from networks.layout import layout_refusal
 from networks.norms import NORMS
 from networks.region import Region
 from solver.reading import Reading, WrongError, entries, index
@@ -105,18 +107,20 @@ def _domain(reading: Reading, point: NDArray[np.float64], radii: list[Any] | Non
 def _point(reading: Reading) -> NDArray[np.float64]:
     signature = reading.signature
     try:
-        point = np.asarray(reading.given["input"], dtype=np.float64).reshape(-1)
-    except (ValueError, TypeError, OverflowError) as error:
+        given = np.asarray(reading.given["input"], dtype=np.float64)
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # the last from tensors that need gradients
         msg = f"the input must be numbers in a flat list or in nested lists of equal lengths: {error}"
         raise reading.wrong(RegionError(msg), "input") from error
-    if point.size != signature.inputs:
+    if given.size != signature.inputs:
         shape = "×".join(map(str, signature.input_shape))
         msg = (
-            f"the input has {point.size} entries, but the network takes {signature.inputs} ({shape}); "
+            f"the input has {given.size} entries, but the network takes {signature.inputs} ({shape}); "
             "give one input without batch dimension, flat or nested"
         )
         raise reading.wrong(RegionError(msg), "input")
-    return point
+    if refusal := layout_refusal(given.shape, signature.input_shape):
+        raise reading.wrong(RegionError(f"the input has {refusal}"), "input")
+    return given.reshape(-1)
 
 
 def _constrained(reading: Reading, region: Region) -> Region:
@@ -149,7 +153,7 @@ def _check_interval(domain: Any) -> None:
     try:
         least, most = (exact(value) for value in domain)
     except (ValueError, TypeError) as error:
-        msg = f"the domain must be two finite numbers, got {domain!r}"
+        msg = f"the domain must be two finite numbers, for all input entries alike, got {reprlib.repr(domain)}"
         raise RegionError(msg) from error
     if least > most:
         msg = f"the domain's lowest value {domain[0]} is above its highest, {domain[1]}; give them in order"

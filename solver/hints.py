@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from networks.exact import exact
 from solver.case import Case
 from solver.verdict import Counterexample, Reason
 
-__all__ = ["float32_hint", "unknown_hint"]
+__all__ = ["counterexample_hint", "domain_hint", "float32_hint", "unknown_hint"]
 
 _HINTS = {
     Reason.TIMEOUT: "give it more time, a smaller epsilon, or fewer targets",
@@ -31,7 +33,31 @@ def unknown_hint(
     ``too_large``: engines that did not fit, with their figures. ``disagreed``: whether a candidate for an exact witness
     violated the property in one arithmetic only.
     """
-    return (_unreplayable(cases) if disagreed else "") or "; ".join([*too_large, _HINTS[reason]])
+    return (_unreplayable(cases) if disagreed else "") or "; ".join(
+        filter(None, [*too_large, _HINTS[reason], *_domain_hints(cases)])
+    )
+
+
+def domain_hint(statement: Mapping[str, Any]) -> str:
+    """Says so where a ball in linf leaves nothing of its domain out: its epsilon is mostly in other units by mistake.
+
+    Args:
+        statement: the region as it was stated, see `networks.Region`.
+    """
+    if statement.get("norm") != "linf" or not {"epsilon", "domain"} <= statement.keys():
+        return ""
+    epsilon, (least, most) = statement["epsilon"], statement["domain"]
+    if exact(epsilon) < exact(most) - exact(least) or statement.keys() & {"radii", "frozen", "constraints"}:
+        return ""
+    return (
+        f"epsilon {epsilon} is as wide as the domain [{least}, {most}], so the question is about every input there; "
+        "epsilon is in the units of the network's input: eight of 255 grey levels are 8/255 of [0, 1]"
+    )
+
+
+def counterexample_hint(counterexample: Counterexample, cases: Sequence[Case]) -> str:
+    """What is odd about a counterexample."""
+    return "; ".join(filter(None, [float32_hint(counterexample), *_domain_hints(cases)]))
 
 
 def float32_hint(counterexample: Counterexample) -> str:
@@ -43,6 +69,10 @@ def float32_hint(counterexample: Counterexample) -> str:
         f"{counterexample.exact_margin:.6g}), but ONNX Runtime's float32 arithmetic violates it: rounding alone "
         "changes the decision here"
     )
+
+
+def _domain_hints(cases: Sequence[Case]) -> list[str]:
+    return [domain_hint(cases[0].region.statement)] if len(cases) == 1 else []
 
 
 def _unreplayable(cases: Sequence[Case]) -> str:

@@ -30,7 +30,7 @@ from solver.case import check_fit
 from solver.checking import Checker
 from solver.climb import Climb
 from solver.facts import examined
-from solver.hints import float32_hint, unknown_hint
+from solver.hints import counterexample_hint, unknown_hint
 from solver.options import Budget, Engine, Options
 from solver.proof import certify
 from solver.sizes import is_memory_error
@@ -142,7 +142,7 @@ def _verdict(climb: Climb, proof: tuple[bytes, Report] | str) -> Verdict:
             counterexample=climb.counterexample,
             decided_by=climb.decided_by,
             statistics=statistics,
-            hint=float32_hint(climb.counterexample),
+            hint=counterexample_hint(climb.counterexample, climb.cases),
             **common,
         )
     if climb.open_count == 0:

@@ -48,7 +48,9 @@ Examples:
 @click.argument("network", type=FILE, required=False)
 @click.option("--data", type=FILE, help="Data set: .npz with images and labels, or CSV.")
 @click.option(
+    "--epsilon",
     "--eps",
+    "eps",
     metavar="NUMBER",
     callback=numbers,
     help="Radius of the ball around each input, such as 0.1 or 8/255.",
@@ -137,6 +139,7 @@ def audit(
     from netproof.audit_bar import audit_bar
     from netproof.auditing import audit as run
     from networks import load, read_dataset
+    from solver.hints import domain_hint
 
     loaded = load(network)
     dataset = read_dataset(data)
@@ -183,6 +186,8 @@ def audit(
         click.echo(json.dumps(result.summary | identity))
     else:
         click.echo(_report(result, out, certificates, page))
+        if hint := domain_hint({"norm": norm, "epsilon": eps, **({"domain": domain} if domain else {})}):
+            click.echo(f"  note               {hint}")
     return 0 if result.complete else UNDECIDED
 
 
@@ -230,6 +235,8 @@ def _report(result: Audit, out: Path | None, certificates: Path | None, page: Pa
     lines = [f"{tally.total} inputs: {', '.join(counts)}  in {result.wall:.1f} s"]
     lines.append(f"  adversarial error  {_share(tally.adversarial_error)}")
     lines.append(f"  robust accuracy    {_share(tally.robust_accuracy)}")
+    if 2 * tally.misclassified > tally.done:
+        lines.append("  note               most inputs are misclassified as they are: do labels, scale and axes fit?")
     if certificates is not None:
         lines.append(f"  certified          {_certified(result)}")
     if tally.done:

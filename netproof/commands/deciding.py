@@ -164,7 +164,8 @@ def _write_certificate(verdict: Verdict, path: Path, question: Question) -> None
     except OSError as error:
         click.echo(f"the certificate could not be written: {error}", err=True)  # the verdict is still worth printing
     else:
-        click.echo(f"certificate written to {path}; check it with: netproof check {path} NETWORK", err=True)
+        float32 = "--float32 " * (str(verdict.semantics) == "float32")
+        click.echo(f"certificate written to {path}; check it with: netproof check {float32}{path} NETWORK", err=True)
 
 
 def _write_witness(verdict: Verdict, path: Path) -> None:

@@ -15,23 +15,26 @@ from networks.tracing import Constant, Tensor, Trace, View
 
 __all__ = ["ADVICE", "Call", "Operator", "Rule", "advice", "folded", "operator", "supported"]
 
+_ACTIVATIONS = "only piecewise linear activations are exact: train with Relu, LeakyRelu, PRelu, HardSigmoid or Clip"
+
 ADVICE: dict[tuple[str, ...], str] = {
+    ("Erf", "Gelu"): f"GELU computes with it; {_ACTIVATIONS}",
+    (
+        "Sigmoid",
+    ): f"SiLU computes with it, too; at the end, leave it out, as it keeps the order of scores; {_ACTIVATIONS}",
     (
         "Celu",
         "Elu",
-        "Erf",
         "Exp",
-        "Gelu",
         "HardSwish",
         "Log",
         "Mish",
         "Selu",
-        "Sigmoid",
         "Softplus",
         "Softsign",
         "Swish",
         "Tanh",
-    ): "only piecewise linear activations are exact: train with Relu, LeakyRelu, PRelu, HardSigmoid or Clip",
+    ): _ACTIVATIONS,
     ("Softmax", "LogSoftmax"): "it is only supported at the end, where the logits decide",
     ("ArgMax", "ArgMin", "TopK", "Hardmax"): "end the network with its scores; properties compare those",
     ("InstanceNormalization", "GroupNormalization", "LayerNormalization", "LRN", "LpNormalization"): (

@@ -260,3 +260,20 @@ def test_certificates_are_written_and_reported(run, tmp_path):
     assert f"certificates       {folder}" in answer.out
     for path in folder.iterdir():
         assert run("check", path, network, "--float32").code == 0
+    again = run("audit", network, *DIGITS, "--eps", "0.03", "--first", "4", "--certificates", folder)
+    assert again.code == 2
+    assert "holds certificates already, such as 0.zip" in again.err
+    assert "name another folder" in again.err
+
+
+def test_what_looks_like_a_mistake_is_noted(run, tmp_path):
+    network = EXAMPLES / "digits_plain.onnx"
+    digits = np.load(EXAMPLES / "digits.npz")
+    np.savez(tmp_path / "shifted.npz", images=digits["images"], labels=(digits["labels"] + 1) % 10)
+    how = ("--domain", "0", "1", "--first", "3", "--workers", "1")
+    shifted = run("audit", network, "--data", tmp_path / "shifted.npz", "--epsilon", "0.01", *how)
+    assert "most inputs are misclassified as they are" in shifted.out
+    assert "epsilon" not in shifted.out
+    wide = run("audit", network, "--data", EXAMPLES / "digits.npz", "--eps", "8", *how)
+    assert "epsilon 8 is as wide as the domain [0, 1]" in wide.out
+    assert "misclassified" not in wide.out

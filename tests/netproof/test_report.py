@@ -154,3 +154,12 @@ def test_many_stages_are_abridged():
     said = text(Verdict(Outcome.UNKNOWN, None, (-1.0, 1.0), 0.1, stages=stages)).splitlines()
     assert [line for line in said if "…" in line] == ["  … 28 more (--json has all)"]
     assert said[-1].split() == ["stage39", "0.100"]
+
+
+def test_the_given_input_is_said_to_be_misclassified_as_it_is():
+    center = np.zeros(16, np.float32)
+    found = Counterexample(center, np.array([1, 3, 2], np.float32), "class 1", -2.0, -1.999)
+    verdict = Verdict(Outcome.COUNTEREXAMPLE, Trust.REPLAYED, (-float("inf"), -2.0), 0.1, counterexample=found)
+    said = text(verdict, center=center.astype(float).tolist())
+    assert "input    the given one as it is, which the network decides otherwise" in said
+    assert "entries changed" not in said

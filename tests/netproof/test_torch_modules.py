@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -70,8 +72,44 @@ def test_weights_are_exact(dtype: torch.dtype) -> None:
 def test_what_cannot_be_verified_is_refused_as_any_network_is() -> None:
     with pytest.raises(UnsupportedOperatorError, match="Sigmoid"):
         netproof.from_torch(nn.Sequential(nn.Linear(2, 2), nn.Sigmoid(), nn.Linear(2, 2)), torch.zeros(1, 2))
-    with pytest.raises(NetworkError, match="batch of 4"):
-        netproof.from_torch(nn.Linear(2, 2), torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "words"),
+    [
+        (nn.Linear(2, 2), torch.zeros(4, 2), r"give x\[:1\] of a batch"),
+        (nn.Linear(2, 2), np.zeros((1, 2), np.float32), "got ndarray; torch.from_numpy"),
+        (nn.Linear(2, 2), (torch.zeros(1, 2), torch.zeros(1, 2)), "got tuple"),
+        (nn.Linear(2, 2).state_dict(), torch.zeros(1, 2), "got OrderedDict; a checkpoint is first loaded"),
+        (nn.Conv2d(1, 1, 3).double(), torch.zeros(1, 1, 3, 3, dtype=torch.float64), r"of module\.float\(\)"),
+    ],
+)
+def test_usual_mistakes_are_refused_with_what_to_do(module: nn.Module, example: torch.Tensor, words: str) -> None:
+    with pytest.raises(NetworkError, match=words):
+        netproof.from_torch(module, example)
+
+
+def test_what_wraps_a_module_is_taken_off() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    plain = netproof.from_torch(module, torch.zeros(1, 3))
+    for wrapped in (torch.compile(module, backend="eager"), nn.DataParallel(module)):
+        network = netproof.from_torch(wrapped, torch.zeros(1, 3))
+        assert (network.sha256, network.name) == (plain.sha256, "Sequential")
+
+
+def test_module_or_checkpoint_in_the_place_of_a_network_is_named(tmp_path: Path) -> None:
+    module = nn.Linear(2, 2)
+    torch.save(module.state_dict(), tmp_path / "net.pt")
+    with pytest.raises(NetworkError, match=r"netproof\.from_torch\(module, example\) return, got Linear"):
+        netproof.verify(module, input=[0, 0], epsilon=1)
+    with pytest.raises(NetworkError, match=r"zip archive, not an ONNX model .*from_torch"):
+        netproof.verify(tmp_path / "net.pt", input=[0, 0], epsilon=1)
+
+
+def test_network_prints_as_one_line() -> None:
+    network = netproof.from_torch(nn.Sequential(nn.Flatten(), nn.Linear(9, 5), nn.ReLU()), torch.zeros(1, 3, 3))
+    digest = network.sha256[:16]
+    assert repr(network) == f"<Network 'Sequential': input 3×3, 5 outputs, 5 ReLUs, sha256 {digest}…>"
 
 
 def test_module_that_torch_cannot_export_is_refused() -> None:

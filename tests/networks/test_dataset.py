@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from networks import Dataset, DatasetError
-from tests.random_networks import random_dense
+from networks.layout import layout_refusal
+from tests.random_networks import random_conv, random_dense
 
 
 def written(folder, **arrays):
@@ -105,6 +106,25 @@ def test_fit_with_a_network_is_checked():
         Dataset.of(np.zeros((2, 2, 2)), np.array([0, 1])).check(network)
     with pytest.raises(DatasetError, match="gives input 1 the label 2"):
         Dataset.of(np.zeros((2, 3)), np.array([0, 2])).check(network)
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [((3, 2, 2), ""), ((12,), ""), ((1, 12), ""), ((2, 2, 3), "transpose it"), ((3, 4), "rearrange it")],
+)
+def test_axes_in_another_order_are_refused(given, refused):
+    found = layout_refusal(given, (3, 2, 2))
+    assert bool(found) == bool(refused)
+    assert refused in found
+    assert not layout_refusal(given, (12,))
+
+
+def test_data_set_whose_axes_differ_is_refused():
+    network = random_conv(0, size=6)
+    for shape in ((1, 6, 6), (6, 6), (36,)):
+        Dataset.of(np.zeros((2, *shape)), np.zeros(2, int)).check(network)
+    with pytest.raises(DatasetError, match=r"inputs of shape 4×9, but the network takes 1×6×6: the axes differ"):
+        Dataset.of(np.zeros((2, 4, 9)), np.zeros(2, int)).check(network)
 
 
 @pytest.mark.data
