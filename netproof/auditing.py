@@ -12,7 +12,7 @@ from typing import Any
 
 import networks
 import solver.audit
-from networks import Dataset, Network
+from networks import Dataset, Network, read_dataset
 from networks.errors import DatasetError, InputError
 from networks.exact import Number
 from solver import Backend, Engine, Options
@@ -90,7 +90,8 @@ def audit(
 
     Args:
         network: an ONNX file, or a network that `netproof.load` returned.
-        data: an ``.npz`` file with ``images`` and ``labels`` (or ``x`` and ``y``), or a `networks.Dataset`.
+        data: an ``.npz`` file with ``images`` and ``labels`` (or ``x`` and ``y``), a CSV file with an input on each
+            line, its label first, or a `networks.Dataset`.
         epsilon: radius of the ball around each input, in input units; a decimal is taken as written.
         norm: of the ball; ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``, where epsilon counts the entries that may change.
         domain: least and greatest value of every input entry; by default (0, 1) for uint8 images, else unlimited.
@@ -115,7 +116,7 @@ def audit(
     """
     begin = time.monotonic()
     loaded = network if isinstance(network, Network) else networks.load(network)
-    dataset = data if isinstance(data, Dataset) else Dataset.read(data)
+    dataset = data if isinstance(data, Dataset) else read_dataset(Path(data))
     chosen = _chosen(dataset, indices)
     if resume and out is None:
         msg = "there is nothing to resume without a file of records; give out as well"

@@ -9,7 +9,7 @@ from typing import Any
 
 import networks
 import solver
-from networks import Dataset, Network
+from networks import Dataset, Network, read_dataset
 from networks.exact import Number
 from solver import Backend, Budget, Engine, Kind, Options, Verdict
 
@@ -75,7 +75,7 @@ def largest_epsilons(
         InputError: the network, the data set or their combination cannot be used.
     """
     loaded = network if isinstance(network, Network) else networks.load(network)
-    dataset = data if isinstance(data, Dataset) else Dataset.read(data)
+    dataset = data if isinstance(data, Dataset) else read_dataset(Path(data))
     if domain is None and dataset.stored.dtype == "uint8":
         domain = (0, 1)
     questions = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from networks.constraints import Constraint
 from networks.dataset import Dataset
+from networks.dataset_files import read_dataset
 from networks.errors import (
     DatasetError,
     InputError,
@@ -65,6 +66,7 @@ __all__ = [
     "monotone",
     "monotone_model",
     "parse_vnnlib",
+    "read_dataset",
     "read_vnnlib",
     "summarise",
 ]

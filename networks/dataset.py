@@ -53,6 +53,10 @@ class Dataset:
         try:
             # NumPy leaves a file that it cannot read open; this one is ours to close.
             with Path(path).open("rb") as stream:
+                if not stream.read(4).startswith((b"PK", b"\x93NUM")):
+                    msg = f"data set {name} is not an .npz file: it does not begin as one"
+                    raise DatasetError(msg)
+                stream.seek(0)
                 file = np.load(stream, allow_pickle=False)
                 if not isinstance(file, np.lib.npyio.NpzFile):
                     msg = f"data set {name} is a single array; an .npz file with images and labels is needed: {_HOW}"

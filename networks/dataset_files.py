@@ -53,8 +53,12 @@ def read_dataset(
         DatasetError: not of one of the forms, too large, or without what a data set needs.
     """
     name = name or path.name
-    with path.open("rb") as stream:
-        head = stream.read(len(_NPY))
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(len(_NPY))
+    except OSError as error:
+        msg = f"data set {path} cannot be read: {error.strerror}; give the path of an .npz or CSV file"
+        raise DatasetError(msg) from error
     if head.startswith(_NPZ):
         if labels is not None:
             msg = f"data set {name} is an .npz file, which holds its labels itself; send it alone"
@@ -63,7 +67,10 @@ def read_dataset(
     if head.startswith(_NPY) or _is_idx(head):
         if labels is None:
             kind = "an .npy array" if head.startswith(_NPY) else "an IDX file"
-            msg = f"data set {name} is {kind}, which holds no labels; send the labels beside it, as a file of their own"
+            msg = (
+                f"data set {name} is {kind}, which holds no labels; give the labels beside it as a file of their own "
+                "where two can be given, or put both into one .npz file"
+            )
             raise DatasetError(msg)
         images, numbers = (_array(each, name, max_bytes) for each in (path, labels))
         return Dataset.of(images, numbers, name)
@@ -176,7 +183,10 @@ def _lines(stream: io.TextIOWrapper) -> Iterator[tuple[int, list[str]]]:
 def _label_column(heading: list[str], name: str) -> int:
     found = [place for place, cell in enumerate(heading) if cell.lower() in _LABEL_COLUMNS]
     if len(found) != 1:
-        msg = f"data set {name}: its heading names {len(found)} label columns; call one of them label"
+        msg = (
+            f"data set {name}, which is no .npz, .npy or IDX file and so taken for CSV: its heading names {len(found)} "
+            "label columns; call one of them label"
+        )
         raise DatasetError(msg)
     return found[0]
 

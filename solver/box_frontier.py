@@ -89,7 +89,7 @@ class BoxFrontier:
         """
         left = self._boxes(said)
         proven, stuck, upper = known(said)
-        nodes = int(said.header["nodes"])
+        nodes = said.number("nodes")
         roots = (box.branch for box in held if box.branch is not None)
         grown = grafted(self._record, roots, said, len(left))
         if grown is not None:

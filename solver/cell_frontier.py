@@ -83,7 +83,7 @@ class CellFrontier:
         """
         left = Batch.of(said, root, rows)
         proven, stuck, upper = known(said)
-        nodes = int(said.header["nodes"])
+        nodes = said.number("nodes")
         branch = torch.zeros(len(left), dtype=torch.int64)
         grown = grafted(self.record, (self.branches[b] for b in held.branch.tolist()), said, len(left))
         if grown is not None:

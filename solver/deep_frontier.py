@@ -201,7 +201,7 @@ class DeepFrontier:
         if known.isnan().any() or (known[0] < 0).any() or math.isnan(upper):
             msg = f"an answer must tell bounds of closed cells that are not negative, got {known.tolist(), upper}"
             raise ParcelError(msg)
-        nodes = int(said.header["nodes"])
+        nodes = said.number("nodes")
         roots = (cell.branch for cell in held[1] if cell.branch is not None)
         grown = grafted(self.record, roots, said, sum(len(cells) for _, cells in left))
         branches = iter(grown) if grown is not None else itertools.repeat(None)

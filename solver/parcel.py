@@ -84,6 +84,14 @@ class Parcel:
                 msg = f"the document has {name} {self.header.get(name)!r}, but {value!r} was expected; it is not used"
                 raise ParcelError(msg)
 
+    def number(self, name: str) -> int:
+        """A count in the header. Raises ParcelError where there is none."""
+        value = self.header.get(name)
+        if not isinstance(value, int) or value < 0:
+            msg = f"the document has {name} {value!r:.40}, but a count was expected; it is not used"
+            raise ParcelError(msg)
+        return value
+
     def array(self, name: str, dtype: type[Any], shape: tuple[int | None, ...]) -> NDArray[Any]:
         """An array of this type and shape, where None stands for any length. Raises ParcelError for another."""
         values = self.arrays.get(name)

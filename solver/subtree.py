@@ -102,7 +102,7 @@ class _Problem:
         search: ReluSplit | BoxSearch | DeepSplit
         match self._parcel.header.get("search"):
             case "boxes":
-                number = int(piece.header["number"])
+                number = piece.number("number")
                 search = BoxSearch(
                     attack.program, self._region, clauses, attack, record=record, network=self._network, seed=number
                 )
@@ -121,7 +121,7 @@ class _Problem:
     def _relus(self, clause: Clause, attack: Attack, record: Record | None) -> ReluSplit:
         if self._over is None:
             self._over = SplitRegion(self._network, self._region, enclosure(self._network, self._parcel))
-        steps, memory = (int(self._parcel.header[name]) for name in ("steps", "memory"))
+        steps, memory = (self._parcel.number(name) for name in ("steps", "memory"))
         return ReluSplit(self._over, clause, attack, steps=steps, memory=memory, record=record)
 
     def _deep(self, attack: Attack, record: Record | None, stop: Stop) -> DeepSplit:

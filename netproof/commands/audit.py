@@ -46,7 +46,7 @@ Examples:
 """,
 )
 @click.argument("network", type=FILE, required=False)
-@click.option("--data", type=FILE, help="Data set (.npz with images and labels).")
+@click.option("--data", type=FILE, help="Data set: .npz with images and labels, or CSV.")
 @click.option(
     "--epsilon",
     "--eps",
@@ -138,11 +138,11 @@ def audit(
     from netproof import foreground
     from netproof.audit_bar import audit_bar
     from netproof.auditing import audit as run
-    from networks import Dataset, load
+    from networks import load, read_dataset
     from solver.hints import domain_hint
 
     loaded = load(network)
-    dataset = Dataset.read(data)
+    dataset = read_dataset(data)
     if domain is None and dataset.stored.dtype == "uint8":
         click.echo("the data set holds uint8 images: divided by 255, domain [0, 1]", err=True)
     result = foreground.run(
@@ -201,11 +201,11 @@ def _page_of(records: Path, data: Path | None, page: Path | None, network: Path 
         raise click.UsageError(msg)
 
     from netproof.audit_page import write_audit_page
-    from networks import Dataset
+    from networks import read_dataset
     from solver.records import read_records
 
     asked, found = read_records(records)
-    write_audit_page(page, found, asked=asked, dataset=None if data is None else Dataset.read(data))
+    write_audit_page(page, found, asked=asked, dataset=None if data is None else read_dataset(data))
     click.echo(f"{len(found)} records: {page}")
     return 0
 

@@ -132,11 +132,13 @@ def domain_option(
 
 
 _INPUTS = (
-    click.option("--data", type=FILE, required=True, help="Data set (.npz with images and labels)."),
+    click.option("--data", type=FILE, required=True, help="Data set: .npz with images and labels, or CSV."),
     click.option("--first", type=click.IntRange(min=1), metavar="N", required=True, help="Its inputs 0 to N-1."),
 )
 _REGION = (
-    click.option("--data", type=FILE, help="Data set (.npz with images and labels), for a ball around an input of it."),
+    click.option(
+        "--data", type=FILE, help="Data set (.npz with images and labels, or CSV), for a ball around an input of it."
+    ),
     click.option("--index", type=click.IntRange(min=0), help="Which input of the data set."),
     click.option(
         "--epsilon",
@@ -333,9 +335,9 @@ def _query_file(path: Path) -> dict[str, Any]:
 
 def _around(data: Path, index: int, stated: dict[str, Any], labelled: bool) -> dict[str, Any]:
     """What the data set says by itself about its input ``index``."""
-    from networks import Dataset
+    from networks import read_dataset
 
-    dataset = Dataset.read(data)
+    dataset = read_dataset(data)
     found: dict[str, Any] = {"input": dataset.input(index)}
     if labelled and not stated.keys() & {"output_range", "violations"}:
         found["label"] = dataset.label(index)

@@ -69,11 +69,11 @@ def universal(
     import numpy as np
 
     from netproof import foreground
-    from networks import Dataset, load
+    from networks import load, read_dataset
     from solver import Backend, Budget, Options
     from solver.universal_question import as_document, search_universal
 
-    loaded, dataset = load(network), Dataset.read(data)
+    loaded, dataset = load(network), read_dataset(data)
     domain = scaled_domain(domain, str(dataset.stored.dtype))
     budget = Budget(timeout) if threads is None else Budget(timeout, threads)
     found = foreground.run(

@@ -133,6 +133,22 @@ def test_uint8_images_get_the_unit_domain(run, plain, tmp_path, digits):
     assert "domain [0, 1]" in answer.err
 
 
+def test_a_data_set_may_be_a_csv_file(run, plain, digits, tmp_path):
+    images, labels = digits
+    lines = [",".join(map(str, [label, *image.ravel()])) for image, label in zip(images[:4], labels, strict=False)]
+    (tmp_path / "digits.csv").write_text("\n".join(lines))
+    asked = ("--index", "3", "--eps", "0.02", "--domain", "0", "1", "--json")
+    found = [
+        json.loads(run("verify", plain, "--data", data, *asked).out)
+        for data in (tmp_path / "digits.csv", EXAMPLES / "digits.npz")
+    ]
+    assert found[0]["verdict"] == found[1]["verdict"]
+    assert found[0]["margin"] == found[1]["margin"]
+    missing = run("verify", plain, "--data", plain, *asked)
+    assert missing.code == 2
+    assert "no .npz, .npy or IDX file" in missing.err
+
+
 def test_float_images_have_no_domain_unless_told(run, plain):
     answer = run("verify", plain, "--data", EXAMPLES / "digits.npz", "--index", "10", "--eps", "0.001", "--json")
     assert "domain" not in json.loads(answer.out)["query"]["region"]

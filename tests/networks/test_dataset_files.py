@@ -133,7 +133,7 @@ def test_limits_are_kept(tmp_path: Path) -> None:
 def test_one_array_needs_its_labels_and_an_npz_does_not(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", IMAGES)
     np.savez(tmp_path / "d.npz", images=IMAGES, labels=LABELS)
-    with pytest.raises(DatasetError, match="send the labels beside it"):
+    with pytest.raises(DatasetError, match="give the labels beside it"):
         read_dataset(tmp_path / "images.npy")
     with pytest.raises(DatasetError, match="holds its labels itself"):
         read_dataset(tmp_path / "d.npz", tmp_path / "images.npy")

@@ -154,6 +154,11 @@ def without_its_bounds(data: bytes) -> bytes:
     return dataclasses.replace(answer, arrays={k: v for k, v in answer.arrays.items() if k != "known"}).pack()
 
 
+def without_its_count(data: bytes) -> bytes:
+    answer = Parcel.unpack(data)
+    return dataclasses.replace(answer, header={k: v for k, v in answer.header.items() if k != "nodes"}).pack()
+
+
 def cut_short(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
@@ -167,7 +172,7 @@ def with_a_false_counterexample(data: bytes) -> bytes:
     return Parcel(answer.header, {"point": np.zeros(3, np.float32)}).pack()
 
 
-SPOILT = [foreign, of_another_search, about_fewer_cells, without_its_bounds, cut_short, lost]
+SPOILT = [foreign, of_another_search, about_fewer_cells, without_its_bounds, without_its_count, cut_short, lost]
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
