@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from benchmarks.records import Pair, published_seconds, solved_seconds
 
-__all__ = ["NAMES", "cactus"]
+__all__ = ["NAMES", "cactus", "pyplot", "save"]
 
 #: Below this, differences are of no use to anyone, and a logarithmic axis would show little else.
 _LEAST = 0.01
@@ -29,13 +31,7 @@ def cactus(path: Path, groups: Mapping[str, Sequence[Pair]], tools: Sequence[str
         groups: the instances with their records, by title.
         tools: which others get a curve.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    # An SVG of the same numbers has the same bytes, and letters for text.
-    mpl.rcParams.update({"svg.hashsalt": "netproof", "svg.fonttype": "none"})
-    from matplotlib import pyplot as plt
-
+    plt = pyplot()
     columns = min(3, len(groups))
     rows = math.ceil(len(groups) / columns)
     figure, axes = plt.subplots(rows, columns, figsize=(5 * columns, 3.6 * rows), squeeze=False)
@@ -52,6 +48,22 @@ def cactus(path: Path, groups: Mapping[str, Sequence[Pair]], tools: Sequence[str
     for panel in panels[len(groups) :]:
         panel.remove()
     panels[0].legend(fontsize="small")
+    save(figure, path)
+
+
+def pyplot() -> ModuleType:
+    """Matplotlib without a screen; an SVG of the same numbers has the same bytes, and letters for text."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams.update({"svg.hashsalt": "netproof", "svg.fonttype": "none"})
+    from matplotlib import pyplot as plt
+
+    return plt
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG or SVG, and forget it."""
     figure.tight_layout()
     figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
+    pyplot().close(figure)

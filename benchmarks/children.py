@@ -54,6 +54,7 @@ class Limits:
         grace: seconds after which a run that ignores its limit is ended.
         load: seconds for reading network and specification.
         threads: CPU threads.
+        workers: processes that search together.
         megabytes: memory on top of what the imports take.
     """
 
@@ -62,6 +63,7 @@ class Limits:
     grace: float = 10.0
     load: float = 120.0
     threads: int = 1
+    workers: int = 1
     megabytes: int = 6144
 
     def allowed(self, instance: Instance) -> float:
@@ -81,6 +83,7 @@ def decide(tell: Tell, folder: Path, instance: Instance, limits: Limits) -> dict
     import networks
     import solver
     from solver import Budget
+    from solver.local_helpers import local_helpers
 
     began = time.monotonic()
     network = networks.load(folder / instance.family / instance.onnx)
@@ -88,7 +91,8 @@ def decide(tell: Tell, folder: Path, instance: Instance, limits: Limits) -> dict
     tell({"load_seconds": loaded - began})
     query = networks.read_vnnlib(folder / instance.family / instance.vnnlib, network.inputs, network.outputs)
     tell({"read_seconds": time.monotonic() - loaded})
-    verdict = solver.verify(network, query, budget=Budget(limits.allowed(instance), limits.threads))
+    with local_helpers(network, limits.workers) as helpers:
+        verdict = solver.verify(network, query, budget=Budget(limits.allowed(instance), limits.threads, helpers))
     stages: dict[str, float] = {}
     for stage in verdict.stages:
         stages[stage.name] = stages.get(stage.name, 0.0) + stage.seconds

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.cactus import NAMES, cactus
+from benchmarks.cactus import NAMES, cactus, pyplot, save
 from benchmarks.instances import TOOLS, Instance, read_instances
 from benchmarks.places import ROOT, data_folder
 from benchmarks.records import Answer, Judgement, Pair, Record, Summary, published_seconds, read_records, solved_seconds
@@ -208,13 +208,7 @@ def _open(pairs: Sequence[Pair]) -> str:
 
 def _scatter(path: Path, points: Sequence[Mapping[str, str]]) -> None:
     """CPU seconds over unstable ReLUs: a dot where a query was decided, a cross where its time ran out."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    mpl.rcParams.update({"svg.hashsalt": "netproof", "svg.fonttype": "none"})
-    from matplotlib import pyplot as plt
-
-    figure, panel = plt.subplots(figsize=(7, 4))
+    figure, panel = pyplot().subplots(figsize=(7, 4))
     for number, series in enumerate(dict.fromkeys(point["series"] for point in points)):
         members = [point for point in points if point["series"] == series]
         for marker, left in ((".", False), ("x", True)):
@@ -226,9 +220,7 @@ def _scatter(path: Path, points: Sequence[Mapping[str, str]]) -> None:
     panel.set(xlabel="unstable ReLUs after backward bounds", ylabel="CPU seconds", xscale="log", yscale="log")
     panel.grid(visible=True, alpha=0.3)
     panel.legend(fontsize="small")
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    save(figure, path)
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import solver
+from benchmarks.cactus import pyplot, save
 from benchmarks.material import NETWORKS, Material, material
 from benchmarks.places import RESULTS
 from solver import Budget, Engine, Options, Outcome, Progress, policy
@@ -200,13 +201,8 @@ def _table(name: str, points: Sequence[Point]) -> Table:
 
 
 def _plot(path: Path, points: Sequence[Point]) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     names = list(dict.fromkeys(point.measurement for point in points))
-    figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 3.8), squeeze=False)
+    figure, axes = pyplot().subplots(1, len(names), figsize=(5 * len(names), 3.8), squeeze=False)
     for panel, name in zip(axes.flat, names, strict=True):
         shape = _MEASUREMENTS[name]
         for series in dict.fromkeys(point.series for point in points if point.measurement == name):
@@ -216,9 +212,7 @@ def _plot(path: Path, points: Sequence[Point]) -> None:
         panel.set(title=shape.title, xlabel=shape.x, ylabel=shape.y, **{f"{axis}scale": "log" for axis in shape.log})
         panel.grid(visible=True, alpha=0.3)
         panel.legend(fontsize="x-small")
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Sets of instances with known answers: what is solved, how fast, beside other tools, and whether it is right.
 
     python -m benchmarks.sets acasxu mnist_fc … | --all [--only-firm] [--filter TEXT] [--jobs N] [--threads N]
-                              [--limit-seconds S] [--limit-scale F] [--peer NAME [--peer-python EXE]] [--resume FILE]
+                              [--workers N] [--limit-seconds S] [--limit-scale F] [--resume FILE]
+                              [--peer NAME [--peer-python EXE]]
 
 Each instance runs in a process of its own, with its set's time limit or what ``--limit-seconds`` and ``--limit-scale``
 leave of it. Results are appended to a CSV file as they come; with ``--resume``, what the file has already is not run
@@ -58,7 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse("no instance is left after --only-firm and --filter")
     path.parent.mkdir(parents=True, exist_ok=True)
     console = Console() if sys.stdout.isatty() else Console(width=220)
-    limits = Limits(options.limit_seconds, options.limit_scale, threads=options.threads, megabytes=options.memory_mb)
+    limits = Limits(
+        options.limit_seconds,
+        options.limit_scale,
+        threads=options.threads,
+        workers=options.workers,
+        megabytes=options.memory_mb,
+    )
     found: dict[str, dict[tuple[str, str, str], Record]] = {name: {} for name in ("", *options.peer)}
     try:
         for name, records in found.items():
@@ -90,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit-scale", type=float, default=1.0, metavar="F", help="share of the set's own time limit")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="instances at the same time (default 1)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads for each (default 1)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that search each (default 1)")
     parser.add_argument("--memory-mb", type=int, default=6144, metavar="MB", help="memory for each (default 6144)")
     parser.add_argument(
         "--peer", action="append", default=[], choices=PEERS, help="run this verifier on the same instances too"

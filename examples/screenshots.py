@@ -75,12 +75,15 @@ class Camera:
 def _await_pictures(page: Page) -> None:
     """Has those loaded, too, that nobody has scrolled to."""
     page.evaluate("for (const image of document.images) image.loading = 'eager'")
-    page.wait_for_function("[...document.images].every(image => image.hidden || image.complete)")
+    page.evaluate("Promise.allSettled([...document.images].map(image => image.decode()))")
 
 
 def save(content: bytes, path: Path) -> None:
     """Write a picture in few colours."""
-    Image.open(io.BytesIO(content)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    shot = Image.open(io.BytesIO(content)).convert("RGB")
+    # spread over all colours that there are: the keys of a legend are few pixels, and must not share one
+    few = shot.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
     click.echo(f"{path} ({path.stat().st_size / 1e3:.0f} kB)")
 
 

@@ -17,7 +17,7 @@ from netproof.stating import specification
 from networks import Constraint, Network
 from networks.exact import Number
 from solver import Backend, Budget, Engine, Kind, Options, Progress, Verdict
-from solver.local_helpers import cores, local_helpers
+from solver.local_helpers import local_helpers, shares
 from solver.universal_question import search_universal
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def verify(
     engine: Engine | str = Engine.AUTO,
     backend: Backend | str = Backend.AUTO,
     threads: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     seed: int = 0,
     certificate: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -112,7 +112,8 @@ def verify(
         engine: ``auto``, or ``bounds``, ``milp`` or ``bab`` to force one.
         backend: MIP solver of the ``milp`` engine: ``auto``, ``highs`` or ``gurobi``.
         threads: CPU threads, by default one for each core, or with ``workers`` as many as leave each a core.
-        workers: processes that search together, this one included, once branch and bound has lasted a second.
+        workers: processes that search together, this one included, once branch and bound has lasted a second; by
+            default as many as ``threads``, at most eight.
         seed: of the attacks' randomness.
         certificate: prove a robust verdict to the independent checker; ``Verdict.certificate`` is then the file.
         progress: called now and then with what is known so far.
@@ -147,8 +148,9 @@ def verify(
         tolerance=tolerance,
     )
     options = Options(Engine(engine), Backend(backend), seed, certificate)
+    threads, workers = shares(threads, workers)
     with local_helpers(question.network, workers) as helpers:
-        budget = Budget(time_limit, threads or cores(workers), helpers)
+        budget = Budget(time_limit, threads, helpers)
         return solver.answer(question, options=options, budget=budget, progress=progress, cancel=cancel)
 
 

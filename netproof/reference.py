@@ -6,6 +6,7 @@ test compares them with what is committed.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,12 +72,26 @@ def _command(path: tuple[str, ...], command: click.Command) -> Iterator[str]:
     context = click.Context(command, info_name=" ".join(path))
     yield f"`{' '.join(command.get_usage(context).removeprefix('Usage: ').split())}`"
     yield ""
-    yield _plain(command.help or "")
+    yield from _paragraphs(command.help or "")
     rows = [record for each in command.params if (record := each.get_help_record(context)) is not None]
     rows = [row for row in rows if not row[0].startswith(("--debug", "-h"))]
     if rows:
         yield from ("", "| option | |", "|---|---|")
         yield from (f"| `{_cell(names)}` | {_cell(_plain(text))} |" for names, text in rows)
+    if command.epilog:
+        yield from ("", *_paragraphs(command.epilog))
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Paragraphs of a command's help; those that keep their lines are examples."""
+    for number, paragraph in enumerate(inspect.cleandoc(text).split("\n\n")):
+        if number:
+            yield ""
+        if paragraph.startswith("\b"):
+            title, *lines = paragraph.removeprefix("\b").strip().splitlines()
+            yield from (title, "", "```text", *(line.strip() for line in lines), "```")
+        else:
+            yield _plain(paragraph)
 
 
 def _route(route: dict[str, Any], description: dict[str, Any]) -> Iterator[str]:

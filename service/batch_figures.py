@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -87,6 +88,14 @@ class BatchFigures:
         done = (items.c.batch == batch_id) & (items.c.state == ItemState.DONE) & items.c.verdict.is_not(None)
         with self._engine.connect() as connection:
             return [(low, high) for low, high in connection.execute(select(*ends).where(done).limit(most))]
+
+    def distances_of(self, batch_id: str, numbers: Collection[int]) -> dict[int, tuple[float | None, float | None]]:
+        """Proven and attained distances of these items, by number; of those that are done."""
+        ends = [items.c.verdict["distance"][i].as_float() for i in (0, 1)]
+        these = (items.c.batch == batch_id) & items.c.number.in_(numbers) & (items.c.state == ItemState.DONE)
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(items.c.number, *ends).where(these, items.c.verdict.is_not(None)))
+            return {number: (low, high) for number, low, high in rows}
 
     def broken(self, batch_id: str, *, limit: int, after: int = -1) -> list[Broken]:
         """The first inputs beyond ``after`` that have a counterexample, with what is known at every epsilon."""

@@ -83,7 +83,8 @@ class Submissions:
                 self._answer(connection, wanted, rows)
                 refused = self._beyond_quota(connection, wanted, rows)
                 if fit := [row for place, row in enumerate(rows) if place not in refused]:
-                    connection.execute(_INSERT, fit)
+                    # two processes that write the same keys must not wait for each other
+                    connection.execute(_INSERT, sorted(fit, key=lambda row: row["idempotency_key"] or ""))
         except IntegrityError as error:
             if len(wanted) > 1:
                 return [self.record([each])[0] for each in wanted]

@@ -22,7 +22,7 @@ from solver import policy
 from solver.parcel import digest
 from solver.verdict import Reason
 
-__all__ = ["LocalHelpers", "cores", "local_helpers", "serve"]
+__all__ = ["LocalHelpers", "local_helpers", "serve", "shares"]
 
 #: A piece is called back when it has been searched for so long at least: less would hardly pay its way.
 _RECALL_AFTER = 0.2
@@ -130,9 +130,16 @@ def local_helpers(network: Network, workers: int) -> Iterator[LocalHelpers | Non
         yield helpers
 
 
-def cores(workers: int) -> int:
-    """Threads that a search may use for itself beside helpers on this machine."""
-    return max(1, (os.cpu_count() or 1) // workers)
+def shares(threads: int | None, workers: int | None) -> tuple[int, int]:
+    """Threads of a search, and processes that search together, itself included; None leaves either to this machine.
+
+    Processes take turns with threads, which work before branch and bound begins.
+    """
+    everything = os.cpu_count() or 1
+    if workers is None:
+        threads = threads or everything
+        return threads, min(threads, policy.HELP_PROCESSES)
+    return threads or max(1, everything // workers), workers
 
 
 class _Worker:

@@ -64,6 +64,7 @@ __all__ = [
     "HELP_CELLS",
     "HELP_DELAY",
     "HELP_LEAST",
+    "HELP_PROCESSES",
     "HELP_SECONDS",
     "HELP_SHARE",
     "LINEAR_SHARE",
@@ -371,3 +372,7 @@ HELP_SHARE = 0.25
 HELP_CELLS = 32
 HELP_DELAY = 0.02
 HELP_LEAST = 0.1
+
+#: Processes that search one query together where nobody says how many, if there are cores for them: each takes some
+#: 400 MB of memory.
+HELP_PROCESSES = 8

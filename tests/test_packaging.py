@@ -62,6 +62,7 @@ def test_a_wheel_has_all_that_runs_and_nothing_else(tmp_path):
     here = {path.name for path in site.iterdir()}
     assert here == {*WHEEL, f"netproof-{PROJECT['version']}.dist-info"}
     for package in WHEEL:
+        assert (site / package / "py.typed").exists(), package
         ours = {path.relative_to(ROOT) for path in (ROOT / package).rglob("*.*") if "__pycache__" not in path.parts}
         assert {path for path in ours if not (site / path).exists()} == set()
     code = "import sys; sys.path.insert(0, sys.argv[1]); from netproof.cli import main; main(['examples', 'here'])"

@@ -53,9 +53,8 @@ _TOGETHER = (
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="Processes that search together once branch and bound has lasted a second; each takes a core.",
+        help="Processes that search together once branch and bound has lasted a second, each on a core; "
+        "default: as many as threads, at most 8.",
     ),
 )
 _EVIDENCE = (
@@ -121,7 +120,7 @@ def decide(
     threads: int | None,
     seed: int,
     as_json: bool,
-    workers: int,
+    workers: int | None,
     witness: Path | None,
     proof: Path | None,
 ) -> int:
@@ -130,11 +129,12 @@ def decide(
     from netproof import foreground
     from netproof.report import report
     from solver import Backend, Budget, Engine, Options
-    from solver.local_helpers import cores, local_helpers
+    from solver.local_helpers import local_helpers, shares
 
     options = Options(Engine(engine), Backend(backend), seed, certificate=proof is not None)
-    with local_helpers(question.network, workers) as helpers:
-        budget = Budget(timeout, threads or cores(workers), helpers)
+    own, processes = shares(threads, workers)
+    with local_helpers(question.network, processes) as helpers:
+        budget = Budget(timeout, own, helpers)
         verdict = foreground.run(
             lambda progress, cancel: solver.answer(
                 question, options=options, budget=budget, progress=progress, cancel=cancel

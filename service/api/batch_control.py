@@ -9,12 +9,12 @@ from typing import Annotated, TypeVar
 import anyio
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from service.access.dependencies import READ, SUBMIT, Caller
 from service.access.principal import Principal
 from service.access.quotas import batch_budget, check_time_limit
+from service.admission import validated
 from service.api.dependencies import Batch, PartsOfApp, json_body, read_body
 from service.api.showing import batch_response
 from service.batch_models import BatchRecord
@@ -22,7 +22,7 @@ from service.batch_schemas import BatchDocument, ResumeRequest, RetryRequest
 from service.batch_watch import LOOK_SECONDS
 from service.errors import StateChangeError
 from service.parts import Parts
-from service.problems import INVALID_REQUEST, JOB_ENDED, ProblemError, faults
+from service.problems import INVALID_REQUEST, JOB_ENDED, ProblemError
 from service.streams import RESUME_MS
 
 __all__ = ["router"]
@@ -138,9 +138,7 @@ def _budget(batch: BatchRecord, asked: float | None, parts: Parts, caller: Princ
 async def _asked(request: Request, model: type[_Asked]) -> _Asked:
     """The body of a request that may have none."""
     body = await read_body(request, 2**16, "send a small JSON object, or nothing")
-    try:
-        return model.model_validate_json(body or b"{}")
-    except ValidationError as error:
-        found = faults(error.errors(include_url=False, include_context=False))
-        detail = f"{found[0].pointer or '/'}: {found[0].detail}"
-        raise ProblemError(INVALID_REQUEST, detail, errors=found) from None
+    found = validated(model, body or b"{}", frozenset())
+    if not isinstance(found, list):
+        return found
+    raise ProblemError(INVALID_REQUEST, f"{found[0].pointer or '/'}: {found[0].detail}", errors=found)

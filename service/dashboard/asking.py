@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from service.dashboard.forms import fault
 
-__all__ = ["FIELDS", "FormError", "Picked", "number", "of_job", "request_of", "stated", "whole"]
+__all__ = [
+    "FIELDS",
+    "FormError",
+    "Picked",
+    "decision",
+    "domain",
+    "of_job",
+    "quotient",
+    "request_of",
+    "stated",
+    "unstated",
+    "whole",
+]
 
 #: From places in the request to the fields that they were typed in.
 FIELDS = {
@@ -31,12 +44,16 @@ FIELDS = {
     "dataset": "dataset",
     "index": "index",
     "numbers": "numbers",
+    "epsilon": "epsilon",
+    "low": "low",
     "label": "label",
     "targets": "targets",
     "time_limit": "time_limit",
     "seed": "seed",
     "vnnlib": "vnnlib",
 }
+#: Members of a query that the form has fields for.
+_STATED = frozenset({"input", "dataset", "index", "epsilon", "norm", "domain", "label", "targets", "kind", "vnnlib"})
 _DEFAULTS = {"norm": "linf", "kind": "decide", "engine": "auto", "backend": "auto", "priority": "normal", "seed": "0"}
 
 
@@ -81,18 +98,23 @@ def request_of(texts: Mapping[str, str], picked: Picked | None) -> dict[str, Any
     if texts.get("kind", "decide") != "decide":
         query["kind"] = texts["kind"]
     request["query"] = query
-    request |= {name: texts[name] for name in ("engine", "backend", "priority") if stated(texts, name)}
-    if texts.get("time_limit", "").strip():
-        request["time_limit"] = number(texts["time_limit"], "time_limit", wrong)
-    if stated(texts, "seed"):
-        request["seed"] = whole(texts["seed"], "seed", wrong)
-    if texts.get("certificate"):
-        request["certificate"] = True
-    if texts.get("anew"):
-        request["reuse"] = False
+    request |= decision(texts, wrong, limits=["time_limit"])
     if wrong:
         raise FormError(**wrong)
     return request
+
+
+def decision(texts: Mapping[str, str], wrong: dict[str, str], *, limits: Iterable[str]) -> dict[str, Any]:
+    """How and for how long to decide, as far as a form says it; what is wrong with it goes into ``wrong``."""
+    how: dict[str, Any] = {name: texts[name] for name in ("engine", "backend", "priority") if stated(texts, name)}
+    how |= {name: _number(texts[name], name, wrong) for name in limits if texts.get(name, "").strip()}
+    if stated(texts, "seed"):
+        how["seed"] = whole(texts["seed"], "seed", wrong)
+    if texts.get("certificate"):
+        how["certificate"] = True
+    if texts.get("anew"):
+        how["reuse"] = False
+    return how
 
 
 def stated(texts: Mapping[str, str], name: str) -> bool:
@@ -110,12 +132,12 @@ def _ball(texts: Mapping[str, str], picked: Picked | None, wrong: dict[str, str]
     else:
         query["input"] = _entries(texts.get("numbers", ""), wrong)
     if texts.get("epsilon", "").strip():
-        query["epsilon"] = texts["epsilon"].strip()
+        query["epsilon"] = quotient(texts["epsilon"])
+    elif texts.get("kind") != "distance":
+        wrong["epsilon"] = "give the radius; only the nearest violation may be looked for without one"
     if stated(texts, "norm"):
         query["norm"] = texts["norm"]
-    low, high = texts.get("low", "").strip(), texts.get("high", "").strip()
-    if low or high:
-        query["domain"] = [low, high]
+    query |= domain(texts, wrong)
     if texts.get("label", "").strip():
         query["label"] = whole(texts["label"], "label", wrong)
     if texts.get("targets", "").strip():
@@ -127,23 +149,45 @@ def _entries(text: str, wrong: dict[str, str]) -> list[float]:
     """Numbers apart by commas, spaces, lines or brackets."""
     found = []
     for place, each in enumerate(re.split(r"[\s,;\[\]()]+", text.strip(" \t\r\n,;[]()"))):
-        try:
-            found.append(float(each))
-        except ValueError:
+        value = _finite(each)
+        if value is None:
             wrong["numbers"] = (
-                f"entry {place} is no number: {each[:40]!r}" if each else "give the input's numbers, or pick an input"
+                f"entry {place} is no finite number: {each[:40]!r}"
+                if each
+                else "give the input's numbers, or pick an input"
             )
             return []
+        found.append(value)
     return found
 
 
-def number(text: str, name: str, wrong: dict[str, str]) -> float:
-    """The number in a field; what is none goes into ``wrong``."""
+def _finite(text: str) -> float | None:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _number(text: str, name: str, wrong: dict[str, str]) -> float:
+    """The number in a field; what is none goes into ``wrong``."""
+    value = _finite(text)
+    if value is None:
         wrong[name] = f"expected a number, got {text[:40]!r}"
-        return 0.0
+    return value or 0.0
+
+
+def quotient(text: str) -> str:
+    """A number as it was typed, without spaces around a fraction's bar."""
+    return re.sub(r"\s*/\s*", "/", text.strip())
+
+
+def domain(texts: Mapping[str, str], wrong: dict[str, str]) -> dict[str, list[str]]:
+    """The ends of an entry's range, if they are stated; one alone goes into ``wrong``."""
+    ends = [quotient(texts.get(name, "")) for name in ("low", "high")]
+    if any(ends) and not all(ends):
+        wrong["low"] = "give both ends of the range, or leave both empty"
+    return {"domain": ends} if all(ends) else {}
 
 
 def whole(text: str, name: str, wrong: dict[str, str]) -> int:
@@ -168,4 +212,13 @@ def of_job(request: Mapping[str, Any]) -> dict[str, str]:
     texts |= {"low": str(low), "high": str(high)}
     if "vnnlib" in query:
         return texts | {"source": "vnnlib", "vnnlib": query["vnnlib"]}
+    if "dataset" in query:
+        return texts | {"source": "dataset", "dataset": query["dataset"], "index": str(query["index"])}
     return texts | {"source": "numbers", "numbers": " ".join(map(str, query.get("input", ())))}
+
+
+def unstated(request: Mapping[str, Any]) -> list[str]:
+    """Members of a job's query that the form has no field for: without them, it asks another question."""
+    query = request["query"]
+    beyond = [name for name, value in query.items() if name not in _STATED and value is not None]
+    return ["kind", *beyond] if query.get("kind") == "universal" else beyond

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from service.dashboard.asking import FormError, number, stated, whole
+from service.dashboard.asking import FormError, decision, domain, quotient, stated, whole
 
 __all__ = ["FIELDS", "batch_of"]
 
@@ -28,7 +28,18 @@ FIELDS = {
     "/seed": "seed",
     **{
         name: name
-        for name in ("network", "dataset", "epsilon", "begin", "end", "step", "time_limit", "total_limit", "seed")
+        for name in (
+            "network",
+            "dataset",
+            "epsilon",
+            "low",
+            "begin",
+            "end",
+            "step",
+            "time_limit",
+            "total_limit",
+            "seed",
+        )
     },
 }
 
@@ -53,18 +64,9 @@ def batch_of(texts: Mapping[str, str]) -> dict[str, Any]:
         request["selection"] = selection
     if texts.get("name", "").strip():
         request["name"] = texts["name"].strip()[:255]
-    request |= {name: texts[name] for name in ("engine", "backend") if stated(texts, name)}
-    if texts.get("priority"):
+    request |= decision(texts, wrong, limits=["time_limit", "total_limit"])
+    if texts.get("priority"):  # a batch's is low where nothing is said
         request["priority"] = texts["priority"]
-    for name in ("time_limit", "total_limit"):
-        if texts.get(name, "").strip():
-            request[name] = number(texts[name], name, wrong)
-    if stated(texts, "seed"):
-        request["seed"] = whole(texts["seed"], "seed", wrong)
-    if texts.get("certificate"):
-        request["certificate"] = True
-    if texts.get("anew"):
-        request["reuse"] = False
     if wrong:
         raise FormError(**wrong)
     return request
@@ -72,13 +74,14 @@ def batch_of(texts: Mapping[str, str]) -> dict[str, Any]:
 
 def _template(texts: Mapping[str, str], wrong: dict[str, str]) -> dict[str, Any]:
     query: dict[str, Any] = {}
-    epsilons = [each for each in re.split(r"[,;\s]+", texts.get("epsilon", "")) if each]
-    if epsilons:
+    written = quotient(texts.get("epsilon", ""))
+    epsilons = [each for each in re.split(r"[,;\s]+", written) if each]
+    if texts.get("norm") != "l0" and (decimal := re.search(r"(?<![\d./])\d+,\d+", written)):
+        # 0,05 would be taken for 0 and 5
+        wrong["epsilon"] = f"write {decimal[0]} with a point, or with a space behind the comma if it is two numbers"
+    elif epsilons:
         query["epsilon"] = epsilons
     elif texts.get("kind") != "distance":
         wrong["epsilon"] = "give the radius, or several apart by commas"
     query |= {name: texts[name] for name in ("norm", "kind") if stated(texts, name)}
-    low, high = texts.get("low", "").strip(), texts.get("high", "").strip()
-    if low or high:
-        query["domain"] = [low, high]
-    return query
+    return query | domain(texts, wrong)

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Files", "audit_commands", "curl", "question_commands"]
+__all__ = ["KEY", "Files", "audit_commands", "curl", "question_commands"]
+
+#: Where a service that asks for keys takes one.
+KEY = ' -H "Authorization: Bearer $NETPROOF_API_KEY"'
 
 _LOCAL = "On your own machine"
 _PYTHON = "From Python"
@@ -41,8 +44,7 @@ class Files:
 def curl(request: Mapping[str, Any], origin: str, *, key: bool, path: str = "/v1/verify?wait=30") -> str:
     """The request as it is sent; with a ``key``, it says where that goes."""
     body = json.dumps(request, ensure_ascii=False).replace("'", "'\\''")
-    header = ' -H "Authorization: Bearer $NETPROOF_API_KEY"' if key else ""
-    return f"curl{header} --json '{body}' '{origin}{path}'"
+    return f"curl{KEY if key else ''} --json '{body}' '{origin}{path}'"
 
 
 def question_commands(request: Mapping[str, Any], files: Files, origin: str, *, key: bool) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 from networks.exact import exact
 from service.dashboard.charts import Chart, Point, convergence, layers, stages
 from service.dashboard.claims import claim_of, property_of, reason_of, region_of, trust_of
+from service.dashboard.commands import KEY
 from service.dashboard.evidence_view import Shown, evidence, perturbation
 from service.dashboard.wording import number
 from service.dataset_rows import read_rows
@@ -103,7 +104,7 @@ def job_view(record: JobRecord, parts: Parts, points: Sequence[Point], site: str
         charts=charts,
         limit=record.time_limit,
         share=min(1.0, spent / record.time_limit),
-        commands=_commands(record, network, site),
+        commands=_commands(record, network, site, "curl -s" + KEY * parts.settings.access_on),
         part_of=None if record.parent is None else job_document(parts.ledger.job(record.parent), brief=True),
         shared=shared,
         helpers="" if shared is None else _helpers(shared, ended=record.terminal),
@@ -198,8 +199,8 @@ def _fact(value: object) -> str:
     return number(value)
 
 
-def _commands(record: JobRecord, network: NetworkRecord, site: str) -> list[tuple[str, str]]:
-    """The same question to this service again, and on another machine."""
+def _commands(record: JobRecord, network: NetworkRecord, site: str, curl: str) -> list[tuple[str, str]]:
+    """The same question to this service again, and on another machine; ``curl`` shows a key if it must."""
     if record.batch is not None or record.parent is not None:
         return []
     request = {key: value for key, value in record.request.items() if key not in {"query", "network"}}
@@ -209,19 +210,19 @@ def _commands(record: JobRecord, network: NetworkRecord, site: str) -> list[tupl
         (
             "Ask this service again",
             (
-                f"curl -s '{site}/v1/jobs/{record.id}?include=input' | jq '{asked}' |\n"
-                f"  curl -s --json @- '{site}/v1/verify?wait=60'"
+                f"{curl} '{site}/v1/jobs/{record.id}?include=input' | jq '{asked}' |\n"
+                f"  {curl} --json @- '{site}/v1/verify?wait=60'"
             ),
         ),
-        ("Decide it on your own machine", "\n".join(_local(record, network, site))),
+        ("Decide it on your own machine", "\n".join(_local(record, network, site, curl))),
     ]
 
 
-def _local(record: JobRecord, network: NetworkRecord, site: str) -> list[str]:
+def _local(record: JobRecord, network: NetworkRecord, site: str, curl: str) -> list[str]:
     """Commands for a machine that has the network's file."""
     query = record.request["query"]
     member, file = (".vnnlib", "property.vnnlib") if "vnnlib" in query else ("", "query.json")
-    document = f"curl -s '{site}/v1/jobs/{record.id}?include=input'"
+    document = f"{curl} '{site}/v1/jobs/{record.id}?include=input'"
     network_file = shlex.quote(network.name or "network.onnx")
     return [
         f"{document} | jq -r .request.query{member} > {file}",

@@ -18,7 +18,7 @@ from service.access.dependencies import SUBMIT, Caller
 from service.access.principal import Principal
 from service.api.dependencies import PartsOfApp, known_dataset
 from service.batch_models import DatasetRecord
-from service.dashboard.asking import FIELDS, FormError, Picked, of_job, request_of
+from service.dashboard.asking import FIELDS, FormError, Picked, of_job, request_of, unstated
 from service.dashboard.commands import Files, question_commands
 from service.dashboard.forms import Answers
 from service.dashboard.inside import call
@@ -44,11 +44,12 @@ _BLANK = {"norm": "linf", "kind": "decide", "low": "0", "high": "1", "index": "0
 @router.get("/ask", dependencies=[SUBMIT])
 def show_form(request: Request, parts: PartsOfApp, caller: Caller, job: str = "") -> Response:
     """The form, filled by what the address says; ``job`` names one whose question is asked again."""
-    texts = dict(_BLANK)
+    texts, lost = dict(_BLANK), []
     if job:
-        texts |= of_job(parts.ledger.job(job[:26], owner=caller.reach).request)
+        again = parts.ledger.job(job[:26], owner=caller.reach).request
+        texts, lost = texts | of_job(again), unstated(again)
     texts |= {name: text for name, text in request.query_params.items() if name != "job"}
-    return _form(request, parts, caller, Answers(texts))
+    return _form(request, parts, caller, Answers(texts), lost=lost)
 
 
 def choices(parts: Parts, caller: Principal, texts: Mapping[str, str]) -> dict[str, Any]:
@@ -101,6 +102,7 @@ def _form(
     answers: Answers,
     asked: Mapping[str, Any] | None = None,
     picked: Picked | None = None,
+    lost: Sequence[str] = (),
 ) -> Response:
     offered = choices(parts, caller, answers.texts)
     source = answers["source"] or ("dataset" if offered["datasets"] else "numbers")
@@ -114,6 +116,7 @@ def _form(
         answers=answers,
         source=source,
         commands=shown,
+        lost=lost,
         once=answers["once"] or new_id(),
         **offered,
         **settings,

@@ -73,23 +73,19 @@ async def show_batch(
     ] = False,
 ) -> Response:
     """How far a batch is, what it found, and its items."""
-    rows = await _rows(request, batch, chosen | {"cursor": cursor})
+    rows = await _rows(request, batch, chosen | {"cursor": cursor}, parts)
     if isinstance(rows, Response):
         return rows
     drawn = drawings or batch.items <= _DRAWN_AT_ONCE
     shown = await run_in_threadpool(_shown, batch, parts, chosen["epsilon"], drawn=drawn)
     network = await run_in_threadpool(parts.ledger.network, batch.network)
     dataset = await run_in_threadpool(parts.ledger.datasets.get, batch.dataset)
-    failed = failed_inputs(await run_in_threadpool(parts.ledger.figures.broken, batch.id, limit=_THUMBNAILS))
     return page(
         request,
         "batch.html",
         **shown,
-        drawn=drawn,
         network=network,
         dataset=dataset,
-        pictured=layout(dataset.summary["shape"]) is not None,
-        failed=failed,
         rows=rows,
         chosen=chosen,
         statuses=_STATUS,
@@ -102,11 +98,12 @@ async def show_batch(
 async def show_rows(
     request: Request,
     batch: Batch,
+    parts: PartsOfApp,
     chosen: Choice,
     cursor: Cursor = "",
 ) -> Response:
     """Rows of the table: the first page of a choice, or the one that a cursor leads to."""
-    rows = await _rows(request, batch, chosen | {"cursor": cursor})
+    rows = await _rows(request, batch, chosen | {"cursor": cursor}, parts)
     if isinstance(rows, Response):
         return rows
     return _part("batch_rows.html", batch=batch, rows=rows, chosen=chosen)
@@ -178,11 +175,17 @@ def _shown(batch: BatchRecord, parts: Parts, epsilon: str, *, drawn: bool = True
     return {
         "batch": batch,
         "document": document,
+        "drawn": drawn,
         "charts": batch_charts(batch, document, parts.ledger, epsilon) if drawn else [],
+        "failed": failed_inputs(parts.ledger.figures.broken(batch.id, limit=_THUMBNAILS)) if drawn else [],
+        "thumbnails": _THUMBNAILS,
+        "pictured": layout(parts.ledger.datasets.get(batch.dataset).summary["shape"]) is not None,
     }
 
 
-async def _rows(request: Request, batch: BatchRecord, chosen: Mapping[str, str]) -> dict[str, Any] | Response:
+async def _rows(
+    request: Request, batch: BatchRecord, chosen: Mapping[str, str], parts: Parts
+) -> dict[str, Any] | Response:
     """A page of items as the API lists them, and where the next one is."""
     status = chosen["status"]
     asked = {name: chosen[name] for name in ("label", "epsilon", "index", "sort", "cursor") if chosen[name]}
@@ -192,7 +195,16 @@ async def _rows(request: Request, batch: BatchRecord, chosen: Mapping[str, str])
     if answer.is_error:
         return refused(request, answer)
     found: dict[str, Any] = answer.json()
-    following = found["next_cursor"] and urlencode(
-        {name: value for name, value in chosen.items() if value} | {"cursor": found["next_cursor"]}
-    )
-    return {"items": found["items"], "following": following}
+    distances = None
+    if batch.request["query"].get("kind") == "distance":
+        numbers = [item["number"] for item in found["items"]]
+        distances = await run_in_threadpool(parts.ledger.figures.distances_of, batch.id, numbers)
+    here = {name: value for name, value in chosen.items() if value}
+    following = found["next_cursor"] and urlencode(here | {"cursor": found["next_cursor"]})
+    return {
+        "items": found["items"],
+        "distances": distances,
+        "first": not chosen["cursor"],
+        "here": urlencode(here),
+        "following": following,
+    }

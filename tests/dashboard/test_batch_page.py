@@ -7,6 +7,7 @@ import csv
 import pytest
 from playwright.sync_api import expect
 
+from service.dashboard.wording import number
 from tests.dashboard.examples import digits, network
 from tests.service.serving import Service
 
@@ -43,6 +44,12 @@ def test_a_batch_is_followed_until_it_has_finished(site, open_page):
     page, watch = open_page(site, f"/batches/{batch}")
     expect(page.locator("#figures .badge")).to_have_text("finished", timeout=120_000)
     expect(page.locator("#figures")).to_contain_text("3 of 3")
+    expect(page.locator("#rows .badge", has_text="ing")).to_have_count(0)  # sweeping, pending, searching
+    expect(page.locator("#charts-again")).to_have_count(0)
+    expect(page.locator("#rows-again")).to_have_count(0)
+    asked = len(watch.requests)
+    page.wait_for_timeout(6000)
+    assert [url for url in watch.requests[asked:] if "/batches/" in url] == []
     assert [url for url in watch.requests if url.endswith(batch)] == [f"{site.url}/batches/{batch}"]  # loaded once
     expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
 
@@ -145,6 +152,7 @@ def test_a_batch_that_nobody_works_on(idle, open_page, accessible):
     for count in (100, 200, 250):
         expect(rows).to_have_count(count)
         page.locator(".items").evaluate("table => table.scrollTo(0, table.scrollHeight)")
+    expect(page.locator("#rows-again")).to_have_count(0)  # or it would take what was read on away
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#figures .badge")).to_have_text("cancelled")
     page.get_by_role("button", name="Resume").click()
@@ -180,3 +188,5 @@ def test_minimum_distortions_are_drawn(site):
     page = site.http.get(f"/batches/{batch}", headers=HTML).text
     assert "Minimum distortion" in page
     assert "2 values from" in page
+    item = site.http.get(f"/v1/batches/{batch}/items/1").json()
+    assert number(item["result"]["distance"][1]) in page.partition('id="rows"')[2]

@@ -153,6 +153,10 @@ def test_question_is_the_one_that_the_form_states(site, digits):
         ({"targets": "3, x"}, "targets", "whole number"),
         ({"time_limit": "soon"}, "time_limit", "expected a number"),
         ({"time_limit": "-1"}, "time_limit", "greater than 0"),
+        ({"time_limit": "nan"}, "time_limit", "expected a number"),
+        ({"epsilon": " "}, "epsilon", "give the radius"),
+        ({"low": "0", "high": ""}, "low", "both ends"),
+        ({"source": "numbers", "numbers": "inf " * 64}, "numbers", "entry 0 is no finite number"),
         ({"source": "numbers", "numbers": "1 2 three"}, "numbers", "three"),
         ({"source": "numbers", "numbers": "1 2 3"}, "numbers", "64"),
         ({"source": "vnnlib", "vnnlib": "(assert"}, "vnnlib", "line 1"),
@@ -180,7 +184,11 @@ def test_audit_is_the_one_that_the_form_states(site, digits):
     wrong = send(site, "/audit", fields | {"epsilon": "", "step": "0"})
     assert wrong.status_code == 422
     assert 'id="epsilon-wrong"' in wrong.text
-    shown = send(site, "/audit", fields | {"action": "command"}).text
+    for epsilon in ("0,05", "0.1, 0,5"):
+        wrong = send(site, "/audit", fields | {"epsilon": epsilon})
+        assert "with a point" in wrong.text
+    shown = send(site, "/audit", fields | {"epsilon": "0.1,1 / 50,1/20", "step": "", "action": "command"}).text
+    assert "--eps 0.1 --eps 1/50 --eps 1/20" in shown
     assert "/v1/batches" in shown
     assert "&#34;two digits&#34;" in shown
 
@@ -221,7 +229,15 @@ def test_asking_again_asks_the_same():
 def test_empty_forms_say_what_is_missing():
     with pytest.raises(FormError) as error:
         request_of({"source": "numbers"}, None)
-    assert {each["pointer"] for each in error.value.document["errors"]} == {"network", "numbers"}
+    assert {each["pointer"] for each in error.value.document["errors"]} == {"network", "numbers", "epsilon"}
     with pytest.raises(FormError) as error:
         batch_of({})
     assert {each["pointer"] for each in error.value.document["errors"]} == {"network", "dataset", "epsilon"}
+
+
+def test_what_the_form_cannot_state_is_said(site, digits):
+    query = {"input": [0.5] * 64, "epsilon": "0.01", "label": 1, "top_k": 2, "frozen": [0]}
+    job = site.http.post("/v1/verify", json={"network": digits[0], "query": query, "time_limit": 5}).json()["id"]
+    page = site.http.get(f"/ask?job={job}", headers=HTML).text
+    assert re.findall(r"<code>(\w+)</code>", page) == ["frozen", "top_k"]
+    site.http.post(f"/v1/jobs/{job}/cancel")

@@ -216,3 +216,17 @@ def test_helpers_of_a_job_are_seen_and_lead_there_and_back(tmp_path, open_page, 
         assert begun.id in again.text
     finally:
         service.close()
+
+
+def test_one_perturbation_of_many_inputs_is_seen(site, visit, accessible):
+    digits = [about_digit(i, "0.2") for i in (7, 10)]
+    query = {"kind": "universal", "epsilon": "0.2", "domain": [0, 1]}
+    query |= {"inputs": [each["input"] for each in digits], "labels": [each["label"] for each in digits]}
+    page = visit(f"/jobs/{ask(site, network(site, 'digits_plain.onnx'), query, time_limit=10)}")
+    expect(page.get_by_role("heading", level=1)).to_have_text("One perturbation of 2 inputs, ℓ∞ ε 0.2")
+    expect(page.locator(".picture > img")).to_have_count(1)
+    expect(page.get_by_text("ONNX Runtime was seen to flip these inputs")).to_be_visible()
+    expect(page.get_by_text("no stage had to run")).to_have_count(0)
+    accessible(page)
+    page.get_by_role("link", name="Ask again with").click()
+    expect(page.locator("#lost")).to_contain_text("inputs")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 from playwright.sync_api import expect
 
 from service.access.principal import Scope
-from tests.service.serving import Service
+from tests.service.serving import NETWORK, Service, ball
 
 HTML = {"Accept": "text/html"}
 
@@ -68,6 +70,21 @@ def test_nothing_is_shown_without_a_key(locked):
     assert locked.http.get(f"/datasets/{'0' * 64}/0.png").status_code == 401
     live = locked.http.get("/?live=true", headers=HTML | {"HX-Request": "true"})
     assert live.status_code == 401
+
+
+def test_commands_say_where_the_key_goes(locked):
+    key = locked.ledger.keys.create("eve", Scope.SUBMIT).text
+    headers = {"Authorization": f"Bearer {key}"}
+    about = locked.http.post("/v1/networks", content=NETWORK, headers=headers).json()["sha256"]
+    asked = {"network": about, "query": ball(epsilon=0.002)}
+    job = locked.http.post("/v1/verify", json=asked, headers=headers).json()["id"]
+    locked.http.post(f"/v1/jobs/{job}/cancel", headers=headers)
+    page = html.unescape(locked.http.get(f"/jobs/{job}", headers=HTML | headers).text)
+    assert page.count('curl -s -H "Authorization: Bearer $NETPROOF_API_KEY"') == 3
+    fields = {"network": about, "source": "numbers", "numbers": "0 0 0", "epsilon": "1", "action": "command"}
+    files = {name: (None, value) for name, value in fields.items()}
+    page = html.unescape(locked.http.post("/ask", headers=HTML | headers, files=files).text)
+    assert 'curl -H "Authorization: Bearer $NETPROOF_API_KEY" --json \'{' in page
 
 
 def test_login_does_not_lead_elsewhere(locked):

@@ -185,3 +185,11 @@ def test_what_a_command_prints_is_compared() -> None:
     assert differs(said, "unknown  in 0.5 s") == said[0]
     assert differs(("3 robust", "4 not"), "3 robust\nbetween\n4 not") == "4 not"
     assert differs(("3 robust",), "4 robust") == "3 robust"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_rows_of_a_table_have_as_many_cells_as_its_head(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        head, *rows = [len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()]
+        assert [cells for cells in rows if cells != head] == [], table.splitlines()[0]

@@ -278,6 +278,8 @@ def test_cursors_and_identifiers_of_strangers_are_refused(live: Service) -> None
     problem(live.http.get("/v1/batches/nonsense"), 404)
     problem(live.http.post(f"/v1/batches/{batch['id']}/cancel"), 409)
     problem(live.http.post(f"/v1/batches/{batch['id']}/resume"), 409)
+    problem(live.http.post(f"/v1/batches/{batch['id']}/resume", content=b"{"), 400)
+    problem(live.http.post(f"/v1/batches/{batch['id']}/retry", json={"time_limit": "long"}), 422)
     problem(live.http.post("/v1/batches", content=b"{", headers={"Content-Type": "application/json"}), 400)
     problem(live.http.post("/v1/batches", content=b"x"), 415)
 

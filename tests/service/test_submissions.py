@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from service.access.principal import Quota
@@ -89,3 +90,13 @@ def test_a_quota_holds_within_a_group_and_known_answers_count_for_nothing(ledger
     found = ledger.submissions.record([*wanted, submission("0.4", owner="other", quota=Quota(queued=2))])
     assert [isinstance(each, QuotaError) for each in found] == [False, False, False, True, False, False]
     assert len(ledger.jobs(state=JobState.QUEUED)) == 3
+
+
+def test_groups_with_the_same_keys_do_not_wait_for_each_other(ledger: Ledger) -> None:
+    add_network(ledger)
+    keys = [f"k{number}" for number in range(60)]
+    with ThreadPoolExecutor(2) as processes:
+        for turn in range(4):
+            group = [submission(idempotency_key=f"{turn}-{key}", fingerprint="f") for key in keys]
+            found = list(processes.map(ledger.submissions.record, [group, group[::-1]]))
+            assert [each[0].id for each in found[0]] == [each[0].id for each in found[1][::-1]]  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
 import gurobipy
@@ -22,7 +22,7 @@ from networks.norms import Ball
 from networks.property import Clause, Row
 from networks.region import Region
 
-__all__ = ["DIFFERENCE", "cells", "minimum_margin", "nearest_point", "nearest_violation", "raised"]
+__all__ = ["DIFFERENCE", "cells", "known_margins", "minimum_margin", "nearest_point", "nearest_violation", "raised"]
 
 Array = NDArray[np.float64]
 
@@ -37,6 +37,16 @@ def raised(by: float, *forms: tuple[tuple[int, Fraction], ...], outputs: int = 2
     """
     offset = exact(round(by, 9))
     return Clause(tuple(Row(form, offset) for form in forms or (DIFFERENCE,)), outputs)
+
+
+def known_margins(
+    build: Callable[[int], Network], radius: float, *, seeds: Iterable[int]
+) -> Iterator[tuple[Network, Region, float]]:
+    """Networks, a box around a random point for each, and the least that `DIFFERENCE` is there."""
+    for seed in seeds:
+        network = build(seed)
+        region = Region.linf_ball(np.random.default_rng(seed).normal(size=network.inputs), radius)
+        yield network, region, minimum_margin(network, region, raised(0))
 
 
 def minimum_margin(network: Network, region: Region, clause: Clause) -> float:

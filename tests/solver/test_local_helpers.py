@@ -15,12 +15,13 @@ from bounds.program import program
 from networks import Network, Property, Region
 from solver import policy
 from solver.attack import Attack
-from solver.local_helpers import LocalHelpers
+from solver.local_helpers import LocalHelpers, shares
 from solver.relu_split import ReluSplit, SplitRegion
 from solver.replay import Replayer
 from solver.split_region import CellSearch
 from tests.random_networks import random_dense
 from tests.solver.oracle import minimum_margin, raised
+from tests.solver.sharing import deep_split
 
 NETWORK = random_dense(1, (3, 5, 4, 2))
 REGION = Region.linf_ball(np.random.default_rng(1).normal(size=3), 0.6)
@@ -92,6 +93,20 @@ def test_a_process_answers(helpers: LocalHelpers, shift: float) -> None:
     assert not watched.lost
 
 
+def test_a_process_answers_where_all_neurons_are_bounded_anew(
+    helpers: LocalHelpers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "DEEP_BATCH", 1)
+    monkeypatch.setattr(policy, "DEEP_TURN", 2)
+    ready(helpers)
+    watched = Watched(helpers)
+    clause = raised(0.02 - minimum_margin(NETWORK, REGION, raised(0)))
+    found = deep_split(NETWORK, REGION, [clause], helpers=watched).run(lambda: None, lambda *_: None)  # type: ignore[arg-type]
+    assert found.proven == [True]
+    assert watched.answers
+    assert not watched.lost
+
+
 def test_cells_of_a_process_that_is_killed_come_home(helpers: LocalHelpers) -> None:
     victim = ready(helpers)
     watched = Watched(helpers, given=lambda: helpers.pids[0] == victim and os.kill(victim, signal.SIGSTOP))
@@ -108,3 +123,21 @@ def test_cells_of_a_process_that_is_killed_come_home(helpers: LocalHelpers) -> N
     assert found.reason is None
     assert watched.lost == 1
     assert helpers.pids[0] != victim
+
+
+@pytest.mark.parametrize(
+    ("threads", "workers", "expected"),
+    [
+        (None, None, (12, policy.HELP_PROCESSES)),
+        (1, None, (1, 1)),
+        (3, None, (3, 3)),
+        (None, 4, (3, 4)),
+        (None, 30, (1, 30)),
+        (2, 5, (2, 5)),
+    ],
+)
+def test_what_is_not_said_is_made_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, threads: int | None, workers: int | None, expected: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert shares(threads, workers) == expected

@@ -55,6 +55,12 @@ def replayer(network, region, prop):
     return lambda x: run.counterexample(region, prop, region.project(x))
 
 
+def nearest(network, region, prop, enclosure, norm, backend, **limits):
+    """What the models say of the nearest violation, with replays."""
+    replay = replayer(network, region, prop)
+    return minimise_distance(network, region, prop.clauses, enclosure, norm, backend=backend, replay=replay, **limits)
+
+
 def margin_replayer(network, region, prop):
     run = Replayer(network)
 
@@ -76,15 +82,7 @@ def test_the_nearest_violation_is_brute_force_s(backend, norm):
         region, prop = query(network, seed, epsilon)
         truth = truth_of(kind, seed, norm)
         enclosure = (interval_bounds if seed % 2 else backward_bounds)(network, region)
-        result = minimise_distance(
-            network,
-            region,
-            prop.clauses,
-            enclosure,
-            norm,
-            backend=backend,
-            replay=replayer(network, region, prop),
-        )
+        result = nearest(network, region, prop, enclosure, norm, backend)
         where = (kind, seed, truth, result)
         assert result.reason is None, where
         if math.isinf(truth):
@@ -107,15 +105,7 @@ def test_the_miqp_and_its_outer_approximation_agree(seed):
     network = random_dense(seed, (5, 8, 8, 3))
     region, prop = query(network, seed, "1.5")
     both = [
-        minimise_distance(
-            network,
-            region,
-            prop.clauses,
-            backward_bounds(network, region),
-            "l2",
-            backend=backend,
-            replay=replayer(network, region, prop),
-        )
+        nearest(network, region, prop, backward_bounds(network, region), "l2", backend)
         for backend in (Backend.HIGHS, Backend.GUROBI)
     ]
     assert both[0].lower == pytest.approx(both[1].lower, abs=1e-6)
@@ -155,15 +145,7 @@ def test_distances_in_a_domain_where_the_center_is_on_its_edge():
         prop = Property.classification(label, network.outputs)
         for norm in NORMS:
             truth = min(nearest_violation(network, region, clause, norm) for clause in prop.clauses)
-            result = minimise_distance(
-                network,
-                region,
-                prop.clauses,
-                backward_bounds(network, region),
-                norm,
-                backend=Backend.HIGHS,
-                replay=replayer(network, region, prop),
-            )
+            result = nearest(network, region, prop, backward_bounds(network, region), norm, Backend.HIGHS)
             assert result.lower <= truth + 1e-9
             assert result.lower >= min(truth, 10.0) - 1e-4
 
@@ -209,16 +191,7 @@ def test_what_is_known_cuts_the_search_off(backend):
     enclosure = backward_bounds(network, region)
     for norm in NORMS:
         truth = truth_of("dense", 1, norm)
-        half = minimise_distance(
-            network,
-            region,
-            prop.clauses,
-            enclosure,
-            norm,
-            backend=backend,
-            replay=replayer(network, region, prop),
-            upper=truth / 2 if norm != "l0" else truth,
-        )
+        half = nearest(network, region, prop, enclosure, norm, backend, upper=truth / 2 if norm != "l0" else truth)
         assert half.point is None
         assert half.upper == math.inf
         assert half.reason is None
@@ -231,15 +204,7 @@ def test_a_center_that_violates_is_at_distance_zero():
     label = int(evaluate(network, region.center[None].astype(float))[0].argmin())
     wrong = Property.classification(label, network.outputs)
     for norm in NORMS:
-        result = minimise_distance(
-            network,
-            region,
-            wrong.clauses,
-            interval_bounds(network, region),
-            norm,
-            backend=Backend.HIGHS,
-            replay=replayer(network, region, wrong),
-        )
+        result = nearest(network, region, wrong, interval_bounds(network, region), norm, Backend.HIGHS)
         assert (result.lower, result.upper) == (0.0, 0.0)
 
 
@@ -298,15 +263,14 @@ def test_the_time_is_kept_and_bounds_are_streamed():
     region, prop = digits(network, 10, "0.5")
     reports = []
     begin = time.monotonic()
-    result = minimise_distance(
+    result = nearest(
         network,
         region,
-        prop.clauses,
+        prop,
         interval_bounds(network, region),
         "l1",
-        backend=Backend.HIGHS,
+        Backend.HIGHS,
         deadline=begin + 3,
-        replay=replayer(network, region, prop),
         progress=lambda lower, upper, nodes: reports.append((lower, upper, nodes)),
     )
     assert time.monotonic() - begin < 8

@@ -16,7 +16,7 @@ from solver.replay import Replayer
 from solver.verdict import Reason
 from tests.formulas import encoded, query, unsatisfiable
 from tests.random_networks import random_conv, random_dense, random_residual
-from tests.solver.oracle import DIFFERENCE, minimum_margin, raised
+from tests.solver.oracle import DIFFERENCE, known_margins, minimum_margin, raised
 
 #: Builders of networks, and the radius at which about eight of their ReLUs are unstable: brute force tries 2^8
 #: patterns.
@@ -40,12 +40,7 @@ def search(network: Network, region: Region, clause: Clause, *, steps: int, atta
 @pytest.mark.parametrize("steps", [0, 3])
 def test_agrees_with_brute_force_on_both_sides_of_the_minimum(kind: str, steps: int) -> None:
     """Moving the offset puts the exact minimum just above or just below zero, where only a complete search decides."""
-    for seed in range(8):
-        rng = np.random.default_rng(seed)
-        build, radius = BUILDERS[kind]
-        network = build(seed)
-        region = Region.linf_ball(rng.normal(size=network.inputs), radius)
-        least = minimum_margin(network, region, raised(0))
+    for network, region, least in known_margins(*BUILDERS[kind], seeds=range(8)):
         for shift in (0.3, 1e-3, -1e-3, -0.3):
             clause = raised(shift - least)
             found = search(network, region, clause, steps=steps)
