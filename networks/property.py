@@ -95,8 +95,8 @@ class Clause:
                     raise PropertyError(msg)
                 if not _binary(c):
                     msg = (
-                        f"coefficient {c} of output {i} is not a binary floating-point number; multiply the row by a "
-                        "positive constant that makes every coefficient one"
+                        f"coefficient {shown(c)} of output {i} is not a binary floating-point number; multiply the row "
+                        "by a positive constant that makes every coefficient one"
                     )
                     raise PropertyError(msg)
             try:

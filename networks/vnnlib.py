@@ -63,7 +63,7 @@ def read_vnnlib(path: str | Path, inputs: int, outputs: int) -> Query:
         msg = f"the specification {name} is larger than the limit of {MAX_BYTES} bytes; split it"
         raise VnnlibError(msg)
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         msg = f"the specification {name} is not a text file: {error}"
         raise VnnlibError(msg) from error

@@ -104,12 +104,11 @@ class Attack:
         lower = torch.as_tensor(self.region.near_lower, dtype=dtype)
         upper = torch.as_tensor(self.region.near_upper, dtype=dtype)
         # Rows come in groups, one for each clause, and follow that clause's margin.
-        own = torch.arange(len(clauses)).repeat_interleave(group)
         x = torch.as_tensor(self.region.project(first), dtype=dtype)
         best = math.inf
         for step in range(steps + 1):
             x = x.detach().requires_grad_(step < steps)
-            margins = self._own_margins(clauses, own, x)
+            margins = self._own_margins(clauses, group, x)
             found, replayed = self._replay_best(x.detach(), margins.detach(), last=step == steps)
             best = min(best, replayed)
             if found is not None or step == steps or self.stop():
@@ -118,7 +117,7 @@ class Attack:
             flat = (gradient == 0).all(1)
             if flat.any():
                 # Dead ReLUs hide the way; it shows where gradients leak through them.
-                leaking = self._own_margins(clauses, own, x, leak=policy.ATTACK_LEAK)
+                leaking = self._own_margins(clauses, group, x, leak=policy.ATTACK_LEAK)
                 gradient = torch.where(flat[:, None], torch.autograd.grad(leaking.sum(), x)[0], gradient)
             rate = length * (0.04 ** (step / max(1, steps)))
             x = self._step(x.detach(), gradient, rate, lower, upper)
@@ -138,9 +137,10 @@ class Attack:
             return x
         return torch.as_tensor(self.region.project(x.numpy()), dtype=x.dtype)
 
-    def _own_margins(self, clauses: Sequence[Clause], own: Tensor, x: Tensor, *, leak: float = 0.0) -> Tensor:
-        """Each row's margin of its own clause, shape ``(B,)``."""
-        return clause_margins(clauses, self.program.forward(x, leak=leak)).gather(1, own[:, None])[:, 0]
+    def _own_margins(self, clauses: Sequence[Clause], group: int, x: Tensor, *, leak: float = 0.0) -> Tensor:
+        """Each row's margin of its own clause, shape ``(B,)``, where ``group`` rows in turn belong to a clause."""
+        outputs = torch.split(self.program.forward(x, leak=leak), group)
+        return torch.cat([clause_margins([clause], y)[:, 0] for clause, y in zip(clauses, outputs, strict=True)])
 
     def _replay_best(self, x: Tensor, margins: Tensor, *, last: bool) -> tuple[Counterexample | None, float]:
         """Replays the most promising points: those that look violated, and at the end the best one in any case."""

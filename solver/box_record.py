@@ -71,5 +71,5 @@ class Notes:
             return
         found, k = self._bounded.rows, int(self._combination[r])
         alpha = found.slopes[k].numpy()
-        weights = found.weights[k].numpy()[own].tolist()
+        weights = found.weights[k].numpy()[: own.sum()].tolist()
         self._record.claim(branch, clause, weights, slopes=np.stack([alpha, np.zeros_like(alpha)]))

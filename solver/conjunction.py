@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -51,6 +52,17 @@ class Rows:
         """Which clauses have more than one row, shape ``(clauses,)``."""
         return torch.bincount(self.clause) > 1
 
+    @cached_property
+    def of_clause(self) -> tuple[Tensor, Tensor]:
+        """Each clause's rows, padded with any row to as many as the longest one has, and which of them are its own.
+
+        Both of shape ``(clauses, longest)``.
+        """
+        each = torch.bincount(self.clause)
+        place = torch.arange(int(each.max()))
+        own = place < each[:, None]
+        return torch.where(own, (each.cumsum(0) - each)[:, None] + place, 0), own
+
 
 @dataclass(frozen=True, eq=False)
 class Together:
@@ -59,7 +71,7 @@ class Together:
     Attributes:
         linear: the bounds, offsets and all rounding included.
         box, clause: what each is about, shape ``(P,)``.
-        weights: of all rows, 0 for those of other clauses, shape ``(P, rows)``.
+        weights: of the clause's rows in turn, 0 beyond them, shape ``(P, longest)`` for the longest clause.
         slopes: lower slopes where a ReLU is unstable, node after node, shape ``(P, relus)``.
     """
 
@@ -89,14 +101,16 @@ def together(program: Program, rows: Rows, bounds: BoxBounds, is_open: Tensor) -
     frame = Groups(box, 1)
     widths = [program.features[node] for node in program.relus]
     slopes = torch.cat([bounds.relaxation(node).dense[2] for node in program.relus], 1)[box]
-    logits = torch.where(rows.clause == pair[:, 1:], 0.0, -torch.inf).to(rows.C.dtype)
+    row, own = (each[pair[:, 1]] for each in rows.of_clause)
+    logits = torch.where(own, 0.0, -torch.inf).to(rows.C.dtype)
+    C, offsets = rows.C[row], rows.offsets[row]
 
     def bound(weights: Tensor, alpha: Tensor) -> LinearBound:
         parts = dict(zip(program.relus, torch.split(alpha, widths, 1), strict=True))
         return backward_pass(
             program,
             bounds,
-            {last: (weights @ rows.C)[:, None]},
+            {last: weights[:, None] @ C},
             frame,
             last,
             lambda node: bounds.relaxation(node).grouped(frame, parts[node]),
@@ -113,7 +127,7 @@ def together(program: Program, rows: Rows, bounds: BoxBounds, is_open: Tensor) -
             slopes.requires_grad_(True)
             logits.requires_grad_(True)
             weights = logits.softmax(1)
-            value = bound(weights, slopes).value[:, 0] + weights @ rows.offsets
+            value = bound(weights, slopes).value[:, 0] + (weights * offsets).sum(1)
             along = None
             if step < policy.BOX_STEPS:
                 along = torch.autograd.grad(value.sum(), (slopes, logits), allow_unused=True, materialize_grads=True)
@@ -129,11 +143,11 @@ def together(program: Program, rows: Rows, bounds: BoxBounds, is_open: Tensor) -
     best_weights, best_slopes = _short(best_weights, best_slopes)
     linear = bound(best_weights, best_slopes)
     linear = LinearBound(linear.value[:, 0], linear.coefficients[:, 0], linear.constant[:, 0])
-    offset = best_weights @ rows.offsets
+    offset = (best_weights * offsets).sum(1)
     # What is bounded is the rounded combination.
-    size = ((best_weights @ rows.C.abs()) * bounds.magnitude[last][box]).sum(-1)
-    size = size + best_weights @ rows.offsets.abs() + linear.value.abs() + 2.0**-900
-    charge = (len(rows.C) + 32) * 2.0**-52 * size
+    size = ((best_weights[:, None] @ C.abs())[:, 0] * bounds.magnitude[last][box]).sum(-1)
+    size = size + (best_weights * offsets.abs()).sum(1) + linear.value.abs() + 2.0**-900
+    charge = (C.shape[1] + 32) * 2.0**-52 * size
     value = torch.nan_to_num(linear.value + offset - charge, nan=-torch.inf, posinf=-torch.inf)
     bound_with_offset = LinearBound(value, linear.coefficients, linear.constant + offset - charge)
     return Together(bound_with_offset, box, pair[:, 1], best_weights, best_slopes)

@@ -6,8 +6,10 @@ __all__ = [
     "ALPHA_ROW_STEPS",
     "ALPHA_SHARE",
     "ALPHA_STEPS",
+    "ATTACK_CLAUSES",
     "ATTACK_LEAK",
     "ATTACK_RESTARTS",
+    "ATTACK_SHARE",
     "ATTACK_STEPS",
     "BAB_BATCH",
     "BAB_CANDIDATES",
@@ -120,6 +122,11 @@ ATTACK_RESTARTS = 4
 
 #: Steps of the short attack.
 ATTACK_STEPS = 25
+
+#: Clauses that the short attack looks at together, as each starts from the minimisers of all; and the share of the time
+#: that is left after which it takes no further ones of a region.
+ATTACK_CLAUSES = 32
+ATTACK_SHARE = 0.05
 
 #: Slope that gradients take for inactive ReLUs where they would be zero without. 0.01 to 0.3 all find the violations of
 #: the two collins_rul_cnn queries that need it, within 4 steps; 0 and 1 never do.

@@ -258,19 +258,31 @@ class _Rows:
 def attack(climb: Climb) -> None:
     """A short descent towards a violation, in every case that is open."""
     with climb.stage("attack") as detail:
-        steps = 0
-        for case in climb.cases:
-            if not case.open:
-                continue
+        detail["steps"] = 0
+        for case, clauses in _attacked(climb):
             result = climb.attacker(case).run(
-                case.open,
-                starts=case.corners[~case.proven],
+                [case.prop.clauses[c] for c in clauses],
+                starts=case.corners[clauses],
                 restarts=policy.ATTACK_RESTARTS,
                 steps=policy.ATTACK_STEPS,
                 rng=climb.rng,
             )
-            steps += result.steps
+            detail["steps"] += result.steps
             climb.take(result.upper, result.counterexample)
             if not climb.undecided:
                 break
-        detail["steps"] = steps
+
+
+def _attacked(climb: Climb) -> Iterator[tuple[Case, list[int]]]:
+    """What to attack together: some open clauses of a case, the weakest first.
+
+    They are few at a time because each starts from the minimisers of all, and all but a case's first ones come only
+    while there is time to spare.
+    """
+    end = time.monotonic() + policy.ATTACK_SHARE * (climb.deadline - time.monotonic())
+    for case in climb.cases:
+        weakest = sorted(np.flatnonzero(~case.proven).tolist(), key=case.lower.item)
+        for first in range(0, len(weakest), policy.ATTACK_CLAUSES):
+            if first and time.monotonic() > end:
+                break
+            yield case, sorted(weakest[first : first + policy.ATTACK_CLAUSES])

@@ -1,8 +1,8 @@
 """The exact engines as rungs of the ladder, and their order.
 
-Where the input is small, ``auto`` splits inputs; where the ReLUs are few as well, ReLU splits and the MILP follow soon.
-Otherwise it splits ReLUs, tightens bounds by LPs, and ends with the MILP, which has an early turn too where the ReLUs
-are few.
+Where the input is small, inputs are split; where the ReLUs are few as well, ReLU splits and the MILP follow soon.
+Otherwise ``auto`` splits ReLUs, tightens bounds by LPs, and ends with the MILP, which has an early turn too where the
+ReLUs are few.
 
 With several hidden layers, slopes are optimised for the neurons before the ReLU splits; then come ReLU splits that
 bound all neurons anew on every cell, and before the LPs a second turn of the simpler ones. Where very many ReLUs are
@@ -60,11 +60,12 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
     """The exact engines to run one after the other, each with its share of the time that is left then."""
     branch = split_inputs if climb.network.inputs <= policy.SPLIT_INPUTS else split_relus
     by_milp: list[tuple[Rung, float]] = [(tighten, policy.TIGHTEN_SHARE), (milp, 1.0)]
-    match climb.options.engine:
-        case Engine.BAB:
+    if climb.options.engine is Engine.MILP:
+        return by_milp
+    if climb.options.engine is Engine.BAB:
+        if branch is split_relus:
             return [(branch, 1.0)]
-        case Engine.MILP:
-            return by_milp
+        by_milp = []
     if branch is split_inputs:
         assert case.enclosure is not None
         # A handful of phases closes at once what takes boxes in every direction.
@@ -73,7 +74,7 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         if climb.network.relus > policy.MILP_RELUS:
             return [*phases, (branch, 1.0)]
         # What a few ReLUs decide, as in an encoded formula, boxes approach only from outside.
-        return [*phases, (branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE), *by_milp]
+        return [*phases, (branch, policy.BOX_SHARE), (split_relus, policy.BAB_SHARE if by_milp else 1.0), *by_milp]
     small = climb.network.relus <= policy.MILP_FIRST_RELUS
     early: list[tuple[Rung, float]] = [(milp, policy.MILP_FIRST_SHARE)] if small else []
     if len(climb.network.relu_nodes) > 1:

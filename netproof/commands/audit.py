@@ -11,6 +11,7 @@ import click
 
 from netproof.commands.deciding import BACKENDS, ENGINES
 from netproof.commands.question import FILE, NORMS, domain_option, numbers
+from netproof.commands.values import NEW_FILE, SECONDS
 
 if TYPE_CHECKING:
     from netproof.auditing import Audit
@@ -61,14 +62,14 @@ Examples:
 @click.option("--indices", metavar="A:B", callback=selected_range, help="Only inputs A to B-1.")
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=NEW_FILE,
     help="Write one JSON line for each input to this file, as they come.",
 )
 @click.option("--resume", is_flag=True, help="Continue the file of --out: what has a record is not decided again.")
 @click.option(
     "--report",
     "page",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=NEW_FILE,
     metavar="FILE.html",
     help="Write the results as one page with drawings and pictures, which needs no network.",
 )
@@ -85,7 +86,7 @@ Examples:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=60.0,
     show_default=True,
     metavar="SECONDS",

@@ -12,6 +12,7 @@ from netproof.commands.audit import selected_range
 from netproof.commands.deciding import BACKENDS, ENGINES
 from netproof.commands.question import FILE, NORMS, domain_option, numbers, scaled_domain
 from netproof.commands.remote import connect, server_option
+from netproof.commands.values import NEW_FILE, SECONDS
 
 if TYPE_CHECKING:
     from netproof.client import Batch
@@ -50,10 +51,8 @@ def batch() -> None:
 @click.option("--query", type=FILE, help="JSON object with further members of the question, such as top_k or kind.")
 @click.option("--first", type=click.IntRange(min=1), metavar="N", help="Only inputs 0 to N-1.")
 @click.option("--indices", metavar="A:B", callback=selected_range, help="Only inputs A to B-1.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time for each item.")
-@click.option(
-    "--total", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Of solving, for them all."
-)
+@click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Time for each item.")
+@click.option("--total", type=SECONDS, metavar="SECONDS", help="Of solving, for them all.")
 @click.option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True, help="What may decide.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="MIP solver.")
 @click.option("--priority", type=click.Choice(["low", "normal", "high"]), default="low", show_default=True)
@@ -161,7 +160,7 @@ def list_(*, server: str) -> int:
 
 @batch.command(short_help="Write a batch's items to a file.")
 @click.argument("batch_id", metavar="BATCH")
-@click.argument("out", type=click.Path(dir_okay=False, writable=True, path_type=Path))
+@click.argument("out", type=NEW_FILE)
 @server_option
 def export(*, batch_id: str, out: Path, server: str) -> int:
     """Write all items to OUT: .csv, .jsonl or .parquet, by its suffix."""
@@ -182,9 +181,7 @@ def cancel(*, batch_id: str, server: str) -> int:
 
 @batch.command(short_help="Go on with a batch.")
 @click.argument("batch_id", metavar="BATCH")
-@click.option(
-    "--total", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="A new budget for it all."
-)
+@click.option("--total", type=SECONDS, metavar="SECONDS", help="A new budget for it all.")
 @server_option
 def resume(*, batch_id: str, total: float | None, server: str) -> int:
     """Go on with a batch that was stopped or has spent its budget; nothing finished is done again."""
@@ -195,7 +192,7 @@ def resume(*, batch_id: str, total: float | None, server: str) -> int:
 
 @batch.command(short_help="Try again what failed or is unknown.")
 @click.argument("batch_id", metavar="BATCH")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time for each item.")
+@click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Time for each item.")
 @click.option("--failed-only", is_flag=True, help="Leave alone what ended unknown.")
 @server_option
 def retry(*, batch_id: str, timeout: float | None, failed_only: bool, server: str) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from netproof.commands.values import NEW_FILE, SECONDS
+
 if TYPE_CHECKING:
     from solver import Question, Verdict
 
@@ -35,7 +37,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _SEARCH = (
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=SECONDS,
         default=300.0,
         show_default=True,
         metavar="SECONDS",
@@ -59,13 +61,13 @@ _EVIDENCE = (
     click.option(
         "--counterexample",
         "witness",
-        type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        type=NEW_FILE,
         help="Write a counterexample to this file, in VNN-COMP's format.",
     ),
     click.option(
         "--certificate",
         "proof",
-        type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        type=NEW_FILE,
         help="Prove what is claimed to the independent checker, and write the certificate to this file.",
     ),
 )
@@ -90,7 +92,7 @@ def product_option(command: Function) -> Function:
     """Give ``command`` the option whose value goes to `keep_product`."""
     option = click.option(
         "--product",
-        type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        type=NEW_FILE,
         help="Write the network that counterexample and certificate are about to this file.",
     )
     return option(command)

@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 
 from netproof.commands.question import FILE
+from netproof.commands.values import NEW_FILE
 
 __all__ = ["product"]
 
-OUT = click.option(
-    "-o", "--out", type=click.Path(dir_okay=False, writable=True, path_type=Path), required=True, help="File to write."
-)
+OUT = click.option("-o", "--out", type=NEW_FILE, required=True, help="File to write.")
 
 
 @click.group(short_help="Write the network of a comparison.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from netproof.commands.question import FILE, members, question_options
+from netproof.commands.values import SECONDS
 
 if TYPE_CHECKING:
     from netproof.client import Client, Job
@@ -61,9 +62,7 @@ def connect(server: str) -> Client:
 @click.argument("network", type=FILE)
 @click.argument("spec", type=FILE, required=False)
 @question_options
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time for the decision."
-)
+@click.option("--timeout", type=SECONDS, metavar="SECONDS", help="Time for the decision.")
 @click.option("--priority", type=click.Choice(["low", "normal", "high"]), default="normal", show_default=True)
 @click.option("--certificate", is_flag=True, help="Have a robust verdict proven to the independent checker.")
 @click.option("--fresh", is_flag=True, help="Decide anew, whatever answers the service has.")

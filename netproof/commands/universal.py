@@ -10,6 +10,7 @@ import click
 
 from netproof.commands.deciding import BACKENDS, EXIT_CODES
 from netproof.commands.question import FILE, domain_option, inputs_options, numbers, scaled_domain
+from netproof.commands.values import NEW_FILE, SECONDS
 
 __all__ = ["universal"]
 
@@ -38,7 +39,7 @@ Example:
 @domain_option("What sums are clipped to; default: 0 1 for uint8 images, else nothing.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=300.0,
     show_default=True,
     metavar="SECONDS",
@@ -46,7 +47,7 @@ Example:
 )
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="MIP solver.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: one for each core.")
-@click.option("--out", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write it, as .npy.")
+@click.option("--out", type=NEW_FILE, help="Write it, as .npy.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def universal(
     *,

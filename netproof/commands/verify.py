@@ -10,6 +10,7 @@ import click
 
 from netproof.commands.deciding import decide, decision_options, split
 from netproof.commands.question import FILE, members, question_options
+from netproof.commands.values import NEW_FILE
 
 __all__ = ["verify"]
 
@@ -31,7 +32,7 @@ Examples:
 @question_options
 @click.option(
     "--save-query",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=NEW_FILE,
     help="Only write the question to this .json file, as POST /v1/verify takes it.",
 )
 @decision_options

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 
-from certificates import check
+from certificates import check, read
 from networks import Clause, Network, Property, Query, Region, Row, evaluate
 from networks.exact import exact
 from solver import Budget, Engine, Options, Trust, verify
@@ -67,3 +67,20 @@ def test_other_slopes_are_refused(proof) -> None:
         report = check(pack(manifest, arrays | {"tree0.slopes": other.astype(np.float32)}), network)
         assert not report.proven
         assert "is only bounded by" in report.reason
+
+
+def test_conjunctions_of_different_lengths_are_proven_together(proof) -> None:
+    """Their combinations have weights for as many rows as the longest has; a claim names those of its own."""
+    network, *packed = proof
+    region = Region.linf_ball(np.zeros(2), "1")
+    ((row, other),) = [clause.rows for clause in read(pack(*packed)).query.cases[0][1].clauses]
+    low = [Row(each.coefficients, exact(1000)) for each in (row, other)]
+    clauses = tuple(Clause(rows, 2) for rows in ((low[0], row, other), (low[1],), (other, row), (row, low[0])))
+    options = Options(Engine.BAB, certificate=True)
+    verdict = verify(network, Query.single(region, Property(clauses)), options=options, budget=Budget(60, 1))
+    assert verdict.trust is Trust.CERTIFIED, verdict
+    assert verdict.certificate is not None
+    manifest, _ = unpack(verdict.certificate)
+    lengths = {len(claim[1]) for claim in combined(manifest["trees"][0]["nodes"])}
+    assert lengths
+    assert lengths <= {2, 3}

@@ -92,6 +92,8 @@ def test_choices_are_those_of_the_solver():
         ((*BALL, "--eps", "0.1", "--output-range", "0", "0", "1", "--label", "3"), "are 2 properties"),
         ((*BALL, "--eps", "0.1", "--engine", "magic"), "'magic' is not one of"),
         ((*BALL, "--eps", "0.1", "--timeout", "0"), "not in the range"),
+        ((*BALL, "--eps", "0.1", "--timeout", "nan"), "'nan' is not a number of seconds"),
+        ((*BALL, "--eps", "0.1", "--certificate", "no/proof.zip"), "there is no folder 'no' to write 'proof.zip' to"),
     ],
 )
 def test_bad_queries_exit_2_and_say_why(run, plain, arguments, message):

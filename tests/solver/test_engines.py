@@ -46,6 +46,8 @@ def test_every_engine_agrees_with_brute_force(
 ) -> None:
     if engine == "relu splits":
         monkeypatch.setattr(policy, "SPLIT_INPUTS", 0)
+    if engine == "input splits":
+        monkeypatch.setattr(policy, "PHASES_PER_INPUT", 0)
     for seed, least in enumerate(minima):
         network, region = instance(seed)
         for shift in (0.1, 2e-3, -2e-3, -0.1):
@@ -62,9 +64,20 @@ def test_a_tie_is_never_robust(engine: str, minima: list[float], monkeypatch: py
     """With the exact minimum at zero, up to the oracle's tolerance, "robust" may only be claimed where it is true."""
     if engine == "relu splits":
         monkeypatch.setattr(policy, "SPLIT_INPUTS", 0)
+    if engine == "input splits":
+        monkeypatch.setattr(policy, "PHASES_PER_INPUT", 0)
     for seed, least in enumerate(minima[:10]):
         network, region = instance(seed)
         # A millionth below the tie, so that the property is violated beyond any doubt about the oracle.
         asked = Query.single(region, Property((raised(-least - 1e-6),)))
         verdict = verify(network, asked, options=ENGINES[engine], budget=Budget(10, 1))
         assert verdict.outcome is not Outcome.ROBUST, (seed, verdict)
+
+
+def test_branch_and_bound_splits_relus_where_boxes_approach_only_from_outside() -> None:
+    """Four ReLUs of five inputs, with a least margin on a kink: no number of boxes that fit into a minute closes it."""
+    network, region = random_dense(1, (5, 4, 2)), Region.linf_ball(np.zeros(5), "1")
+    asked = Query.single(region, Property((raised(0.02 - minimum_margin(network, region, raised(0))),)))
+    verdict = verify(network, asked, options=Options(Engine.BAB), budget=Budget(60, 1))
+    assert verdict.outcome is Outcome.ROBUST
+    assert verdict.seconds < 30
