@@ -1,4 +1,4 @@
-"""``python -m certificates CERTIFICATE NETWORK``: check one certificate, print one line.
+"""``python -m certificates CERTIFICATE NETWORK``: check one certificate, print what was found and what it is about.
 
 Exit codes: 0 proven, 1 not proven, 2 bad input.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from certificates.command import check_files
+from certificates.command import check_files, question
 from networks.errors import InputError
 
 __all__ = ["main"]
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(f"bad input: {error}", file=sys.stderr)
         return 2
-    print(report)
+    print("\n  ".join([str(report), *question(options.certificate)]))
     return 0 if report.proven else 1
 
 

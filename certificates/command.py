@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from certificates.checker import Report, check
-from certificates.document import MAX_FILE
+from certificates.document import MAX_FILE, read
+from certificates.wording import worded
 from networks.onnx_model import read_bytes, read_most
 from networks.onnx_reader import load_bytes
 
-__all__ = ["check_files"]
+__all__ = ["check_files", "question"]
 
 
 def check_files(
@@ -19,7 +20,20 @@ def check_files(
 
     The network is not compared with ONNX Runtime, which the checker does without: that belongs to verifying.
     """
-    with Path(certificate).open("rb") as file:
-        data = read_most(file, MAX_FILE)
+    data = _bytes(certificate)
     model = load_bytes(read_bytes(network), Path(network).name, compare=False)
     return check(data, model, semantics=semantics, exact=exact)
+
+
+def question(certificate: str | Path) -> list[str]:
+    """What the certificate in a file is about, in lines of words.
+
+    Raises:
+        CertificateError: the file is no certificate.
+    """
+    return worded(read(_bytes(certificate)).query)
+
+
+def _bytes(certificate: str | Path) -> bytes:
+    with Path(certificate).open("rb") as file:
+        return read_most(file, MAX_FILE)

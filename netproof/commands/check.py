@@ -29,8 +29,8 @@ def check(*, certificate: Path, network: Path, float32: bool, exact: bool) -> in
         msg = "--exact decides over the reals; give either --float32 or --exact"
         raise click.UsageError(msg)
 
-    from certificates.command import check_files
+    from certificates.command import check_files, question
 
     report = check_files(certificate, network, semantics="float32" if float32 else "real", exact=exact)
-    click.echo(str(report))
+    click.echo("\n  ".join([str(report), *question(certificate)]))
     return 0 if report.proven else 1

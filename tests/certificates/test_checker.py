@@ -276,8 +276,9 @@ def test_the_checker_runs_without_torch_and_solvers(tmp_path: Path) -> None:
     command = [sys.executable, "-c", probe, str(tmp_path / "proof"), str(tmp_path / "net.onnx")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    line, modules = done.stdout.splitlines()
+    line, *question, modules = done.stdout.splitlines()
     assert line.startswith("proven (real): no violation of 2 clauses")
+    assert [said.split()[0] for said in question] == ["region", "property"]
     assert modules == "[]"
 
 

@@ -38,7 +38,7 @@ def hard(site, *, time_limit):
 
 
 def test_a_running_job_is_followed_to_its_end(site, open_page):
-    job = hard(site, time_limit=6)
+    job = hard(site, time_limit=10)
     page, watch = open_page(site, f"/jobs/{job}")
     expect(page.get_by_role("heading", name="At work")).to_be_visible()
     expect(page.get_by_role("figure").filter(has_text="Bounds of the margin over time")).to_be_visible()

@@ -17,6 +17,7 @@ from service.models import JobRecord
 from service.settings import Settings
 from service.states import JobState, NetworkState
 from tests.random_networks import dense_model
+from tests.service.records import record
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +35,13 @@ def book(settings: Settings) -> Iterator[Ledger]:
     ledger.close()
 
 
-def run(settings: Settings, book: Ledger, **changes: Any) -> JobRecord:
+def run(settings: Settings, book: Ledger, *, max_attempts: int = 1, **changes: Any) -> JobRecord:
     """Submit a query about a tiny network and run it as a worker's child would."""
     artifact = open_artifacts(settings).put(dense_model(1, (3, 5, 2)))
     book.add_network(artifact.sha256, size=artifact.size, name="tiny", state=NetworkState.READY, summary={})
     query = {"input": [0.5, 0.5, 0.5], "epsilon": 0.01, "norm": "linf", "domain": [0, 1], "label": 0, "targets": None}
     request = {"network": artifact.sha256, "query": {**query, **changes}, "time_limit": 20.0, "seed": 0, "reuse": False}
-    job, _ = book.submit(artifact.sha256, request, queue="highs", time_limit=20.0, max_attempts=1)
+    job, _ = record(book, artifact.sha256, request, queue="highs", time_limit=20.0, max_attempts=max_attempts)
     run_job(job.id, Surroundings(settings, "test"))
     return book.job(job.id)
 
@@ -105,9 +106,7 @@ def test_a_ledger_that_is_away_for_a_moment_fails_no_job(
         raise OperationalError("SELECT", {}, Exception("server closed the connection unexpectedly"))
 
     monkeypatch.setattr("service.job._work", away)
-    submit = book.submit
-    monkeypatch.setattr(book, "submit", lambda *given, **named: submit(*given, **{**named, "max_attempts": 2}))
-    job = run(settings, book)
+    job = run(settings, book, max_attempts=2)
     assert (job.state, job.losses) == (JobState.QUEUED, 1)
     assert job.attempts[0].reason == "the job's worker lost its way to the service (OperationalError)"
     run_job(job.id, Surroundings(settings, "test"))
