@@ -199,7 +199,8 @@ def test_files(tmp_path):
     text = declared(1, 2, UNIT + "(assert (<= Y_0 0))")
     (tmp_path / "p.vnnlib").write_text(text)
     (tmp_path / "p.vnnlib.gz").write_bytes(gzip.compress(text.encode()))
-    for name in ("p.vnnlib", "p.vnnlib.gz"):
+    (tmp_path / "marked.vnnlib").write_text(text, encoding="utf-8-sig")
+    for name in ("p.vnnlib", "p.vnnlib.gz", "marked.vnnlib"):
         assert read_vnnlib(tmp_path / name, 1, 2).statement["name"] == name
     with pytest.raises(VnnlibError, match="there is no specification"):
         read_vnnlib(tmp_path / "absent", 1, 2)
