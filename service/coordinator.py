@@ -97,6 +97,9 @@ class Coordinator:
     def busy(self) -> int:
         return sum(part.state is not JobState.QUEUED for part in self._parts.values())
 
+    def cores(self) -> int:
+        return 0  # each is a worker with cores of its own
+
     def give(self, problem: bytes, piece: bytes) -> bool:
         try:
             part = {"problem": self._store(problem), "piece": self._store(piece), "seconds": self.seconds}

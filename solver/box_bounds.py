@@ -38,12 +38,11 @@ class Bounder:
     program: Program
     rows: Rows
     executor: Executor
-    threads: int
     inside: Inside | None = None
 
-    def bound(self, boxes: Sequence[Box], *, nested: bool) -> Bounded:
-        """See `bound`; each core has its share of the boxes."""
-        size = -(-len(boxes) // self.threads)
+    def bound(self, boxes: Sequence[Box], *, nested: bool, threads: int) -> Bounded:
+        """See `bound`; each of so many cores has its share of the boxes."""
+        size = -(-len(boxes) // threads)
         parts = [boxes[begin : begin + size] for begin in range(0, len(boxes), size)]
         return Bounded.join(
             list(

@@ -50,6 +50,9 @@ class Helpers(Protocol):
     def busy(self) -> int:
         """How many pieces are being searched."""
 
+    def cores(self) -> int:
+        """How many of the search's own cores they take now."""
+
     def give(self, problem: bytes, piece: bytes) -> bool:
         """Hands out a piece; False if that is not possible now."""
 
@@ -129,6 +132,11 @@ class Sharing(Generic[Held]):
     def cells(self) -> int:
         """How many cells went out and have not come back."""
         return sum(part.cells for part in self._out.values())
+
+    @property
+    def cores(self) -> int:
+        """How many of the search's own cores helpers take now."""
+        return self._helpers.cores()
 
     @property
     def held(self) -> list[Held]:

@@ -150,12 +150,12 @@ class BoxSearch:
     ) -> SplitResult:
         """Searches until all is decided or ``stop`` gives a reason; see `decide_by_input_split`."""
         with ThreadPoolExecutor(threads, thread_name_prefix="boxes") as executor:
-            bounder = Bounder(self._program, self._rows, executor, threads, Inside.of(self._region))
+            bounder = Bounder(self._program, self._rows, executor, Inside.of(self._region))
             room = max(2, min(policy.BOX_BATCH, len(self._front.pool)))
             for turn in itertools.count():
                 if self._trials.boxes:
                     began = time.perf_counter()
-                    lower, found = self._bound(bounder, push=turn % 16 == 0)
+                    lower, found = self._bound(bounder, self._own(threads), push=turn % 16 == 0)
                     # As many at once as pay, but stop() is to be asked now and then.
                     took = max(time.perf_counter() - began, 1e-9)
                     self._seconds += took
@@ -193,10 +193,10 @@ class BoxSearch:
         upper = self._front.upper if found is None else found.attained
         return SplitResult(self._lower, upper, found, reason, self._front.boxes)
 
-    def _bound(self, bounder: Bounder, *, push: bool) -> tuple[float, Counterexample | None]:
+    def _bound(self, bounder: Bounder, threads: int, *, push: bool) -> tuple[float, Counterexample | None]:
         """Bounds the boxes that are tried, and closes or keeps them; the bound of all, and a counterexample."""
         front, trials, record = self._front, self._trials, self._record
-        bounded = bounder.bound(trials.boxes, nested=record is None)
+        bounded = bounder.bound(trials.boxes, nested=record is None, threads=threads)
         front.boxes += len(trials.boxes)
         kept, branches = trials.settle(front.cuts, bounded, record)
         if record is not None and not record.full:
@@ -221,6 +221,10 @@ class BoxSearch:
     def _out(self) -> int:
         """How many boxes helpers have."""
         return 0 if self._sharing is None else self._sharing.cells
+
+    def _own(self, threads: int) -> int:
+        """How many of ``threads`` cores helpers leave: a process makes more of a core than another thread here."""
+        return threads if self._sharing is None else max(1, threads - self._sharing.cores)
 
     def _share(self) -> Counterexample | None:
         if self._sharing is None:

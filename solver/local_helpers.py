@@ -67,6 +67,9 @@ class LocalHelpers(Team["_Worker"]):
     def busy(self) -> int:
         return sum(worker.piece is not None for worker in self._workers)
 
+    def cores(self) -> int:
+        return self.busy()
+
     def give(self, problem: bytes, piece: bytes) -> bool:
         worker = next((worker for worker in self._workers if worker.free), None)
         return worker is not None and worker.start(problem, piece)
