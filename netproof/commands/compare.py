@@ -16,7 +16,8 @@ __all__ = ["compare"]
 @click.command(
     short_help="Decide whether two networks agree.",
     epilog="""
-Exit codes: 0 they agree on the whole region, 1 they do not, 3 unknown, 2 bad input or usage.
+Exit codes: 0 they agree on the whole region, 1 they do not, 3 unknown, 2 bad input or usage, or no place for
+the evidence.
 
 \b
 Examples:

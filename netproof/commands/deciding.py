@@ -26,6 +26,8 @@ __all__ = [
     "split",
 ]
 
+#: Bad input or usage, or evidence that could not be written where it was wanted.
+UNUSABLE = 2
 EXIT_CODES = {"robust": 0, "counterexample": 1, "unknown": 3}
 
 # The values of solver.Engine and solver.Backend, spelt out because importing them would slow down --help.
@@ -141,10 +143,8 @@ def decide(
             ),
             timeout,
         )
-    if witness is not None:
-        _write_witness(verdict, witness)
-    if proof is not None:
-        _write_certificate(verdict, proof, question)
+    kept = witness is None or _write_witness(verdict, witness)
+    kept &= proof is None or _write_certificate(verdict, proof, question)
     document = verdict.to_json() | {"query": question.query.statement}
     if as_json:
         about = question.network
@@ -152,34 +152,35 @@ def decide(
     else:
         center = question.center
         click.echo(report(document, center=None if center is None else center.astype(float).tolist()))
-    return EXIT_CODES[str(verdict.outcome)]
+    return EXIT_CODES[str(verdict.outcome)] if kept else UNUSABLE
 
 
-def _write_certificate(verdict: Verdict, path: Path, question: Question) -> None:
+def _write_certificate(verdict: Verdict, path: Path, question: Question) -> bool:
     if verdict.certificate is None:
         claims = question.kind != "decide" or str(verdict.outcome) == "robust"
         why = "no proof passed the checker" if claims else "the verdict is not robust"
         click.echo(f"{why}, so {path} is not written", err=True)
-        return
-    try:
-        path.write_bytes(verdict.certificate)
-    except OSError as error:
-        click.echo(f"the certificate could not be written: {error}", err=True)  # the verdict is still worth printing
-    else:
-        float32 = "--float32 " * (str(verdict.semantics) == "float32")
-        click.echo(f"certificate written to {path}; check it with: netproof check {float32}{path} NETWORK", err=True)
+        return True
+    float32 = "--float32 " * (str(verdict.semantics) == "float32")
+    return _write(path, verdict.certificate, "certificate", f"; check it with: netproof check {float32}{path} NETWORK")
 
 
-def _write_witness(verdict: Verdict, path: Path) -> None:
+def _write_witness(verdict: Verdict, path: Path) -> bool:
     found = verdict.counterexample or verdict.witness
     if found is None:
         click.echo(f"no counterexample, so {path} is not written", err=True)
-        return
+        return True
     from solver.witness import vnncomp_text
 
+    return _write(path, vnncomp_text(found).encode(), "counterexample")
+
+
+def _write(path: Path, data: bytes, what: str, note: str = "") -> bool:
+    """Whether evidence is in its file; if not, it is said, and the verdict is still worth printing."""
     try:
-        path.write_text(vnncomp_text(found))
+        path.write_bytes(data)
     except OSError as error:
-        click.echo(f"the counterexample could not be written: {error}", err=True)  # the verdict is still worth printing
-    else:
-        click.echo(f"counterexample written to {path}", err=True)
+        click.echo(f"the {what} could not be written: {error}", err=True)
+        return False
+    click.echo(f"{what} written to {path}{note}", err=True)
+    return True

@@ -16,7 +16,8 @@ __all__ = ["monotone"]
 @click.command(
     short_help="Decide whether an output is monotone in an input.",
     epilog="""
-Exit codes: 0 it is on the whole region, 1 it is not, 3 unknown, 2 bad input or usage.
+Exit codes: 0 it is on the whole region, 1 it is not, 3 unknown, 2 bad input or usage, or no place for
+the evidence.
 
 \b
 Example:

@@ -18,7 +18,8 @@ __all__ = ["verify"]
 @click.command(
     short_help="Answer one question about a network.",
     epilog="""
-Exit codes: 0 robust, 1 counterexample, 3 unknown (also after Ctrl-C), 2 bad input or usage.
+Exit codes: 0 robust, 1 counterexample, 3 unknown (also after Ctrl-C), 2 bad input or usage, or no place for
+the evidence.
 
 \b
 Examples:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +132,14 @@ def test_uint8_images_get_the_unit_domain(run, plain, tmp_path, digits):
     answer = run("verify", plain, "--data", tmp_path / "bytes.npz", "--index", "10", "--eps", "0.001", "--json")
     assert json.loads(answer.out)["query"]["region"]["domain"] == ["0", "1"]
     assert "domain [0, 1]" in answer.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_evidence_that_finds_no_room_is_no_success(run, plain):
+    told = run("verify", plain, *BALL, "--eps", "0.1", "--counterexample", "/dev/full")
+    assert told.code == 2
+    assert "could not be written" in told.err
+    assert told.out.startswith("counterexample")
 
 
 def test_a_data_set_may_be_a_csv_file(run, plain, digits, tmp_path):
