@@ -65,7 +65,7 @@ class Service(Deployment):
 
     def queued_job(self) -> str:
         """The identifier of a job that no worker has taken."""
-        answer = self.ask(ball())
+        answer = self.ask(ball(), reuse=False)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 

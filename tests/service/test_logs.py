@@ -111,7 +111,7 @@ def test_a_request_has_one_line_and_its_job_knows_it(web: Service) -> None:
 
 def test_worker_and_child_say_whose_job_they_work_on(live: Service) -> None:
     headers = {"X-Request-ID": "ci-9", "traceparent": PARENT}
-    body = {"network": live.upload(), "query": ball(epsilon=0.0017)}
+    body = {"network": live.upload(), "query": ball(epsilon=0.0017), "reuse": False}
     job = live.http.post("/v1/verify?wait=30", json=body, headers=headers).json()
     assert job["state"] == "succeeded"
     lines = [json.loads(line) for line in (live.settings.data_dir / "worker.log").read_text().splitlines()]

@@ -101,7 +101,7 @@ def test_queues_batches_and_workers_are_read_from_where_they_are(fresh: Service)
 def test_ends_of_jobs_are_counted_once_and_outlive_processes(live: Service) -> None:
     before = told(live)
     body = {"network": live.upload(), "query": ball(epsilon=0.0013), "priority": "high"}
-    first = live.http.post("/v1/verify?wait=30", json=body).json()
+    first = live.http.post("/v1/verify?wait=30", json=body | {"reuse": False}).json()
     again = live.http.post("/v1/verify?wait=30", json=body).json()
     outcome, engine = first["verdict"]["verdict"], first["verdict"]["decided_by"]
     assert again["verdict"]["cached_from"]

@@ -80,7 +80,7 @@ def test_a_trace_leads_from_the_request_to_the_rungs(web: Service, collector: Co
     network = web.upload()
     tracing.start_tracing()
     headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
-    body = {"network": network, "query": ball(epsilon=0.0031)}
+    body = {"network": network, "query": ball(epsilon=0.0031), "reuse": False}
     posed = web.http.post("/v1/verify", json=body, headers=headers).json()
     web.http.get("/nowhere")
     tracing.stop_tracing()
@@ -115,7 +115,7 @@ def test_a_trace_that_nobody_keeps_is_not_sent(web: Service, collector: Collecto
     tracing.start_tracing()
     headers = {"traceparent": f"00-{TRACE}-{CALLER}-00"}
     posed = web.http.post(
-        "/v1/verify", json={"network": web.upload(), "query": ball(epsilon=0.0032)}, headers=headers
+        "/v1/verify", json={"network": web.upload(), "query": ball(epsilon=0.0032), "reuse": False}, headers=headers
     ).json()
     tracing.stop_tracing()
     run_job(posed["id"], Surroundings(web.settings, "here"))
@@ -126,7 +126,7 @@ def test_a_trace_that_nobody_keeps_is_not_sent(web: Service, collector: Collecto
 def test_a_collector_that_is_away_costs_the_trace_alone(web: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
-    posed = web.ask(ball(epsilon=0.0033)).json()
+    posed = web.ask(ball(epsilon=0.0033), reuse=False).json()
     run_job(posed["id"], Surroundings(web.settings, "here"))
     assert web.ledger.job(posed["id"]).state is JobState.SUCCEEDED
 
