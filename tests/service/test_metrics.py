@@ -21,6 +21,7 @@ from service.reaper import Reaper
 from service.states import JobState
 from service.tallies import FAMILIES
 from service.workers import BackendRecord, Licence
+from tests.random_networks import dense_model
 from tests.service.records import registered, worker
 from tests.service.serving import Service, ball
 
@@ -100,8 +101,8 @@ def test_queues_batches_and_workers_are_read_from_where_they_are(fresh: Service)
 
 def test_ends_of_jobs_are_counted_once_and_outlive_processes(live: Service) -> None:
     before = told(live)
-    body = {"network": live.upload(), "query": ball(epsilon=0.0013), "priority": "high"}
-    first = live.http.post("/v1/verify?wait=30", json=body | {"reuse": False}).json()
+    body = {"network": live.upload(dense_model(31)), "query": ball(epsilon=0.0013), "priority": "high"}
+    first = live.http.post("/v1/verify?wait=30", json=body).json()
     again = live.http.post("/v1/verify?wait=30", json=body).json()
     outcome, engine = first["verdict"]["verdict"], first["verdict"]["decided_by"]
     assert again["verdict"]["cached_from"]

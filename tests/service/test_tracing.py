@@ -17,10 +17,13 @@ from service import tracing
 from service.job import Surroundings, run_job
 from service.states import JobState
 from service.worker import preload
+from tests.random_networks import dense_model
 from tests.service.serving import Service, ball
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
+#: Other tests record answers of their own about the usual network.
+ANOTHER = dense_model(30)
 
 
 class Collector(HTTPServer):
@@ -77,7 +80,7 @@ def facts(span: Any) -> dict[str, Any]:
 
 def test_a_trace_leads_from_the_request_to_the_rungs(web: Service, collector: Collector) -> None:
     preload()
-    network = web.upload()
+    network = web.upload(ANOTHER)
     tracing.start_tracing()
     headers = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
     body = {"network": network, "query": ball(epsilon=0.0031), "reuse": False}
@@ -115,7 +118,9 @@ def test_a_trace_that_nobody_keeps_is_not_sent(web: Service, collector: Collecto
     tracing.start_tracing()
     headers = {"traceparent": f"00-{TRACE}-{CALLER}-00"}
     posed = web.http.post(
-        "/v1/verify", json={"network": web.upload(), "query": ball(epsilon=0.0032), "reuse": False}, headers=headers
+        "/v1/verify",
+        json={"network": web.upload(ANOTHER), "query": ball(epsilon=0.0032), "reuse": False},
+        headers=headers,
     ).json()
     tracing.stop_tracing()
     run_job(posed["id"], Surroundings(web.settings, "here"))
@@ -126,7 +131,7 @@ def test_a_trace_that_nobody_keeps_is_not_sent(web: Service, collector: Collecto
 def test_a_collector_that_is_away_costs_the_trace_alone(web: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
-    posed = web.ask(ball(epsilon=0.0033), reuse=False).json()
+    posed = web.ask(ball(epsilon=0.0033), network=web.upload(ANOTHER), reuse=False).json()
     run_job(posed["id"], Surroundings(web.settings, "here"))
     assert web.ledger.job(posed["id"]).state is JobState.SUCCEEDED
 
