@@ -10,10 +10,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from importlib import metadata
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from service import api
 from service.access.trail import Trail
+from service.api.dependencies import given_once
 from service.api.shortcuts import JobShortcut, QuestionShortcut
 from service.dashboard import add_dashboard
 from service.guard import Guard, allowed_hosts
@@ -65,7 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         api.keys,
         api.system,
     ):
-        app.include_router(router, prefix="/v1")
+        app.include_router(router, prefix="/v1", dependencies=[Depends(given_once)])
     app.include_router(api.probes)
     handle_problems(app)
     add_dashboard(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import Depends, Header, Path, Query, Request
@@ -16,7 +17,7 @@ from service.errors import NotFoundError
 from service.evidence import Representation
 from service.models import JobRecord, NetworkRecord
 from service.parts import Parts
-from service.problems import TOO_LARGE, ProblemError
+from service.problems import INVALID_REQUEST, TOO_LARGE, Fault, ProblemError
 
 __all__ = [
     "Batch",
@@ -28,6 +29,7 @@ __all__ = [
     "Network",
     "PartsOfApp",
     "Wait",
+    "given_once",
     "idempotency_key_of",
     "json_body",
     "known_dataset",
@@ -39,6 +41,8 @@ __all__ = [
 #: Of jobs and batches, see `service.identifiers`.
 _ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+#: Query parameters that are lists.
+_LISTS = frozenset({"include"})
 _PREFER_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
 
 
@@ -49,6 +53,18 @@ async def _parts(request: Request) -> Parts:  # a coroutine, as FastAPI sends pl
 
 
 PartsOfApp: TypeAlias = Annotated[Parts, Depends(_parts)]
+
+
+async def given_once(request: Request) -> None:
+    """Refuse query parameters that come several times: of which of them would the answer be?
+
+    Raises:
+        ProblemError: one does.
+    """
+    names = Counter(name for name, _ in request.query_params.multi_items() if name not in _LISTS)
+    found = [Fault(name[:80], f"given {count} times; give it once") for name, count in names.items() if count > 1]
+    if found:
+        raise ProblemError(INVALID_REQUEST, f"{found[0].pointer}: {found[0].detail}", errors=found[:20])
 
 
 async def _wait(

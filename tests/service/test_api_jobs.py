@@ -239,6 +239,11 @@ class TestList:
         document = problem(web.http.get(f"/v1/jobs?{query}"), 422)
         assert document["errors"][0]["pointer"] == query.partition("=")[0]
 
+    def test_parameters_are_given_once(self, web: Service) -> None:
+        document = problem(web.http.get("/v1/jobs?limit=1&state=queued&limit=2"), 422)
+        assert document["errors"] == [{"pointer": "limit", "detail": "given 2 times; give it once"}]
+        assert web.http.get(f"/v1/jobs/{web.queued_job()}?include=input&include=input").is_success
+
 
 class TestCancel:
     def test_a_queued_job_is_cancelled_at_once(self, web: Service) -> None:
