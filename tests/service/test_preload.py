@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DECIDES = """
 import json, sys
@@ -26,6 +28,7 @@ print(json.dumps(sorted(set(sys.modules) - loaded)))
 """
 
 
+@pytest.mark.slow
 def test_a_decision_loads_nothing_more() -> None:
     command = [sys.executable, "-c", DECIDES, str(EXAMPLES / "digits_robust.onnx"), str(EXAMPLES / "digits.npz")]
     late = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout)

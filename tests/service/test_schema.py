@@ -85,6 +85,7 @@ def test_generated_requests_are_answered_as_described(described: Service) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_generated_requests_at_length(described: Service) -> None:
     phases = "examples,coverage,fuzzing,stateful"
     run(described, "--phases", phases, "--max-examples", os.environ.get("NETPROOF_EXAMPLES", "200"), seconds=3600)
