@@ -12,6 +12,7 @@ optimum lies outside the ball, the cell stays undecided, and only a MILP can dec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,13 @@ Array = NDArray[np.float64]
 
 # Tangents of an ℓ2 ball that one optimum may take; they are kept for later cells.
 _TANGENTS = 60
+# What SciPy says where numbers of very different sizes defeat a method; and the methods that are tried then.
+_DEFEATED = 4
+_METHODS: tuple[dict[str, Any], ...] = (
+    {},
+    {"method": "highs-ds", "options": {"presolve": False}},
+    {"method": "highs-ipm"},
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +51,8 @@ class Leaf:
         multipliers: Λ at the K columns, shape ``(K,)``.
         constraints: multipliers of the region's constraints, one for each.
         point: where the LP's margin is smallest, shape ``(inputs,)``; None where the cell seems empty.
-        loose: the unchosen columns whose relaxation is not tight at that point, loosest first.
+        loose: the unchosen columns whose relaxation is not tight at that point, loosest first; without a point, all
+            unchosen columns that matter.
     """
 
     weights: NDArray[np.float64]
@@ -116,11 +125,12 @@ class CellProgram:
         )
         limits = np.concatenate([np.ones(k), np.zeros(len(selected))])
         found = self._minimum([self._faces, elastic], limits, lower, upper)
-        empty = np.zeros(0, dtype=np.int64)
+        # Where neither LP says anything, smaller cells may be easier.
+        free = np.flatnonzero(known & (phases == 0))
         if found.status != 0:
-            return Leaf(np.zeros(count), np.zeros(len(phases)), np.zeros(self._inputs.constraints), None, empty)
+            return Leaf(np.zeros(count), np.zeros(len(phases)), np.zeros(self._inputs.constraints), None, free)
         own = self._inputs.multipliers(found.ineqlin.marginals)
-        return Leaf(np.zeros(count), self._multipliers(found), own, None, empty)
+        return Leaf(np.zeros(count), self._multipliers(found), own, None, free)
 
     def _minimum(self, rows: list[sparse.csr_array], limits: Array, lower: Array, upper: Array) -> OptimizeResult:
         """Minimises the last of the variables (t, p, q, μ) over the region, subject to the defining rows and to
@@ -134,14 +144,17 @@ class CellProgram:
         ends = np.stack([np.append(lower, np.zeros(extra)), np.append(upper, np.full(extra, np.inf))], axis=1)
         for turn in range(_TANGENTS):
             own, own_limits = self._inputs.matrix(count - r.m)
-            found = linprog(
-                cost,
-                A_ub=sparse.vstack([*wide[:-1], own], format="csr"),
-                b_ub=np.concatenate([limits, own_limits]),
-                A_eq=wide[-1].tocsr() if r.k else None,
-                b_eq=r.rhs if r.k else None,
-                bounds=ends,
-            )
+            program = {
+                "A_ub": sparse.vstack([*wide[:-1], own], format="csr"),
+                "b_ub": np.concatenate([limits, own_limits]),
+                "A_eq": wide[-1].tocsr() if r.k else None,
+                "b_eq": r.rhs if r.k else None,
+                "bounds": ends,
+            }
+            for method in _METHODS:
+                found = linprog(cost, **program, **method)
+                if found.status != _DEFEATED:
+                    break
             # The last optimum's duals are those of the rows that are there.
             if found.status != 0 or turn == _TANGENTS - 1 or not self._inputs.cut(found.x[: r.m]):
                 break

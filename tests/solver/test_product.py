@@ -26,7 +26,7 @@ from networks import (
     monotone,
     read_vnnlib,
 )
-from solver import Budget, Engine, Options, Outcome, verify
+from solver import Budget, Engine, Options, Outcome, policy, verify
 from tests.constructed import gemms
 from tests.random_networks import dense_model, random_dense
 
@@ -56,6 +56,17 @@ def test_monotonicity(seed: int, options: Options) -> None:
             y = evaluate(network, np.array([[x], [max(x, t)]]))[:, 0]
             assert -1 <= min(x, t) <= max(x, t) <= 0.5
             assert y[0] - y[1] >= fall + shift - 1e-4
+
+
+@pytest.mark.parametrize("seed", [0, 3, 11])
+def test_monotonicity_is_decided_by_relu_splits_alone(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some ReLUs of such a product are open by a rounding error alone, which gives LPs coefficients of 1e13."""
+    monkeypatch.setattr(policy, "BOX_SHARE", 0.0)
+    network = random_dense(seed, (1, 5, 4, 1))
+    asked = monotone(network, 0, tolerance=str(round(largest_fall(network, -1, 0.5) + 0.05, 6)))
+    query = asked.query(Region.box([-1], ["0.5"]))
+    verdict = verify(asked.network, query, options=Options(Engine.BAB), budget=Budget(60, 1))
+    assert verdict.outcome is Outcome.ROBUST, verdict
 
 
 def test_a_monotone_network_is_certified_and_its_mirror_is_refuted() -> None:

@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from bounds import backward_bounds
 from bounds.program import program
 from networks import Clause, Network, Property, Query, Region, Row, evaluate
 from networks.exact import exact
-from solver import Budget, Engine, Options, Outcome, Trust, policy, verify
+from solver import Budget, Engine, Options, Outcome, Trust, leaf, policy, verify
 from solver.attack import Attack
 from solver.relu_split import CellSearch, ReluSplit, SplitRegion
 from solver.replay import Replayer
@@ -110,6 +111,26 @@ def test_encoded_formulas_are_decided_by_propagation_and_certified(seed: int) ->
     del formula[seed]
     found = verify(encoded(formula, variables), query(variables), options=options, budget=Budget(60, 1))
     assert found.outcome is Outcome.COUNTEREXAMPLE, found
+
+
+def test_cells_whose_lps_fail_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failed:
+        status = 4
+
+    monkeypatch.setattr(ReluSplit, "_choose", lambda self, found, low, *_: torch.full((len(low),), -1))
+    solve, recovered = leaf.linprog, 0
+    for network, region, least in known_margins(*BUILDERS["dense"], seeds=range(8)):
+        # Two LPs of the root and of one child, each by every method.
+        calls = itertools.count()
+        failing = 4 * len(leaf._METHODS)
+        monkeypatch.setattr(
+            leaf, "linprog", lambda *a, c=calls, n=failing, **k: Failed() if next(c) < n else solve(*a, **k)
+        )
+        found = search(network, region, raised(0.01 - least), steps=3, attack=False)
+        assert found.reason is None
+        assert 0 < found.lower <= 0.01 + 1e-6
+        recovered += next(calls) > failing
+    assert recovered
 
 
 def test_a_search_that_is_stopped_between_lps_goes_on_where_it_was() -> None:
