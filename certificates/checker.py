@@ -52,7 +52,7 @@ class Report:
         proven: whether the certificate proves its query.
         reason: why not, else "".
         semantics: "float32" if it proves float32 inference too, else "real".
-        weakest: the smallest lower bound among the claims.
+        weakest: the smallest lower bound among the claims, for weights that sum to 1.
         claims: how many claims were checked.
         exact: how many of them in exact arithmetic.
         clauses, regions, inputs: what the query is about.
@@ -253,6 +253,7 @@ class _Judge:
             bound, holds = value, value > 0
             if not holds and self._worth(frames[task.box], task, value):
                 bound, holds = self._decide_exactly(frames[task.box], task, region, boxes)
+            bound = task.form.of_unit_weight(bound)
             self.weakest = min(self.weakest, bound)
             if not holds:
                 return f"{name}, node {task.number}: {task.form.label!r} is only bounded by {bound:.6g} there"

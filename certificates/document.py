@@ -54,8 +54,8 @@ MAX_MANIFEST = 32 * 2**20
 MAX_ARRAYS = 256 * 2**20
 _FILE = re.compile(r"manifest\.json|multipliers\.npz")
 _ARRAY = re.compile(r"(tree\d{1,9}\.(columns|slopes|rows)|bounds\d{1,9}\.(neurons|columns|alpha))\.npy")
-_HEX = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-]\d{1,4}")
-_QUOTIENT = re.compile(r"-?\d{1,4000}(/\d{1,4000})?")
+_HEX = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}")
+_QUOTIENT = re.compile(r"-?[0-9]{1,4000}(/[0-9]{1,4000})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,7 @@ def read(data: bytes) -> Certificate:
         if not 0 < len(text) <= MAX_MANIFEST:
             msg = f"a certificate holds a manifest.json of at most {MAX_MANIFEST} bytes, this one has {len(text)}"
             raise CertificateError(msg)
-        manifest = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        manifest = json.loads(text.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique)
         packed = archive.files(files["multipliers.npz"], _ARRAY, MAX_ARRAYS) if "multipliers.npz" in files else {}
         arrays = {name.removesuffix(".npy"): archive.array(name, content) for name, content in packed.items()}
         return _Reader(manifest, arrays).certificate()
@@ -286,6 +286,25 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     require(len(out) == len(pairs), "each key once", [key for key, _ in pairs])
     return out
+
+
+def _object(value: Any, keys: set[str], what: str, optional: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The object with these keys and no others: what a checker does not read might be taken for a part of the claim."""
+    require(isinstance(value, dict), f"an object for {what}", value)
+    require(keys <= set(value) <= keys | optional, f"the keys {sorted(keys)} for {what}", sorted(value))
+    return dict(value)
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    require(isinstance(value, list), f"a list of {what}", value)
+    return list(value)
+
+
+def _pairs(some: Any, what: str) -> list[tuple[int, Fraction]]:
+    """Coefficients by index, each index once."""
+    pairs = [(_integer(i, f"the index of an {what}"), _exact(c)) for i, c in _list(some, "coefficients")]
+    require(len(dict(pairs)) == len(pairs), f"each {what} once", some)
+    return pairs
 
 
 def _integer(value: Any, what: str) -> int:
@@ -318,16 +337,15 @@ class _Reader:
             known = " and ".join(map(str, VERSIONS))
             msg = f"the certificate has format version {m.get('version')!r}; this checker reads versions {known}"
             raise CertificateError(msg)
-        keys = ["cases", "format", "network", "trees", "version"]
-        require(sorted(m) == keys, f"the keys {keys}", sorted(m))
+        m = _object(m, {"cases", "format", "network", "trees", "version"}, "a certificate")
         sha256 = m["network"]
         require(isinstance(sha256, str) and bool(re.fullmatch("[0-9a-f]{64}", sha256)), "the network's sha256", sha256)
-        cases = tuple(self._case(case) for case in m["cases"])
+        cases = tuple(self._case(case) for case in _list(m["cases"], "cases"))
         require(len(cases) > 0, "at least one case", m["cases"])
         bounds: list[NeuronSlopes] = []
         while f"bounds{len(bounds)}.alpha" in self.arrays and m["version"] > 3:
             bounds.append(self._slopes(len(bounds)))
-        trees = tuple(self._tree(i, tree, cases, len(bounds)) for i, tree in enumerate(m["trees"]))
+        trees = tuple(self._tree(i, tree, cases, len(bounds)) for i, tree in enumerate(_list(m["trees"], "trees")))
         used = {f"tree{i}.{name}" for i in range(len(trees)) for name in ("columns", *KINDS)}
         used |= {f"bounds{i}.{name}" for i in range(len(bounds)) for name in SLOPES}
         require(set(self.arrays) <= used, "arrays of the trees only", sorted(set(self.arrays) - used))
@@ -343,47 +361,40 @@ class _Reader:
         require(bool(((alpha >= 0) & (alpha <= 1)).all()), "slopes between 0 and 1", index)
         return NeuronSlopes(neurons, columns, alpha)
 
-    def _case(self, case: Any) -> tuple[Region, Property]:
+    def _case(self, said: Any) -> tuple[Region, Property]:
+        case = _object(said, {"region", "outputs", "clauses"}, "a case")
         region = self._region(case["region"])
         outputs = _integer(case["outputs"], "the number of outputs")
-        clauses = []
-        for clause in case["clauses"]:
-            rows = []
-            for row in clause["rows"]:
-                pairs = tuple((_integer(i, "an output's index"), _exact(c)) for i, c in row["coefficients"])
-                require(len({i for i, _ in pairs}) == len(pairs), "each output once", row["coefficients"])
-                rows.append(Row(pairs, _exact(row["offset"])))
-            clauses.append(Clause(tuple(rows), outputs, str(clause["label"])))
-        return region, Property(tuple(clauses))
+        return region, Property(tuple(_clause(clause, outputs) for clause in _list(case["clauses"], "clauses")))
 
     def _region(self, said: Any) -> Region:
         kinds = ("box", "ball") if self.manifest["version"] > 3 else ("box",)
         require(isinstance(said, dict) and said.get("kind") in kinds, f"a region of kind {' or '.join(kinds)}", said)
         keys = {"kind", "lower", "upper"} | ({"norm", "center", "radius"} if said["kind"] == "ball" else set())
-        if self.manifest["version"] > 3:
-            keys |= {"constraints"} & set(said)
-        require(set(said) == keys, f"the keys {sorted(keys)}", sorted(said))
+        _object(said, keys, "a region", frozenset({"constraints"} if self.manifest["version"] > 3 else ()))
         exact = functools.cache(_exact)  # images have few distinct values
-        lower, upper = (tuple(map(exact, said[end])) for end in ("lower", "upper"))
+        lower, upper = (tuple(map(exact, _list(said[end], "end points"))) for end in ("lower", "upper"))
         ball = None
         if said["kind"] == "ball":
-            center = list(map(exact, said["center"]))
+            center = list(map(exact, _list(said["center"], "entries")))
             with np.errstate(over="ignore"):
                 near = np.array([float(value) for value in center]).astype(np.float32)
             require(near.tolist() == center, "a center of float32 numbers", said["center"])
             ball = Ball(said["norm"], near, exact(said["radius"]))
         region = Region(lower, upper, ball=ball)
         constraints = []
-        for each in said.get("constraints", []):
-            pairs = [(_integer(i, "an input's index"), exact(value)) for i, value in each["coefficients"]]
-            require(len(dict(pairs)) == len(pairs), "each input once", each["coefficients"])
-            constraints.append(Constraint.of(dict(pairs), exact(each["bound"])))
+        for each in _list(said.get("constraints", []), "constraints"):
+            constraint = _object(each, {"coefficients", "bound"}, "a constraint")
+            pairs = _pairs(constraint["coefficients"], "input")
+            constraints.append(Constraint.of(dict(pairs), _exact(constraint["bound"])))
         return region.constrained(constraints) if constraints else region
 
-    def _tree(self, index: int, tree: Any, cases: tuple[tuple[Region, Property], ...], slopes_given: int) -> Tree:
-        bounds = tree.get("bounds")
-        if bounds is not None:
-            require(_integer(bounds, "an index of slopes") < slopes_given, "slopes that are stored", bounds)
+    def _tree(self, index: int, said: Any, cases: tuple[tuple[Region, Property], ...], slopes_given: int) -> Tree:
+        tree = _object(said, {"case", "nodes"}, "a tree", frozenset({"bounds"}))
+        bounds = None
+        if "bounds" in tree:
+            bounds = _integer(tree["bounds"], "an index of slopes")
+            require(bounds < slopes_given, "slopes that are stored", bounds)
         case = _integer(tree["case"], "the index of a case")
         require(case < len(cases), f"the index of one of {len(cases)} cases", case)
         none = {"columns": np.zeros((0, 2), np.int64), "slopes": np.zeros((2, 0, 0)), "rows": np.zeros((0, 0))}
@@ -397,7 +408,7 @@ class _Reader:
         require(np.int64 not in (slopes.dtype, rows.dtype), "multipliers of a floating type", index)
         lines = {"slopes": len(slopes), "rows": len(rows)}
         sizes = [len(clause.rows) for clause in cases[case][1].clauses]
-        nodes = tuple(self._node(node, sizes, lines) for node in tree["nodes"])
+        nodes = tuple(self._node(node, sizes, lines) for node in _list(tree["nodes"], "nodes"))
         return Tree(case, nodes, columns, slopes, rows, bounds)
 
     @staticmethod
@@ -407,10 +418,21 @@ class _Reader:
         return Node(_claims(claims, sizes, lines), _split(split), _claims(clips, sizes, lines))
 
 
+def _clause(said: Any, outputs: int) -> Clause:
+    clause = _object(said, {"label", "rows"}, "a clause")
+    require(isinstance(clause["label"], str), "a label that is text", clause["label"])
+    rows = []
+    for each in _list(clause["rows"], "rows"):
+        row = _object(each, {"coefficients", "offset"}, "a row")
+        pairs = tuple((i, c) for i, c in _pairs(row["coefficients"], "output") if c)
+        rows.append(Row(pairs, _exact(row["offset"])))
+    return Clause(tuple(rows), outputs, clause["label"])
+
+
 def _split(split: Any) -> Split | None:
     if split == []:
         return None
-    kind, first, second = split
+    kind, first, second = _list(split, "a kind and where")
     require(kind in ("box", "cut", "relu", "anew"), "a split: box, cut, relu or anew", kind)
     if kind in ("relu", "anew"):
         return PhaseSplit(_integer(first, "a node"), _integer(second, "a neuron"), kind == "relu")
@@ -419,14 +441,15 @@ def _split(split: Any) -> Split | None:
 
 def _claims(some: Any, sizes: list[int], lines: dict[str, int]) -> tuple[Claim, ...]:
     claims = []
-    for number, texts, supplied in some:
+    for claim in _list(some, "claims"):
+        number, texts, supplied = _list(claim, "a clause, weights and multipliers")
         clause = _integer(number, "the index of a clause")
-        weights = tuple(map(_float, texts))
+        weights = tuple(map(_float, _list(texts, "weights")))
         require(clause < len(sizes), "the index of a clause", clause)
         require(len(weights) == sizes[clause], f"{sizes[clause]} weights", len(weights))
         require(min(weights) >= 0, "nonnegative weights", texts)
         multipliers = None
-        if supplied:
+        if _list(supplied, "a kind and a line"):
             kind, line = supplied
             stored = kind in KINDS and _integer(line, "a line of multipliers") < lines[kind]
             require(stored, "a kind and a line of the multipliers that are stored", supplied)
