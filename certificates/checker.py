@@ -44,6 +44,10 @@ _PLAIN = {"Add", "Concat", "Constant", "Conv", "Flatten", "Gemm", "Identity", "M
 _PLAIN |= {"Squeeze", "Sub", "Transpose", "Unsqueeze"}
 
 
+#: Claims that are evaluated together, so that memory stays bounded where millions are about one frame.
+_TOGETHER = 2**14
+
+
 @dataclass(frozen=True)
 class Report:
     """What the checker found.
@@ -222,8 +226,10 @@ class _Judge:
         boxes: dict[int, ExactBox] = {}
         # Depth by depth, as what clips tell is only needed at the next one.
         for depth in range(max((*clips, *tasks), default=0) + 1):
-            if depth in tasks and (why := self._false(name, frames, bounds, tasks[depth], region, boxes)):
-                return why
+            some = tasks.get(depth, [])
+            for first in range(0, len(some), _TOGETHER):
+                if why := self._false(name, frames, bounds, some[first : first + _TOGETHER], region, boxes):
+                    return why
             if bounds is not None:
                 self._clip(bounds, clips.get(depth, []), clauses)
             for _, clip in clips.get(depth - 1, []):

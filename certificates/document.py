@@ -302,7 +302,7 @@ def _list(value: Any, what: str) -> list[Any]:
 
 def _pairs(some: Any, what: str) -> list[tuple[int, Fraction]]:
     """Coefficients by index, each index once."""
-    pairs = [(_integer(i, f"the index of an {what}"), _exact(c)) for i, c in _list(some, "coefficients")]
+    pairs = [(_integer(i, f"an {what}'s index"), _exact(c)) for i, c in _list(some, "coefficients")]
     require(len(dict(pairs)) == len(pairs), f"each {what} once", some)
     return pairs
 
