@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from certificates.balls import Limits
 from certificates.clips import Clipper
-from certificates.document import Certificate, Claim, read
+from certificates.document import Certificate, Claim
 from certificates.enclosure import UNIT, Boxes, Cell, Phases, batch, enclose, linear_bounds, lower_bounds
 from certificates.errors import CertificateError
 from certificates.forms import Form, rounded_down
+from certificates.reading import read
 from certificates.slopes import NeuronSlopes
 from certificates.walk import Clip, Frame, covered, frames
 from networks.graph import Network, ReluNode

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from certificates.checker import Report, check
-from certificates.document import MAX_FILE, read
+from certificates.reading import MAX_FILE, read
 from certificates.wording import worded
 from networks.onnx_model import read_bytes, read_most
 from networks.onnx_reader import load_bytes

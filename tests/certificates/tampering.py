@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,18 @@ import numpy as np
 
 from tests.certificates.proofs import pack, unpack
 
-__all__ = ["POOL", "contents", "flipped", "flipped_inside", "parent_of", "places", "rearranged", "silent", "strangers"]
+__all__ = [
+    "POOL",
+    "archived",
+    "contents",
+    "flipped",
+    "flipped_inside",
+    "parent_of",
+    "places",
+    "rearranged",
+    "silent",
+    "strangers",
+]
 
 #: What a manifest may hold instead.
 POOL: list[Any] = [
@@ -49,27 +61,28 @@ def contents(data: bytes) -> dict[str, bytes]:
     return out
 
 
-def flipped(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Each file that differs in one bit, and the bit's place."""
-    for bit in range(8 * len(data)):
+def flipped(data: bytes, every: int = 1) -> Iterator[tuple[int, bytes]]:
+    """Each file that differs in one bit, and the bit's place; or only one in ``every``."""
+    for bit in range(every // 2, 8 * len(data), every):
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8
         yield bit, bytes(changed)
 
 
-def flipped_inside(data: bytes) -> Iterator[bytes]:
+def flipped_inside(data: bytes, every: int = 1) -> Iterator[bytes]:
     """Each certificate whose manifest, array or archive of arrays differs in one bit, with the right checksums."""
     files = contents(data)
     for name, content in files.items():
-        for _, changed in flipped(content):
-            yield _archived(files | {name: changed})
+        for _, changed in flipped(content, every):
+            yield archived(files | {name: changed})
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         whole = {name: archive.read(name) for name in archive.namelist()}
-    for _, changed in flipped(whole.get("multipliers.npz", b"")):
+    for _, changed in flipped(whole.get("multipliers.npz", b""), every):
         yield _zipped(whole | {"multipliers.npz": changed})
 
 
-def _archived(files: dict[str, bytes]) -> bytes:
+def archived(files: dict[str, bytes]) -> bytes:
+    """The certificate of a manifest and files of arrays, as `contents` gives them."""
     arrays = {name: content for name, content in files.items() if name != "manifest.json"}
     packed = {"manifest.json": files["manifest.json"]}
     return _zipped(packed | ({"multipliers.npz": _zipped(arrays)} if arrays else {}))
@@ -83,23 +96,28 @@ def _zipped(files: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def rearranged(data: bytes) -> Iterator[bytes]:
+def rearranged(data: bytes, every: int = 1) -> Iterator[bytes]:
     """Certificates in which one part is missing, doubled, swapped with its neighbour or replaced."""
     manifest, arrays = unpack(data)
-    for path in places(manifest):
-        for edit in (_drop, _double, _swap, *(_Put(value) for value in POOL)):
-            changed = copy.deepcopy(manifest)
-            if edit(parent_of(changed, path), path[-1]):
-                yield pack(changed, arrays)
+    edits = itertools.product(places(manifest), (_drop, _double, _swap, *(_Put(value) for value in POOL)))
+    for path, edit in itertools.islice(edits, every // 2, None, every):
+        changed = copy.deepcopy(manifest)
+        if edit(parent_of(changed, path), path[-1]):
+            yield pack(changed, arrays)
+    for changed_arrays in itertools.islice(_other_arrays(arrays), every // 2, None, every):
+        yield pack(manifest, changed_arrays)
+
+
+def _other_arrays(arrays: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
     for name, array in arrays.items():
         others = [np.flip(array, axis) for axis in range(array.ndim)]
         others += [array[:0], array[..., :0], array.T, array.reshape(-1), np.concatenate([array] * 2, -1)]
         others += [-array, array + array.dtype.type(1), array.astype(np.int64), array.astype(np.float64)]
         for other in others:
-            yield pack(manifest, arrays | {name: other})
-        yield pack(manifest, {key: value for key, value in arrays.items() if key != name})
-        for key in arrays:
-            yield pack(manifest, arrays | {key: array, name: arrays[key]})
+            yield arrays | {name: other}
+        yield {key: value for key, value in arrays.items() if key != name}
+        for key, other in arrays.items():
+            yield arrays | {key: array, name: other}
 
 
 def _drop(holder: Any, key: Any) -> bool:
