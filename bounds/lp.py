@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bounds.relaxation import Relaxation
+from bounds.relaxation import SMALLEST, Relaxation
 
 if TYPE_CHECKING:
     from bounds.enclosure import Enclosure
@@ -137,6 +137,7 @@ def loaded(relaxation: Relaxation) -> Any:
     solver.setOptionValue("presolve", "off")  # it would discard the starting basis
     solver.setOptionValue("simplex_strategy", 1)
     solver.setOptionValue("simplex_scale_strategy", 0)  # the relaxation is scaled
+    solver.setOptionValue("small_matrix_value", SMALLEST)
     solver.passModel(matrix(relaxation, binaries=False))
     return solver
 

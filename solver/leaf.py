@@ -86,7 +86,6 @@ class CellProgram:
         margin = m + 2 * k
         self._inputs = InputRows(region, r)
         self._solver = solver = loaded(r)
-        solver.setOptionValue("small_matrix_value", 1e-12)
         self._columns = np.arange(m, margin, dtype=np.int32)
         self._interrupted: Callable[[], bool] = bool
         solver.cbSimplexInterrupt += self._on_iteration
