@@ -123,8 +123,7 @@ class Simplex:
         return basis
 
     def _on_iteration(self, event: Any) -> None:
-        if self._interrupted():
-            event.interrupt()
+        event.interrupt(self._interrupted())  # what was asked of an earlier run would stay
 
 
 def loaded(relaxation: Relaxation) -> Any:
@@ -164,7 +163,9 @@ def matrix(relaxation: Relaxation, *, binaries: bool) -> Any:
         cols += [m + each, m + k + each]
         values += [np.ones(k), np.ones(k)]
         limits = np.ones(k)
-    start, index, value = compressed(np.concatenate(rows), np.concatenate(cols), np.concatenate(values), k + len(limits))
+    start, index, value = compressed(
+        np.concatenate(rows), np.concatenate(cols), np.concatenate(values), k + len(limits)
+    )
     lp = highspy.HighsLp()
     lp.num_col_ = m + (3 if binaries else 2) * k
     lp.num_row_ = k + len(limits)

@@ -14,8 +14,8 @@ optimum lies outside the ball, the cell stays undecided, and only a MILP can dec
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,14 @@ Array = NDArray[np.float64]
 
 # Tangents of an ℓ2 ball that one optimum may take; they are kept for later cells.
 _TANGENTS = 60
-# A point is outside of a relaxation by less than this, where it is loose for rounding's sake only.
+# What lies off a ReLU's graph by less than this does so for rounding's sake only.
 _TIGHT = 1e-9
+# The first method goes on from the last basis; where numbers of very different sizes defeat it, the others begin anew.
+_METHODS: tuple[dict[str, str | int], ...] = (
+    {"solver": "simplex", "presolve": "off", "simplex_scale_strategy": 0},
+    {"solver": "simplex", "presolve": "off", "simplex_scale_strategy": 2},
+    {"solver": "ipm", "presolve": "on"},
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +63,11 @@ class Leaf:
     constraints: NDArray[np.float64]
     point: NDArray[np.float64] | None
     loose: NDArray[np.int64]
+
+    @classmethod
+    def silent(cls, rows: int, constraints: int, free: NDArray[np.bool_]) -> Self:
+        """Where an LP says nothing; smaller cells, with a phase for one of the ``free`` columns, may be easier."""
+        return cls(np.zeros(rows), np.zeros(len(free)), np.zeros(constraints), None, np.flatnonzero(free))
 
 
 class CellProgram:
@@ -122,7 +133,6 @@ class CellProgram:
         status = self._minimum()
         if status == kinds.kInterrupt:
             return None
-        none = np.zeros(self._count)
         if status == kinds.kOptimal:
             found = self._solver.getSolution()
             duals, x = np.asarray(found.row_dual), np.asarray(found.col_value)
@@ -133,14 +143,14 @@ class CellProgram:
             columns = np.flatnonzero(np.isin(self._position, loose))
             columns = columns[np.argsort(-slack[self._position[columns]])]
             return Leaf(weights, *self._multipliers(duals * self._unit), r.point(x[: r.m]), columns)
-        # Where the LP says nothing, smaller cells may be easier.
-        free = np.flatnonzero(known & (phases == 0))
-        if status == kinds.kInfeasible:
-            _, exists, ray = self._solver.getDualRay()
-            if exists:
-                ray = np.asarray(ray)
-                return Leaf(none, *self._multipliers(ray / np.abs(ray).max()), None, free)
-        return Leaf(none, np.zeros(len(phases)), np.zeros(self._inputs.constraints), None, free)
+        silent = Leaf.silent(self._count, self._inputs.constraints, known & (phases == 0))
+        if status != kinds.kInfeasible:
+            return silent
+        _, exists, ray = self._solver.getDualRay()
+        if not exists:
+            return silent
+        multipliers, constraints = self._multipliers(ray / np.abs(ray).max())
+        return replace(silent, multipliers=multipliers, constraints=constraints)
 
     def _minimum(self) -> Any:
         """HiGHS's status of the cell's LP, whose optimum lies in the ℓ2 ball if there is one."""
@@ -158,12 +168,19 @@ class CellProgram:
 
     def _run(self) -> Any:
         kinds, solver = self._highspy.HighsModelStatus, self._solver
-        solver.run()
-        return solver.getModelStatus()
+        for turn, options in enumerate(_METHODS):
+            for name, value in options.items():
+                solver.setOptionValue(name, value)
+            if turn:
+                solver.clearSolver()
+            solver.run()
+            status = solver.getModelStatus()
+            if status in (kinds.kOptimal, kinds.kInfeasible, kinds.kInterrupt):
+                break
+        return status
 
     def _on_iteration(self, event: Any) -> None:
-        if self._interrupted():
-            event.interrupt()
+        event.interrupt(self._interrupted())  # what was asked of an earlier run would stay
 
     def _add(self, rows: Rows) -> None:
         start, index, value = rows.compressed()
