@@ -31,7 +31,8 @@ demo: $(READY) ## start the service, verify two small networks over HTTP, print 
 
 browser: $(READY) ## install a browser for the dashboard's tests, where there is none
 	@$(BIN)/python -m tests.dashboard.chromium --quiet \
-	|| { test "$$(id -u)" = 0 && apt-get -qq update && apt-get install --yes --no-install-recommends chromium; } \
+	|| { test "$$(id -u)" = 0 && apt-get -qq update \
+	  && apt-get install -y -qq --no-install-recommends chromium libatomic1 >/dev/null; } \
 	|| $(BIN)/python -m playwright install chromium || true
 	@$(BIN)/python -m tests.dashboard.chromium || true
 

@@ -25,9 +25,7 @@ from solver import policy, sizes
 from solver.aims import Aim, Distance, Margin
 from solver.case import check_fit
 from solver.checking import Checker
-from solver.closing import Closing
 from solver.ladder import refused, verify
-from solver.optimising import Optimising
 from solver.options import Budget, Engine, Options
 from solver.verdict import Kind, Progress, Verdict
 
@@ -202,6 +200,9 @@ def _close(
     attack: bool = True,
 ) -> Verdict:
     options, budget = options or Options(), budget or Budget()
+    from solver.closing import Closing  # SciPy's solvers, which no decision needs, take half a second to load
+    from solver.optimising import Optimising
+
     why = sizes.too_large(network, aim.query)
     if why:
         unknown = (0.0, math.inf) if isinstance(aim, Distance) else None

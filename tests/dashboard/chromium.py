@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Route, sync_playwright
 
-__all__ = ["Watch", "browser_path", "launched", "watched"]
+__all__ = ["Watch", "browser_path", "driven", "launched", "watched"]
 
 FLAGS = (
     "--headless",
@@ -37,9 +38,18 @@ def browser_path(playwright: Playwright) -> str | None:
     return wanted or (own if Path(own).exists() else None)
 
 
+def driven() -> bool:
+    """Whether Playwright's own Node.js starts; on a bare Debian it lacks libatomic1."""
+    command = [sys.executable, "-m", "playwright", "--version"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 @contextlib.contextmanager
 def launched() -> Iterator[Browser | None]:
-    """A running browser, or None where there is none."""
+    """A running browser, or None where there is none, or nothing to drive it."""
+    if not driven():
+        yield None
+        return
     with sync_playwright() as playwright:
         path = browser_path(playwright)
         if path is None:
@@ -101,10 +111,14 @@ def watched(browser: Browser, site: str, **options: Any) -> tuple[BrowserContext
 
 def main() -> int:
     """Say which browser there is."""
-    with sync_playwright() as playwright:
-        path = browser_path(playwright)
+    path, why = None, "none"
+    if driven():
+        with sync_playwright() as playwright:
+            path = browser_path(playwright)
+    else:
+        why = "Playwright's driver does not start (Debian: apt-get install libatomic1)"
     if "--quiet" not in sys.argv:
-        print(f"browser of the dashboard's tests: {path or 'none, so they are skipped'}")
+        print(f"browser of the dashboard's tests: {path or f'{why}, so they are skipped'}")
     return 0 if path else 1
 
 

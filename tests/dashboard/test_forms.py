@@ -126,7 +126,8 @@ def test_question_is_the_one_that_the_form_states(site, digits):
     answer = send(site, "/ask", fields)
     assert answer.status_code == 303, answer.text
     job = site.http.get(f"/v1{answer.headers['Location']}?include=input").json()
-    images, labels = (np.load(EXAMPLES / "digits.npz")[name] for name in ("images", "labels"))
+    with np.load(EXAMPLES / "digits.npz") as data:
+        images, labels = data["images"], data["labels"]
     query = job["request"]["query"]
     assert query["input"] == images[12].ravel().tolist()
     assert query | {"input": 0} == {

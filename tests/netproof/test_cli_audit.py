@@ -266,10 +266,10 @@ def test_certificates_are_written_and_reported(run, tmp_path):
     assert "name another folder" in again.err
 
 
-def test_what_looks_like_a_mistake_is_noted(run, tmp_path):
+def test_what_looks_like_a_mistake_is_noted(run, digits, tmp_path):
     network = EXAMPLES / "digits_plain.onnx"
-    digits = np.load(EXAMPLES / "digits.npz")
-    np.savez(tmp_path / "shifted.npz", images=digits["images"], labels=(digits["labels"] + 1) % 10)
+    images, labels = digits
+    np.savez(tmp_path / "shifted.npz", images=images, labels=(labels + 1) % 10)
     how = ("--domain", "0", "1", "--first", "3", "--workers", "1")
     shifted = run("audit", network, "--data", tmp_path / "shifted.npz", "--epsilon", "0.01", *how)
     assert "most inputs are misclassified as they are" in shifted.out

@@ -314,8 +314,9 @@ def test_what_cannot_be_asked_is_refused() -> None:
 
 def test_norms_agree_with_each_other_on_a_real_network() -> None:
     folder = Path(__file__).resolve().parents[2] / "examples"
-    network, digits = networks.load(folder / "digits_plain.onnx"), np.load(folder / "digits.npz")
-    image, prop = digits["images"][10], Property.classification(int(digits["labels"][10]), 10)
+    network = networks.load(folder / "digits_plain.onnx")
+    with np.load(folder / "digits.npz") as digits:
+        image, prop = digits["images"][10], Property.classification(int(digits["labels"][10]), 10)
     found = {}
     for norm, radius in (("linf", "0.2"), ("l2", 1), ("l1", 3), ("l0", 5)):
         query = Query.single(Region.norm_ball(image, radius, norm, (0, 1)), prop)

@@ -174,8 +174,8 @@ def test_the_norms_keep_their_order():
 
 def digits(network, index, epsilon, free=None):
     """A ball around a test image of the examples; with ``free``, only that many pixels may change."""
-    data = np.load("examples/digits.npz")
-    image, label = data["images"][index].reshape(-1), int(data["labels"][index])
+    with np.load("examples/digits.npz") as data:
+        image, label = data["images"][index].reshape(-1), int(data["labels"][index])
     lower, upper = np.clip(image - float(epsilon), 0, 1), np.clip(image + float(epsilon), 0, 1)
     if free is not None:
         held = np.argsort(-image, kind="stable")[free:]

@@ -137,7 +137,8 @@ def test_a_quantised_copy_of_a_trained_network_is_equivalent() -> None:
             half = array.astype(np.float16).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
     second = load_bytes(proto.SerializeToString())
-    region = Region.linf_ball(np.load(folder / "digits.npz")["images"][1], "0.05", (0, 1))
+    with np.load(folder / "digits.npz") as digits:
+        region = Region.linf_ball(digits["images"][1], "0.05", (0, 1))
     for asked in (equivalence(first, second, tolerance="0.006"), equivalence(first, second, same_decision=True)):
         verdict = verify(asked.network, asked.query(region), options=Options(certificate=True), budget=Budget(60, 1))
         assert verdict.outcome is Outcome.ROBUST, verdict

@@ -113,8 +113,9 @@ def test_inputs_with_another_label_are_flipped_already():
 
 
 def digits(count):
-    data = np.load("examples/digits.npz")
-    return networks.load("examples/digits_plain.onnx"), data["images"][:count], data["labels"][:count].tolist()
+    with np.load("examples/digits.npz") as data:
+        images, labels = data["images"][:count], data["labels"][:count].tolist()
+    return networks.load("examples/digits_plain.onnx"), images, labels
 
 
 def test_images_of_the_examples():
