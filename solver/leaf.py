@@ -192,6 +192,8 @@ class CellProgram:
         r = self._relaxation
         known = self._position >= 0
         out = np.zeros(len(self._position))
-        out[known] = (duals[: r.k] / r.scale)[self._position[known]]
+        with np.errstate(over="ignore", invalid="ignore"):  # rows may be as small as float64 knows
+            own = duals[: r.k] / r.scale
+        out[known] = np.where(np.isfinite(own), own, 0.0)[self._position[known]]
         first, constraints = 2 * r.k + self._count, self._inputs.constraints
         return out, -duals[first : first + constraints] / self._scale[:constraints]
