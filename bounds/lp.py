@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bounds.relaxation import Relaxation
+from bounds.relaxation import SMALLEST, Relaxation
 
 if TYPE_CHECKING:
     from bounds.enclosure import Enclosure
     from networks.graph import Network
     from networks.region import Region
 
-__all__ = ["Optimum", "Simplex", "matrix", "safe_bounds", "throttled"]
+__all__ = ["Optimum", "Simplex", "compressed", "loaded", "matrix", "safe_bounds", "throttled"]
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -64,13 +64,7 @@ class Simplex:
         self._highspy = highspy
         self._relaxation = relaxation
         self._interrupted: Callable[[], bool] = bool
-        self._solver = solver = highspy.Highs()
-        solver.setOptionValue("output_flag", False)
-        solver.setOptionValue("threads", 1)
-        solver.setOptionValue("presolve", "off")  # it would discard the starting basis
-        solver.setOptionValue("simplex_strategy", 1)
-        solver.setOptionValue("simplex_scale_strategy", 0)  # the relaxation is scaled
-        solver.passModel(matrix(relaxation, binaries=False))
+        self._solver = solver = loaded(relaxation)
         self._columns = np.arange(relaxation.m + relaxation.k, dtype=np.int32)
         solver.cbSimplexInterrupt += self._on_iteration
 
@@ -129,8 +123,22 @@ class Simplex:
         return basis
 
     def _on_iteration(self, event: Any) -> None:
-        if self._interrupted():
-            event.interrupt()
+        event.interrupt(self._interrupted())  # what was asked of an earlier run would stay
+
+
+def loaded(relaxation: Relaxation) -> Any:
+    """A ``Highs`` with `matrix`, on one thread, for dual simplex from the basis that it is given or had last."""
+    import highspy
+
+    solver = highspy.Highs()
+    solver.setOptionValue("output_flag", False)
+    solver.setOptionValue("threads", 1)
+    solver.setOptionValue("presolve", "off")  # it would discard the starting basis
+    solver.setOptionValue("simplex_strategy", 1)
+    solver.setOptionValue("simplex_scale_strategy", 0)  # the relaxation is scaled
+    solver.setOptionValue("small_matrix_value", SMALLEST)
+    solver.passModel(matrix(relaxation, binaries=False))
+    return solver
 
 
 def matrix(relaxation: Relaxation, *, binaries: bool) -> Any:
@@ -155,8 +163,9 @@ def matrix(relaxation: Relaxation, *, binaries: bool) -> Any:
         cols += [m + each, m + k + each]
         values += [np.ones(k), np.ones(k)]
         limits = np.ones(k)
-    row = np.concatenate(rows)
-    order = np.argsort(row, kind="stable")
+    start, index, value = compressed(
+        np.concatenate(rows), np.concatenate(cols), np.concatenate(values), k + len(limits)
+    )
     lp = highspy.HighsLp()
     lp.num_col_ = m + (3 if binaries else 2) * k
     lp.num_row_ = k + len(limits)
@@ -168,13 +177,20 @@ def matrix(relaxation: Relaxation, *, binaries: bool) -> Any:
     lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
     lp.a_matrix_.num_col_ = lp.num_col_
     lp.a_matrix_.num_row_ = lp.num_row_
-    lp.a_matrix_.start_ = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=lp.num_row_))]).astype(np.int32)
-    lp.a_matrix_.index_ = np.concatenate(cols)[order].astype(np.int32)
-    lp.a_matrix_.value_ = np.concatenate(values)[order]
+    lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = start, index, value
     if binaries:
         kinds = highspy.HighsVarType
         lp.integrality_ = [kinds.kContinuous] * (m + 2 * k) + [kinds.kInteger] * k
     return lp
+
+
+def compressed(
+    row: NDArray[np.int64], column: NDArray[np.int64], value: Array, rows: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], Array]:
+    """Where each of the rows starts, and one more for the last one's end, the columns and the values, from triplets."""
+    order = np.argsort(row, kind="stable")
+    start = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))])
+    return start.astype(np.int32), column[order].astype(np.int32), value[order]
 
 
 def safe_bounds(

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bounds.lp import matrix, throttled
-from bounds.relaxation import Relaxation
+from bounds.relaxation import SMALLEST, Relaxation
 
 __all__ = ["TOLERANCE", "SignSearch", "allowance", "decide_sign"]
 
@@ -95,6 +95,7 @@ def decide_sign(
     solver.setOptionValue("time_limit", max(seconds, 1e-3))
     for name in ("mip_feasibility_tolerance", "primal_feasibility_tolerance", "dual_feasibility_tolerance"):
         solver.setOptionValue(name, TOLERANCE)
+    solver.setOptionValue("small_matrix_value", SMALLEST)
     solver.setOptionValue("mip_rel_gap", 0.0)
     solver.setOptionValue("mip_abs_gap", TOLERANCE)
     lp = matrix(r, binaries=True)

@@ -12,7 +12,8 @@ Variables. All lie between −1 and 1, which keeps a solver's absolute tolerance
 * p_j and q_j, the positive and the negative part of ẑ_j in units of its bounds: h_j = u_j p_j, ẑ_j = u_j p_j + l_j q_j,
   0 ≤ p_j, q_j ≤ 1.
 
-Rows. The *defining* row of neuron j is divided by s_j, a power of two near max(u_j, −l_j):
+Rows. The *defining* row of neuron j is divided by s_j, a power of two near max(u_j, −l_j), or near a millionth of the
+row's largest coefficient where that is more, as for a neuron that is open by a rounding error only:
 
     above_j p_j − below_j q_j − G_j·(t, p) = rhs_j          above = u/s, below = −l/s, G = (E·radius, F·u)/s
 
@@ -36,13 +37,16 @@ if TYPE_CHECKING:
     from networks.graph import Network
     from networks.region import Region
 
-__all__ = ["Relaxation", "RelaxationTooLargeError", "Vertex", "objectives", "relax"]
+__all__ = ["SMALLEST", "Relaxation", "RelaxationTooLargeError", "Vertex", "objectives", "relax"]
 
 Array: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.int64]
 
-# Coefficients of unit-box columns below this are beneath what HiGHS keeps; their sum goes into ``dropped``.
-_SMALLEST = 1e-11
+#: Coefficients of unit-box columns below this may be left out, as HiGHS does if it is told so; their sum goes into
+#: ``dropped``.
+SMALLEST = 1e-11
+# Coefficients of G are at most this: where a neuron is open by a rounding error, its bounds are no measure of its row.
+_LARGEST = 2.0**20
 # A model of this many coefficients takes HiGHS minutes for a single LP.
 _LARGEST_MODEL = 20_000_000
 # Rows that are encoded at once: bounds the dense matrices in between.
@@ -81,7 +85,8 @@ class Relaxation:
         offsets: where each node's neurons begin among the k rows; one more entry closes the last.
         scale, above, below, rhs: s, u/s, −l/s and the right-hand sides, shape ``(k,)``.
         start, index, value: G in compressed rows over the ``m + k`` columns (t, p).
-        dropped: for each row an upper bound on what rounding and omitted coefficients change in it, shape ``(k,)``.
+        dropped: for each row an upper bound on what rounding and omitted coefficients change in it, shape ``(k,)``;
+            omitted are those below `SMALLEST`, of p_j and q_j only by whoever reads the rows.
     """
 
     kept: Indices
@@ -215,12 +220,15 @@ def relax(network: Network, region: Region, enclosure: Enclosure, node: int) -> 
         for begin in range(0, len(chosen), _CHUNK):
             some = chosen[begin : begin + _CHUNK]
             low, high = enclosure.lower[r][some], enclosure.upper[r][some]
-            # ldexp of frexp's exponent: the power of two just above the magnitude.
-            scale = np.ldexp(1.0, np.frexp(np.maximum(high, -low))[1])
             dense, constant, rounding = frame.dense(encode_rows(network, enclosure, relu.parent, some))
+            # ldexp of frexp's exponent: the power of two just above the magnitude.
+            least = np.abs(dense).max(1, initial=0.0) / _LARGEST
+            scale = np.ldexp(1.0, np.frexp(np.maximum(np.maximum(high, -low), least))[1])
             dense /= scale[:, None]
-            small = np.abs(dense) < _SMALLEST
-            parts["dropped"].append(np.where(small, np.abs(dense), 0).sum(1) + rounding / scale)
+            small = np.abs(dense) < SMALLEST
+            ends = np.stack([high, -low], axis=1) / scale[:, None]
+            lost = np.where(small, np.abs(dense), 0).sum(1) + np.where(ends < SMALLEST, ends, 0).sum(1)
+            parts["dropped"].append(lost + rounding / scale)
             dense[small] = 0
             rows, cols = np.nonzero(dense)
             entries += len(cols)
@@ -230,7 +238,7 @@ def relax(network: Network, region: Region, enclosure: Enclosure, node: int) -> 
             columns.append(cols)
             values.append(dense[rows, cols])
             counts.append(np.bincount(rows, minlength=len(some)))
-            for key, part in (("scale", scale), ("above", high / scale), ("below", -low / scale)):
+            for key, part in (("scale", scale), ("above", ends[:, 0]), ("below", ends[:, 1])):
                 parts[key].append(part)
             parts["rhs"].append(constant / scale)
     joined = {key: np.concatenate([*value, np.zeros(0)]) for key, value in parts.items()}

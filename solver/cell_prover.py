@@ -11,21 +11,19 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bounds.backward import LinearBound
 from bounds.reduced import Reduced
+from bounds.relaxation import RelaxationTooLargeError
 from networks.property import Clause
 from solver import policy
 from solver.cell_frontier import CellFrontier
 from solver.cell_pool import Batch
+from solver.leaf import CellProgram, Leaf
 from solver.split_region import SplitRegion
-
-if TYPE_CHECKING:
-    from solver.leaf import CellProgram, Leaf
 
 __all__ = ["CellProver"]
 
@@ -130,11 +128,18 @@ class CellProver:
         best = torch.nan_to_num(total, nan=-torch.inf).reshape(cells, -1).max(1)
         return best.values, best.indices
 
-    def by_lp(self, cell: Batch) -> tuple[Leaf, float]:
-        """The LP of a cell, and the bound that its duals prove; where that is positive, the cell is closed."""
+    def by_lp(self, cell: Batch, stop: Callable[[], bool]) -> tuple[Leaf | None, float]:
+        """The LP of a cell, and the bound that its duals prove; where that is positive, the cell is closed. There is no
+        LP where ``stop`` ended it.
+        """
         on = cell.low >= 0
         off = ~on & (cell.high <= 0)
-        leaf = self._lp.solve((on.to(torch.int8) - off.to(torch.int8))[0].numpy())
+        if self._lp is None:
+            leaf: Leaf | None = Leaf.silent(self._rows, len(self._over.region.constraints), ~(on | off)[0].numpy())
+        else:
+            leaf = self._lp.solve((on.to(torch.int8) - off.to(torch.int8))[0].numpy(), stop)
+        if leaf is None:
+            return None, -math.inf
         if self._record is not None:
             # The LP knows nothing of clips, and near zero a checker's may be weaker.
             low = torch.where(on, 0.0, self._cells.low)
@@ -160,7 +165,9 @@ class CellProver:
         return min(value, _GOAL)
 
     @cached_property
-    def _lp(self) -> CellProgram:
-        from solver.leaf import CellProgram  # SciPy's solvers take half a second to load, and few searches need one
-
-        return CellProgram(self._over.network, self._over.region, self._over.enclosure, self._clause, self._cells)
+    def _lp(self) -> CellProgram | None:
+        over = self._over
+        try:
+            return CellProgram(over.network, over.region, over.enclosure, self._clause, self._cells)
+        except RelaxationTooLargeError:
+            return None

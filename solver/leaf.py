@@ -4,6 +4,8 @@ On a cell every ReLU whose phase is chosen is linear, and the others are relaxed
 (`bounds.relaxation`). Where the LP's optimum is positive its duals close the cell; where it is not, either the optimal
 point violates the clause in truth, or some ReLU's relaxation is loose there and splitting it excludes the point.
 
+One model serves all cells: only bounds of columns change, and the dual simplex goes on from the last cell's basis.
+
 A region's constraints are rows of the LP. An ℓ1 ball is a few more, with a column for each input. An ℓ2 ball is cut out
 by tangents, as many as the optimum needs. Of an ℓ0 ball the LP knows the convex hull: where no ReLU is loose and the
 optimum lies outside the ball, the cell stays undecided, and only a MILP can decide it.
@@ -11,21 +13,21 @@ optimum lies outside the ball, the cell stays undecided, and only a MILP can dec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.optimize import OptimizeResult, linprog
 
 from bounds.enclosure import Enclosure
+from bounds.lp import loaded, throttled
 from bounds.phases import Cells
 from bounds.relaxation import objectives, relax
 from networks.graph import Network
 from networks.property import Clause
 from networks.region import Region
-from solver.leaf_inputs import InputRows
+from solver.leaf_inputs import InputRows, Rows
 
 __all__ = ["CellProgram", "Leaf"]
 
@@ -33,12 +35,13 @@ Array = NDArray[np.float64]
 
 # Tangents of an ℓ2 ball that one optimum may take; they are kept for later cells.
 _TANGENTS = 60
-# What SciPy says where numbers of very different sizes defeat a method; and the methods that are tried then.
-_DEFEATED = 4
-_METHODS: tuple[dict[str, Any], ...] = (
-    {},
-    {"method": "highs-ds", "options": {"presolve": False}},
-    {"method": "highs-ipm"},
+# What lies off a ReLU's graph by less than this does so for rounding's sake only.
+_TIGHT = 1e-9
+# The first method goes on from the last basis; where numbers of very different sizes defeat it, the others begin anew.
+_METHODS: tuple[dict[str, str | int], ...] = (
+    {"solver": "simplex", "presolve": "off", "simplex_scale_strategy": 0},
+    {"solver": "simplex", "presolve": "off", "simplex_scale_strategy": 2},
+    {"solver": "ipm", "presolve": "on"},
 )
 
 
@@ -61,110 +64,136 @@ class Leaf:
     point: NDArray[np.float64] | None
     loose: NDArray[np.int64]
 
+    @classmethod
+    def silent(cls, rows: int, constraints: int, free: NDArray[np.bool_]) -> Self:
+        """Where an LP says nothing; smaller cells, with a phase for one of the ``free`` columns, may be easier."""
+        return cls(np.zeros(rows), np.zeros(len(free)), np.zeros(constraints), None, np.flatnonzero(free))
+
 
 class CellProgram:
     """The LP of one clause over one region; a cell only changes bounds of its columns.
 
-    Variables are t, p and q of `bounds.relaxation` and the margin μ: min μ subject to ``μ ≥ C_r y + d_r`` for every row
-    r of the clause, the defining rows and the face rows. Phase +1 of neuron j is ``q_j ≤ 0``, phase −1 is ``p_j ≤ 0``.
-    Where that is infeasible, min ε subject to ``q_j ≤ ε`` or ``p_j ≤ ε`` takes its place, whose duals prove that the
-    cell is empty.
+    Variables are t, p and q of `bounds.relaxation`, the margin μ and the columns e of `InputRows`: min μ subject to the
+    defining rows, the face rows, ``μ ≥ C_r y + d_r`` for every row r of the clause, and the region's rows, in this
+    order. Phase +1 of neuron j is ``q_j ≤ 0``, phase −1 is ``p_j ≤ 0``. Where that is infeasible, a dual ray (Farkas)
+    has the multipliers that prove the cell empty.
     """
 
     def __init__(self, network: Network, region: Region, enclosure: Enclosure, clause: Clause, cells: Cells) -> None:
+        import highspy
+
+        self._highspy = highspy
         self._relaxation = r = relax(network, region, enclosure, -1)
         m, k = r.m, r.k
         order = [(node, int(j)) for node, neurons in zip(r.nodes, r.neurons, strict=True) for j in neurons]
         place = {neuron: position for position, neuron in enumerate(order)}
         #: For each of the K columns its position among the k neurons of the LP, -1 if the output ignores it.
         self._position = np.array([place.get(cells.neuron(c), -1) for c in range(cells.columns)], dtype=np.int64)
-        G = sparse.csr_array((r.value, r.index, r.start), shape=(k, m + k))
-        none = sparse.csr_array((k, 1))
-        self._defining = sparse.hstack(
-            [-G[:, :m], sparse.diags_array(r.above) - G[:, m:], -sparse.diags_array(r.below), none], format="csr"
-        )
-        eye = sparse.eye_array(k)
-        self._faces = sparse.hstack([sparse.csr_array((k, m)), eye, eye, none], format="csr")
         costs, constants = objectives(network, enclosure, r, -1, np.arange(network.outputs))
-        rows = clause.matrix @ costs
-        self._rows = sparse.hstack(
-            [sparse.csr_array(rows), sparse.csr_array((len(rows), k)), -np.ones((len(rows), 1))], format="csr"
-        )
-        self._offsets = clause.matrix @ constants + clause.offsets
+        rows, offsets = clause.matrix @ costs, clause.matrix @ constants + clause.offsets
+        self._count = len(offsets)
+        #: μ is in units of this power of two.
+        self._unit = float(np.ldexp(1.0, np.frexp(np.abs(rows).max(initial=2.0**-40))[1]))
+        margin = m + 2 * k
         self._inputs = InputRows(region, r)
+        self._solver = solver = loaded(r)
+        self._columns = np.arange(m, margin, dtype=np.int32)
+        self._interrupted: Callable[[], bool] = bool
+        solver.cbSimplexInterrupt += self._on_iteration
+        solver.cbIpmInterrupt += self._on_iteration
+        extra, nothing = self._inputs.extra, np.zeros(0)
+        ends = np.full(extra + 1, highspy.kHighsInf)
+        solver.addCols(
+            1 + extra,
+            np.append(1.0, np.zeros(extra)),
+            np.append(-highspy.kHighsInf, np.zeros(extra)),
+            ends,
+            0,
+            np.zeros(1 + extra, np.int32),
+            nothing.astype(np.int32),
+            nothing,
+        )
+        margins = np.hstack([rows / self._unit, np.zeros((self._count, k)), -np.ones((self._count, 1))])
+        self._add(Rows.dense(margins, -offsets / self._unit))
+        #: t and e among all columns.
+        self._places = np.concatenate([np.arange(m), np.arange(margin + 1, margin + 1 + extra)])
+        fixed, self._scale = self._inputs.fixed.moved(self._places).scaled()
+        self._add(fixed)
 
-    def solve(self, phases: NDArray[np.int8]) -> Leaf:
-        """Minimises the clause's margin over the cell ``phases``, shape ``(K,)``."""
-        r = self._relaxation
-        m, k, count = r.m, r.k, len(self._offsets)
+    def solve(self, phases: NDArray[np.int8], stop: Callable[[], bool] = bool) -> Leaf | None:
+        """Minimises the clause's margin over the cell ``phases``, shape ``(K,)``; None if ``stop`` ended that."""
+        r, k = self._relaxation, self._relaxation.k
         chosen = np.zeros(k, dtype=np.int8)
         known = self._position >= 0
         chosen[self._position[known]] = phases[known]
-        lower = np.concatenate([-np.ones(m), np.zeros(2 * k), [-np.inf]])
-        upper = np.concatenate([np.ones(m), np.where(chosen < 0, 0.0, 1.0), np.where(chosen > 0, 0.0, 1.0), [np.inf]])
-        found = self._minimum([self._rows, self._faces], np.concatenate([-self._offsets, np.ones(k)]), lower, upper)
-        if found.status == 0:
-            weights = np.maximum(-found.ineqlin.marginals[:count], 0)
-            p, q = found.x[m : m + k], found.x[m + k : m + 2 * k]
+        ends = np.concatenate([np.where(chosen < 0, 0.0, 1.0), np.where(chosen > 0, 0.0, 1.0)])
+        self._solver.changeColsBounds(2 * k, self._columns, np.zeros(2 * k), ends)
+        self._interrupted = throttled(stop)
+        kinds = self._highspy.HighsModelStatus
+        status = self._minimum()
+        if status == kinds.kInterrupt:
+            return None
+        if status == kinds.kOptimal:
+            found = self._solver.getSolution()
+            duals, x = np.asarray(found.row_dual), np.asarray(found.col_value)
+            weights = np.maximum(-duals[2 * k : 2 * k + self._count], 0)
+            p, q = x[r.m : r.m + k], x[r.m + k : r.m + 2 * k]
             slack = np.where(chosen == 0, np.minimum(p * r.above, q * r.below), 0.0)
-            loose = np.argsort(-slack)[: int((slack > 1e-9).sum())]
+            loose = np.argsort(-slack)[: int((slack > _TIGHT).sum())]
             columns = np.flatnonzero(np.isin(self._position, loose))
             columns = columns[np.argsort(-slack[self._position[columns]])]
-            own = self._inputs.multipliers(found.ineqlin.marginals)
-            return Leaf(weights, self._multipliers(found), own, r.point(found.x[:m]), columns)
-        lower[-1] = 0
-        upper[m : m + 2 * k] = 1
-        selected = np.flatnonzero(np.concatenate([chosen < 0, chosen > 0]))
-        elastic = sparse.hstack(
-            [
-                sparse.csr_array((len(selected), m)),
-                sparse.eye_array(2 * k, format="csr")[selected],
-                -np.ones((len(selected), 1)),
-            ],
-            format="csr",
-        )
-        limits = np.concatenate([np.ones(k), np.zeros(len(selected))])
-        found = self._minimum([self._faces, elastic], limits, lower, upper)
-        # Where neither LP says anything, smaller cells may be easier.
-        free = np.flatnonzero(known & (phases == 0))
-        if found.status != 0:
-            return Leaf(np.zeros(count), np.zeros(len(phases)), np.zeros(self._inputs.constraints), None, free)
-        own = self._inputs.multipliers(found.ineqlin.marginals)
-        return Leaf(np.zeros(count), self._multipliers(found), own, None, free)
+            return Leaf(weights, *self._multipliers(duals * self._unit), r.point(x[: r.m]), columns)
+        silent = Leaf.silent(self._count, self._inputs.constraints, known & (phases == 0))
+        if status != kinds.kInfeasible:
+            return silent
+        _, exists, ray = self._solver.getDualRay()
+        if not exists:
+            return silent
+        multipliers, constraints = self._multipliers(ray / np.abs(ray).max())
+        return replace(silent, multipliers=multipliers, constraints=constraints)
 
-    def _minimum(self, rows: list[sparse.csr_array], limits: Array, lower: Array, upper: Array) -> OptimizeResult:
-        """Minimises the last of the variables (t, p, q, μ) over the region, subject to the defining rows and to
-        ``rows``, whose duals come first.
-        """
-        r, extra = self._relaxation, self._inputs.extra
-        count = len(lower)
-        cost = np.zeros(count + extra)
-        cost[count - 1] = 1
-        wide = [sparse.hstack([block, sparse.csr_array((block.shape[0], extra))]) for block in [*rows, self._defining]]
-        ends = np.stack([np.append(lower, np.zeros(extra)), np.append(upper, np.full(extra, np.inf))], axis=1)
-        for turn in range(_TANGENTS):
-            own, own_limits = self._inputs.matrix(count - r.m)
-            program = {
-                "A_ub": sparse.vstack([*wide[:-1], own], format="csr"),
-                "b_ub": np.concatenate([limits, own_limits]),
-                "A_eq": wide[-1].tocsr() if r.k else None,
-                "b_eq": r.rhs if r.k else None,
-                "bounds": ends,
-            }
-            for method in _METHODS:
-                found = linprog(cost, **program, **method)
-                if found.status != _DEFEATED:
-                    break
-            # The last optimum's duals are those of the rows that are there.
-            if found.status != 0 or turn == _TANGENTS - 1 or not self._inputs.cut(found.x[: r.m]):
+    def _minimum(self) -> Any:
+        """HiGHS's status of the cell's LP, whose optimum lies in the ℓ2 ball if there is one."""
+        kinds = self._highspy.HighsModelStatus
+        status = self._run()
+        for _ in range(_TANGENTS):
+            if status != kinds.kOptimal:
                 break
-        return found
+            tangent = self._inputs.tangent(np.asarray(self._solver.getSolution().col_value)[: self._relaxation.m])
+            if tangent is None:
+                break
+            self._add(tangent.scaled()[0])
+            status = self._run()
+        return status
 
-    def _multipliers(self, found: object) -> NDArray[np.float64]:
-        """Λ at the K columns: duals of the defining rows, undoing their scale."""
+    def _run(self) -> Any:
+        kinds, solver = self._highspy.HighsModelStatus, self._solver
+        for turn, options in enumerate(_METHODS):
+            for name, value in options.items():
+                solver.setOptionValue(name, value)
+            if turn:
+                solver.clearSolver()
+            solver.run()
+            status = solver.getModelStatus()
+            if status in (kinds.kOptimal, kinds.kInfeasible, kinds.kInterrupt):
+                break
+        return status
+
+    def _on_iteration(self, event: Any) -> None:
+        event.interrupt(self._interrupted())  # what was asked of an earlier run would stay
+
+    def _add(self, rows: Rows) -> None:
+        start, index, value = rows.compressed()
+        lower = np.full(len(rows), -self._highspy.kHighsInf)
+        self._solver.addRows(len(rows), lower, rows.limits, len(value), start[:-1], index, value)
+
+    def _multipliers(self, duals: Array) -> tuple[Array, Array]:
+        """Λ at the K columns and the multipliers of the region's constraints: duals, undoing their rows' scales."""
         r = self._relaxation
         known = self._position >= 0
         out = np.zeros(len(self._position))
-        if r.k:
-            out[known] = (found.eqlin.marginals / r.scale)[self._position[known]]  # type: ignore[attr-defined]
-        return out
+        with np.errstate(over="ignore", invalid="ignore"):  # rows may be as small as float64 knows
+            own = duals[: r.k] / r.scale
+        out[known] = np.where(np.isfinite(own), own, 0.0)[self._position[known]]
+        first, constraints = 2 * r.k + self._count, self._inputs.constraints
+        return out, -duals[first : first + constraints] / self._scale[:constraints]

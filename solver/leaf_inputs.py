@@ -10,19 +10,63 @@ each t with an ℓ1 or ℓ0 ball: with d = x − c,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
+from bounds.lp import compressed
 from bounds.relaxation import Relaxation
 from networks.region import Region
 
-__all__ = ["InputRows"]
+__all__ = ["InputRows", "Rows"]
 
 # An optimum this much outside an ℓ2 ball, in relation to its radius, is cut off.
 _OUTSIDE = 1e-6
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows ``A v ≤ limits`` as triplets ``row, column, value`` of A."""
+
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    value: Array
+    limits: Array
+
+    @classmethod
+    def dense(cls, matrix: Array, limits: Array) -> Self:
+        row, column = np.nonzero(matrix)
+        return cls(row, column, matrix[row, column], limits)
+
+    def __len__(self) -> int:
+        return len(self.limits)
+
+    def __add__(self, other: Rows) -> Rows:
+        return Rows(
+            np.append(self.row, other.row + len(self)),
+            np.append(self.column, other.column),
+            np.append(self.value, other.value),
+            np.append(self.limits, other.limits),
+        )
+
+    def moved(self, column: NDArray[np.int64]) -> Rows:
+        """The rows over other columns: ``column[j]`` in place of j."""
+        return Rows(self.row, column[self.column], self.value, self.limits)
+
+    def scaled(self) -> tuple[Rows, Array]:
+        """The rows divided by powers of two near their largest coefficients; and those."""
+        largest = np.zeros(len(self))
+        np.maximum.at(largest, self.row, np.abs(self.value))
+        scale = np.ldexp(1.0, np.frexp(np.where(largest > 0, largest, 1.0))[1])
+        return Rows(self.row, self.column, self.value / scale[self.row], self.limits / scale), scale
+
+    def compressed(self) -> tuple[NDArray[np.int32], NDArray[np.int32], Array]:
+        """See `bounds.lp.compressed`."""
+        return compressed(self.row, self.column, self.value, len(self))
 
 
 class InputRows:
@@ -31,71 +75,48 @@ class InputRows:
     Attributes:
         constraints: how many constraints there are; theirs are the first rows.
         extra: how many columns e there are.
+        fixed: the rows over (t, e) that are there from the start.
     """
 
     def __init__(self, region: Region, relaxation: Relaxation) -> None:
-        self._middle, self._kept, self._radius = relaxation.middle, relaxation.kept, relaxation.radius
-        self._ball = region.ball
+        self._kept, self._radius = relaxation.kept, relaxation.radius
+        self._ball = ball = region.ball
         m = relaxation.m
         self.constraints = len(region.constraints)
-        rows, limits = [], []
+        self.extra = m if ball is not None and ball.norm != "l2" else 0
+        self.fixed = Rows.dense(np.zeros((0, m)), np.zeros(0))
         if region.halfspaces is not None:
             G, h = region.halfspaces.G, region.halfspaces.h
-            rows.append(sparse.csr_array(G[:, self._kept] * self._radius))
-            limits.append(h - G @ self._middle)
-        ball = region.ball
-        self.extra = m if ball is not None and ball.norm != "l2" else 0
-        rows = [sparse.hstack([block, sparse.csr_array((block.shape[0], self.extra))], format="csr") for block in rows]
-        if ball is not None:
-            self._from = (self._middle - ball.center)[self._kept]
-        if ball is not None and ball.norm != "l2":
-            c = ball.center.astype(np.float64)[self._kept]
-            above, below = region.upper[self._kept] - c, c - region.lower[self._kept]
-            if ball.norm == "l1":
-                above, below = np.ones(m), np.ones(m)
-            # A side without room has no d there: ±d ≤ 0 instead.
-            for sign, room in ((1.0, above), (-1.0, below)):
-                free = (room > 0).astype(np.float64)
-                scale = np.where(room > 0, 1 / np.where(room > 0, room, 1.0), 1.0)
-                rows.append(
-                    sparse.hstack(
-                        [sparse.diags_array(sign * scale * self._radius), -sparse.diags_array(free)], format="csr"
-                    )
-                )
-                limits.append(-sign * scale * self._from)
-            rows.append(sparse.csr_array(np.concatenate([np.zeros(m), np.ones(m)])[None]))
-            limits.append(np.array([ball.budget_above]))
-        self._fixed = rows
-        self._limits = limits
-        self._cuts: list[Array] = []
-        self._cut_limits: list[float] = []
+            self.fixed += Rows.dense(G[:, self._kept] * self._radius, h - G @ relaxation.middle)
+        if ball is None:
+            return
+        self._from = (relaxation.middle - ball.center)[self._kept]
+        if ball.norm == "l2":
+            return
+        c = ball.center.astype(np.float64)[self._kept]
+        above, below = region.upper[self._kept] - c, c - region.lower[self._kept]
+        if ball.norm == "l1":
+            above, below = np.ones(m), np.ones(m)
+        each = np.arange(m)
+        # A side without room has no d there: ±d ≤ 0 instead.
+        for sign, room in ((1.0, above), (-1.0, below)):
+            free = np.flatnonzero(room > 0)
+            scale = np.where(room > 0, 1 / np.where(room > 0, room, 1.0), 1.0)
+            self.fixed += Rows(
+                np.append(each, free),
+                np.append(each, m + free),
+                np.append(sign * scale * self._radius, -np.ones(len(free))),
+                -sign * scale * self._from,
+            )
+        self.fixed += Rows(np.zeros(m, dtype=np.int64), m + each, np.ones(m), np.array([ball.budget_above]))
 
-    def matrix(self, between: int) -> tuple[sparse.csr_array, Array]:
-        """The rows and their limits, over t, ``between`` columns that they leave alone, and e."""
-        m = len(self._kept)
-        blocks = [
-            sparse.hstack([b[:, :m], sparse.csr_array((b.shape[0], between)), b[:, m:]], format="csr")
-            for b in [*self._fixed, *([sparse.csr_array(np.stack(self._cuts))] if self._cuts else [])]
-        ]
-        if not blocks:
-            return sparse.csr_array((0, m + between + self.extra)), np.zeros(0)
-        return sparse.vstack(blocks, format="csr"), np.concatenate([*self._limits, np.array(self._cut_limits)])
-
-    def multipliers(self, duals: Array) -> Array:
-        """Those of the constraints, shape ``(constraints,)``, from the duals of an LP that ends with these rows."""
-        first = len(duals) - sum(map(len, self._limits)) - len(self._cut_limits)
-        found: Array = -duals[first : first + self.constraints]
-        return found
-
-    def cut(self, t: Array) -> bool:
-        """Adds the tangent that cuts off a point outside an ℓ2 ball; whether there was something to cut off."""
+    def tangent(self, t: Array) -> Rows | None:
+        """The one that cuts off a point outside an ℓ2 ball, over t; None where there is nothing to cut off."""
         if self._ball is None or self._ball.norm != "l2":
-            return False
+            return None
         d = self._from + self._radius * t
         length, epsilon = float(np.linalg.norm(d)), float(np.sqrt(self._ball.budget_above))
         if length <= epsilon * (1 + _OUTSIDE):
-            return False
+            return None
         normal = d / length
-        self._cuts.append(normal * self._radius)
-        self._cut_limits.append(epsilon - float(normal @ self._from))
-        return True
+        return Rows.dense((normal * self._radius)[None], np.array([epsilon - float(normal @ self._from)]))

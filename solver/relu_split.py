@@ -41,6 +41,7 @@ from solver.cell_pool import Batch, CellPool
 from solver.cell_prover import CellProver
 from solver.certify import Record
 from solver.helpers import Helpers, Part, Sharing, replayed
+from solver.leaf import Leaf
 from solver.parcel import Parcel
 from solver.split_region import Asks, CellSearch, SplitRegion
 from solver.travelling import enclosure_arrays
@@ -238,13 +239,13 @@ class ReluSplit:
             return outcome.counterexample
         low, high, theta = low[::rows], high[::rows], theta.reshape(count, rows, -1)
         columns = self._choose(found, low, high, theta[torch.arange(count), leading], leading, contracted)
-        self._ask(batch, columns)
+        self._ask(batch, columns, stop)
         leaves = torch.nonzero(columns == _NONE)[:, 0]
         for done, i in enumerate(leaves.tolist()):
             if stop() is not None:
                 self._open.put(batch.select(leaves[done:]))
                 break
-            counterexample = self._leaf(batch.select(torch.tensor([i])))
+            counterexample = self._leaf(batch.select(torch.tensor([i])), stop)
             if counterexample is not None:
                 return counterexample
         known = columns >= 0
@@ -324,20 +325,28 @@ class ReluSplit:
             return self._attack.confirm(self._clause, self._reduced.points(direction[best]).numpy())
         return AttackResult(None, math.inf, 0)
 
-    def _ask(self, batch: Batch, columns: Tensor) -> None:
+    def _ask(self, batch: Batch, columns: Tensor, stop: Callable[[], Reason | None]) -> None:
         """Lets the LP close some of the weakest cells of a batch; their columns become `_CLOSED`."""
         asked = self._asks.next(len(batch))
         if not asked:
             return
         begin = time.monotonic()
         for i in range(asked):
-            if columns[i] != _NONE and self._prover.by_lp(batch.select(torch.tensor([i])))[1] > 0:
+            if stop() is not None:
+                break
+            if columns[i] != _NONE and self._lp(batch.select(torch.tensor([i])), stop)[1] > 0:
                 columns[i] = _CLOSED
         self._asks.took(time.monotonic() - begin, closed=bool((columns[:asked] == _CLOSED).any()))
 
-    def _leaf(self, cell: Batch) -> Counterexample | None:
+    def _lp(self, cell: Batch, stop: Callable[[], Reason | None]) -> tuple[Leaf | None, float]:
+        return self._prover.by_lp(cell, lambda: stop() is not None)
+
+    def _leaf(self, cell: Batch, stop: Callable[[], Reason | None]) -> Counterexample | None:
         """Lets the LP decide a cell, or choose what to split; what floating point cannot decide is stuck."""
-        leaf, proven = self._prover.by_lp(cell)
+        leaf, proven = self._lp(cell, stop)
+        if leaf is None:
+            self._open.put(cell)
+            return None
         if proven > 0:
             return None
         cell = replace(cell, bound=cell.bound.clamp(min=proven))

@@ -10,7 +10,7 @@ from bounds import backward_bounds
 from bounds.mip import allowance, decide_sign
 from bounds.relaxation import Relaxation, objectives, relax
 from networks.evaluation import values
-from networks.graph import AffineNode, Dense, Network
+from networks.graph import AffineNode, Dense, InputNode, Network, Node, ReluNode
 from networks.region import Region
 from tests.bounds.graphs import dense_network
 
@@ -116,3 +116,21 @@ def test_no_answer_where_tolerances_swamp_the_objective() -> None:
     # The value is 1e-3 everywhere. Tolerances of 1e-9 times 1e10 forbid to say so.
     assert allowance(relaxation, costs[0], constants[0]) > 1
     assert decide_sign(relaxation, costs[0], constants[0], seconds=10).lower <= 0
+
+
+def test_many_small_coefficients_count() -> None:
+    """By default HiGHS leaves out coefficients up to 1e-9, whose sum here is more than all tolerances allow for."""
+    inputs = 1000
+    first = np.full((1, inputs), 8e-10)
+    first[0, 0] = 1.0
+    layers = [(first, np.array([-0.999])), (-np.ones((1, 1)), np.array([1e-3 + 4e-7])), (np.ones((1, 1)), np.zeros(1))]
+    nodes: list[Node] = [InputNode((inputs,))]
+    for weight, bias in layers:
+        nodes += [AffineNode(((len(nodes) - 1, Dense(weight)),), bias, (1,)), ReluNode(len(nodes), (1,))]
+    network = Network(tuple(nodes[:-1]), b"", "")
+    region = Region.box([-1] * inputs, [1] * inputs)
+    enclosure = backward_bounds(network, region)
+    relaxation = relax(network, region, enclosure, 4)
+    costs, constants = objectives(network, enclosure, relaxation, 3, np.arange(1))
+    found = decide_sign(relaxation, costs[0], constants[0], seconds=20)
+    assert found.lower <= 4e-7 - 8e-10 * (inputs - 1) + 1e-12
