@@ -193,12 +193,14 @@ def test_what_is_accepted_after_a_change_is_true(bench: Bench) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_no_flipped_bit_says_anything_else(bench: Bench) -> None:
     flips_change_nothing(bench, flipped(bench.data))
     bench.tell("flipped")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_what_is_accepted_after_any_change_is_true(bench: Bench) -> None:
     for changes in (flipped_inside, rearranged):
         bench.found.clear()
