@@ -42,7 +42,7 @@ from solver.cell_prover import CellProver
 from solver.certify import Record
 from solver.helpers import Helpers, Part, Sharing, replayed
 from solver.parcel import Parcel
-from solver.split_region import Asks, CellSearch, SplitRegion
+from solver.split_region import CellSearch, SplitRegion
 from solver.travelling import enclosure_arrays
 from solver.verdict import Counterexample, Reason
 
@@ -107,7 +107,6 @@ class ReluSplit:
         self._planted = False
         self._turn = 0
         self._seconds = 0.0
-        self._asks = Asks()
 
     @property
     def _lower(self) -> float:
@@ -326,7 +325,7 @@ class ReluSplit:
 
     def _ask(self, batch: Batch, columns: Tensor, stop: Callable[[], Reason | None]) -> None:
         """Lets the LP close some of the weakest cells of a batch; their columns become `_CLOSED`."""
-        asked, until = self._asks.next(len(batch))
+        asked, until = self._over.asks.next(len(batch))
         if not asked:
             return
         begin = time.monotonic()
@@ -339,7 +338,7 @@ class ReluSplit:
                 break
             if columns[i] != _NONE and self._prover.by_lp(batch.select(torch.tensor([i])), enough)[1] > 0:
                 columns[i] = _CLOSED
-        self._asks.took(time.monotonic() - begin, closed=bool((columns[:asked] == _CLOSED).any()))
+        self._over.asks.took(time.monotonic() - begin, closed=bool((columns[:asked] == _CLOSED).any()))
 
     def _leaf(self, cell: Batch, stop: Callable[[], Reason | None]) -> Counterexample | None:
         """Lets the LP decide a cell, or choose what to split; what floating point cannot decide is stuck."""

@@ -51,6 +51,7 @@ class SplitRegion:
         self._bounds = box_bounds(network, region, enclosure)
         self.cells = Cells(program(network), self._bounds)
         self.forms = Forms(network, region, enclosure, self.cells)
+        self.asks = Asks()
 
     @cached_property
     def clipper(self) -> Clipper:
@@ -69,7 +70,7 @@ class SplitRegion:
 @dataclass
 class Asks:
     """How many of a batch's weakest cells go to the LP: four times as many after it closed some, else fewer, and none
-    until the search has taken much longer than those.
+    until the searches over the region have taken much longer than those.
     """
 
     count: int = 2
