@@ -7,8 +7,9 @@ never imported here. ``python -m certificates CERTIFICATE NETWORK`` runs it in a
 from __future__ import annotations
 
 from certificates.checker import Report, check
-from certificates.document import BoxSplit, Certificate, Claim, Node, PhaseSplit, Tree, read, write
+from certificates.document import BoxSplit, Certificate, Claim, Node, PhaseSplit, Tree, write
 from certificates.errors import CertificateError
+from certificates.reading import read
 from certificates.slopes import NeuronSlopes
 
 __all__ = [

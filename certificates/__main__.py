@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from certificates.command import check_files, question
+from certificates.command import check_files
 from networks.errors import InputError
 
 __all__ = ["main"]
@@ -24,11 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     semantics = "float32" if options.float32 else "real"
     try:
-        report = check_files(options.certificate, options.network, semantics=semantics, exact=options.exact)
+        report, question = check_files(options.certificate, options.network, semantics=semantics, exact=options.exact)
     except (InputError, OSError) as error:
         print(f"bad input: {error}", file=sys.stderr)
         return 2
-    print("\n  ".join([str(report), *question(options.certificate)]))
+    print("\n  ".join([str(report), *question]))
     return 0 if report.proven else 1
 
 

@@ -179,13 +179,13 @@ def price_l0(b: Any, p: Any, q: Any, radius: Any) -> Any:
 def price_l2(b: Array, p: Array, q: Array, radius: float) -> Array:
     """λ with ‖d‖ = ε for d = −b/λ clipped to the box, from above; floats only."""
     near = np.maximum(p, np.minimum(q, 0))
-    left = radius**2 - (near * near).sum(-1)
+    left = radius * radius - (near * near).sum(-1)
     price = _length(b) / radius
     for _ in range(_STEPS):
         d = -b / price[..., None]
         free = (d > p) & (d < q)
         spent = np.where(free, 0, np.minimum(np.maximum(d, p), q))
-        room = radius**2 - (spent * spent).sum(-1)
+        room = radius * radius - (spent * spent).sum(-1)
         better = _length(np.where(free, b, 0)) / np.sqrt(room)
         done = ~(np.abs(better - price) > 1e-9 * price)
         price = np.where(room > 0, better, price)

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from certificates.balls import Limits
 from certificates.clips import Clipper
-from certificates.document import Certificate, Claim, read
+from certificates.document import Certificate, Claim
 from certificates.enclosure import UNIT, Boxes, Cell, Phases, batch, enclose, linear_bounds, lower_bounds
 from certificates.errors import CertificateError
 from certificates.forms import Form, rounded_down
+from certificates.reading import read
 from certificates.slopes import NeuronSlopes
 from certificates.walk import Clip, Frame, covered, frames
 from networks.graph import Network, ReluNode
@@ -44,6 +45,10 @@ _PLAIN = {"Add", "Concat", "Constant", "Conv", "Flatten", "Gemm", "Identity", "M
 _PLAIN |= {"Squeeze", "Sub", "Transpose", "Unsqueeze"}
 
 
+#: Claims that are evaluated together, so that memory stays bounded where millions are about one frame.
+_TOGETHER = 2**14
+
+
 @dataclass(frozen=True)
 class Report:
     """What the checker found.
@@ -52,7 +57,7 @@ class Report:
         proven: whether the certificate proves its query.
         reason: why not, else "".
         semantics: "float32" if it proves float32 inference too, else "real".
-        weakest: the smallest lower bound among the claims.
+        weakest: the smallest lower bound among the claims, for weights that sum to 1.
         claims: how many claims were checked.
         exact: how many of them in exact arithmetic.
         clauses, regions, inputs: what the query is about.
@@ -222,8 +227,10 @@ class _Judge:
         boxes: dict[int, ExactBox] = {}
         # Depth by depth, as what clips tell is only needed at the next one.
         for depth in range(max((*clips, *tasks), default=0) + 1):
-            if depth in tasks and (why := self._false(name, frames, bounds, tasks[depth], region, boxes)):
-                return why
+            some = tasks.get(depth, [])
+            for first in range(0, len(some), _TOGETHER):
+                if why := self._false(name, frames, bounds, some[first : first + _TOGETHER], region, boxes):
+                    return why
             if bounds is not None:
                 self._clip(bounds, clips.get(depth, []), clauses)
             for _, clip in clips.get(depth - 1, []):
@@ -253,6 +260,7 @@ class _Judge:
             bound, holds = value, value > 0
             if not holds and self._worth(frames[task.box], task, value):
                 bound, holds = self._decide_exactly(frames[task.box], task, region, boxes)
+            bound = task.form.of_unit_weight(bound)
             self.weakest = min(self.weakest, bound)
             if not holds:
                 return f"{name}, node {task.number}: {task.form.label!r} is only bounded by {bound:.6g} there"

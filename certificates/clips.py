@@ -70,6 +70,7 @@ class _Forms:
 class Clipper:
     """Clips cells of one box, of which ``bounds`` are known."""
 
+    @np.errstate(all="ignore")
     def __init__(self, network: Network, bounds: Boxes) -> None:
         """``bounds``: of one box."""
         self.bounds = bounds

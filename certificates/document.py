@@ -1,18 +1,14 @@
-"""The certificate format: what a certificate says, as bytes and back.
+"""The certificate format: what a certificate says, and how it is written.
 
 A certificate is a zip archive of ``manifest.json`` and, where multipliers are stored, ``multipliers.npz``;
-``docs/certificate-format.md`` describes both for whoever writes another checker. Reading trusts nothing: sizes are
-bounded before anything is decompressed, every number is checked, and what is not understood is refused.
+``docs/certificate-format.md`` describes both for whoever writes another checker. `certificates.reading` reads it.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import json
-import re
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -21,15 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certificates import archive
-from certificates.errors import CertificateError, require
 from certificates.slopes import NeuronSlopes
-from networks.constraints import Constraint
-from networks.errors import InputError
-from networks.norms import Ball
-from networks.property import Clause, Property, Query, Row
+from networks.property import Property, Query
 from networks.region import Region
 
 __all__ = [
+    "FORMAT",
+    "KINDS",
+    "SLOPES",
     "VERSION",
     "BoxSplit",
     "Certificate",
@@ -38,24 +33,13 @@ __all__ = [
     "PhaseSplit",
     "Split",
     "Tree",
-    "read",
     "write",
 ]
 
 VERSION = 4
-#: Versions that are read; version 3 knows boxes only.
-VERSIONS = (3, 4)
 FORMAT = "netproof-certificate"
 KINDS = ("slopes", "rows")
 SLOPES = ("neurons", "columns", "alpha")
-
-MAX_FILE = 256 * 2**20
-MAX_MANIFEST = 32 * 2**20
-MAX_ARRAYS = 256 * 2**20
-_FILE = re.compile(r"manifest\.json|multipliers\.npz")
-_ARRAY = re.compile(r"(tree\d{1,9}\.(columns|slopes|rows)|bounds\d{1,9}\.(neurons|columns|alpha))\.npy")
-_HEX = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-]\d{1,4}")
-_QUOTIENT = re.compile(r"-?\d{1,4000}(/\d{1,4000})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +127,6 @@ class Certificate:
     query: Query
     trees: tuple[Tree, ...]
     bounds: tuple[NeuronSlopes, ...] = ()
-
-
-# Writing
 
 
 def write(certificate: Certificate) -> bytes:
@@ -240,196 +221,3 @@ def _text(value: Fraction) -> str:
     except OverflowError:
         return str(value)
     return near.hex() if Fraction(near) == value else str(value)
-
-
-# Reading
-
-
-def read(data: bytes) -> Certificate:
-    """The certificate in ``data``.
-
-    Raises:
-        CertificateError: not a certificate, of another version, damaged, or larger than the limits.
-    """
-    if len(data) > MAX_FILE:
-        msg = f"the certificate has {len(data)} bytes, more than the {MAX_FILE} that are read"
-        raise CertificateError(msg)
-    try:
-        files = archive.files(data, _FILE, MAX_MANIFEST + MAX_ARRAYS)
-        text = files.get("manifest.json", b"")
-        if not 0 < len(text) <= MAX_MANIFEST:
-            msg = f"a certificate holds a manifest.json of at most {MAX_MANIFEST} bytes, this one has {len(text)}"
-            raise CertificateError(msg)
-        manifest = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-        packed = archive.files(files["multipliers.npz"], _ARRAY, MAX_ARRAYS) if "multipliers.npz" in files else {}
-        arrays = {name.removesuffix(".npy"): archive.array(name, content) for name, content in packed.items()}
-        return _Reader(manifest, arrays).certificate()
-    except CertificateError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        msg = f"this is not a certificate, or it is damaged or truncated: {error}"
-        raise CertificateError(msg) from error
-    except InputError as error:
-        msg = f"the certificate states no query that can be asked: {error}"
-        raise CertificateError(msg) from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
-        msg = f"the certificate is malformed: {type(error).__name__}: {error}"
-        raise CertificateError(msg) from error
-
-
-def _refuse_constant(name: str) -> float:
-    msg = f"the manifest holds {name}; numbers must be finite"
-    raise CertificateError(msg)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    require(len(out) == len(pairs), "each key once", [key for key, _ in pairs])
-    return out
-
-
-def _integer(value: Any, what: str) -> int:
-    require(type(value) is int and value >= 0, what, value)
-    return int(value)
-
-
-def _exact(text: Any) -> Fraction:
-    if isinstance(text, str) and _QUOTIENT.fullmatch(text):
-        return Fraction(text)
-    return Fraction(_float(text))
-
-
-def _float(text: Any) -> float:
-    require(isinstance(text, str) and _HEX.fullmatch(text) is not None, "a finite hexadecimal float", text)
-    return float.fromhex(text)
-
-
-@dataclass(frozen=True, eq=False)
-class _Reader:
-    manifest: Any
-    arrays: dict[str, NDArray[Any]]
-
-    def certificate(self) -> Certificate:
-        m = self.manifest
-        if not isinstance(m, dict) or m.get("format") != FORMAT:
-            msg = f"the manifest does not say that this is a {FORMAT}"
-            raise CertificateError(msg)
-        if type(m.get("version")) is not int or m["version"] not in VERSIONS:
-            known = " and ".join(map(str, VERSIONS))
-            msg = f"the certificate has format version {m.get('version')!r}; this checker reads versions {known}"
-            raise CertificateError(msg)
-        keys = ["cases", "format", "network", "trees", "version"]
-        require(sorted(m) == keys, f"the keys {keys}", sorted(m))
-        sha256 = m["network"]
-        require(isinstance(sha256, str) and bool(re.fullmatch("[0-9a-f]{64}", sha256)), "the network's sha256", sha256)
-        cases = tuple(self._case(case) for case in m["cases"])
-        require(len(cases) > 0, "at least one case", m["cases"])
-        bounds: list[NeuronSlopes] = []
-        while f"bounds{len(bounds)}.alpha" in self.arrays and m["version"] > 3:
-            bounds.append(self._slopes(len(bounds)))
-        trees = tuple(self._tree(i, tree, cases, len(bounds)) for i, tree in enumerate(m["trees"]))
-        used = {f"tree{i}.{name}" for i in range(len(trees)) for name in ("columns", *KINDS)}
-        used |= {f"bounds{i}.{name}" for i in range(len(bounds)) for name in SLOPES}
-        require(set(self.arrays) <= used, "arrays of the trees only", sorted(set(self.arrays) - used))
-        return Certificate(sha256, Query(cases), trees, tuple(bounds))
-
-    def _slopes(self, index: int) -> NeuronSlopes:
-        neurons, columns, alpha = (self.arrays[f"bounds{index}.{name}"] for name in SLOPES)
-        for pairs, what in ((neurons, "neurons"), (columns, "columns")):
-            require(pairs.dtype == np.int64 and pairs.shape == (len(pairs), 2), f"{what} of shape (N, 2)", pairs.shape)
-            require(len(set(map(tuple, pairs.tolist()))) == len(pairs), f"each of the {what} once", index)
-        require(alpha.shape == (2, len(neurons), len(columns)), "slopes for these neurons and columns", alpha.shape)
-        require(alpha.dtype != np.int64, "slopes of a floating type", index)
-        require(bool(((alpha >= 0) & (alpha <= 1)).all()), "slopes between 0 and 1", index)
-        return NeuronSlopes(neurons, columns, alpha)
-
-    def _case(self, case: Any) -> tuple[Region, Property]:
-        region = self._region(case["region"])
-        outputs = _integer(case["outputs"], "the number of outputs")
-        clauses = []
-        for clause in case["clauses"]:
-            rows = []
-            for row in clause["rows"]:
-                pairs = tuple((_integer(i, "an output's index"), _exact(c)) for i, c in row["coefficients"])
-                require(len({i for i, _ in pairs}) == len(pairs), "each output once", row["coefficients"])
-                rows.append(Row(pairs, _exact(row["offset"])))
-            clauses.append(Clause(tuple(rows), outputs, str(clause["label"])))
-        return region, Property(tuple(clauses))
-
-    def _region(self, said: Any) -> Region:
-        kinds = ("box", "ball") if self.manifest["version"] > 3 else ("box",)
-        require(isinstance(said, dict) and said.get("kind") in kinds, f"a region of kind {' or '.join(kinds)}", said)
-        keys = {"kind", "lower", "upper"} | ({"norm", "center", "radius"} if said["kind"] == "ball" else set())
-        if self.manifest["version"] > 3:
-            keys |= {"constraints"} & set(said)
-        require(set(said) == keys, f"the keys {sorted(keys)}", sorted(said))
-        exact = functools.cache(_exact)  # images have few distinct values
-        lower, upper = (tuple(map(exact, said[end])) for end in ("lower", "upper"))
-        ball = None
-        if said["kind"] == "ball":
-            center = list(map(exact, said["center"]))
-            with np.errstate(over="ignore"):
-                near = np.array([float(value) for value in center]).astype(np.float32)
-            require(near.tolist() == center, "a center of float32 numbers", said["center"])
-            ball = Ball(said["norm"], near, exact(said["radius"]))
-        region = Region(lower, upper, ball=ball)
-        constraints = []
-        for each in said.get("constraints", []):
-            pairs = [(_integer(i, "an input's index"), exact(value)) for i, value in each["coefficients"]]
-            require(len(dict(pairs)) == len(pairs), "each input once", each["coefficients"])
-            constraints.append(Constraint.of(dict(pairs), exact(each["bound"])))
-        return region.constrained(constraints) if constraints else region
-
-    def _tree(self, index: int, tree: Any, cases: tuple[tuple[Region, Property], ...], slopes_given: int) -> Tree:
-        bounds = tree.get("bounds")
-        if bounds is not None:
-            require(_integer(bounds, "an index of slopes") < slopes_given, "slopes that are stored", bounds)
-        case = _integer(tree["case"], "the index of a case")
-        require(case < len(cases), f"the index of one of {len(cases)} cases", case)
-        none = {"columns": np.zeros((0, 2), np.int64), "slopes": np.zeros((2, 0, 0)), "rows": np.zeros((0, 0))}
-        columns, slopes, rows = (self.arrays.get(f"tree{index}.{name}", none[name]) for name in ("columns", *KINDS))
-        k = len(columns)
-        require(columns.dtype == np.int64 and columns.shape == (k, 2), "columns of shape (K, 2)", columns.shape)
-        require(len(set(map(tuple, columns.tolist()))) == k, "each column once", index)
-        slopes, rows = (np.ascontiguousarray(np.moveaxis(array, -1, 0)) for array in (slopes, rows))
-        shapes = (slopes.shape[1:], rows.shape[1:])
-        require(shapes == ((2, k), (k,)), f"multipliers for {k} columns", shapes)
-        require(np.int64 not in (slopes.dtype, rows.dtype), "multipliers of a floating type", index)
-        lines = {"slopes": len(slopes), "rows": len(rows)}
-        sizes = [len(clause.rows) for clause in cases[case][1].clauses]
-        nodes = tuple(self._node(node, sizes, lines) for node in tree["nodes"])
-        return Tree(case, nodes, columns, slopes, rows, bounds)
-
-    @staticmethod
-    def _node(node: Any, sizes: list[int], lines: dict[str, int]) -> Node:
-        require(isinstance(node, list) and 1 <= len(node) <= 3, "a node: claims, split, clips", node)
-        claims, split, clips = [*node, [], []][:3]
-        return Node(_claims(claims, sizes, lines), _split(split), _claims(clips, sizes, lines))
-
-
-def _split(split: Any) -> Split | None:
-    if split == []:
-        return None
-    kind, first, second = split
-    require(kind in ("box", "cut", "relu", "anew"), "a split: box, cut, relu or anew", kind)
-    if kind in ("relu", "anew"):
-        return PhaseSplit(_integer(first, "a node"), _integer(second, "a neuron"), kind == "relu")
-    return BoxSplit(_integer(first, "an input's index"), _float(second), kind == "cut")
-
-
-def _claims(some: Any, sizes: list[int], lines: dict[str, int]) -> tuple[Claim, ...]:
-    claims = []
-    for number, texts, supplied in some:
-        clause = _integer(number, "the index of a clause")
-        weights = tuple(map(_float, texts))
-        require(clause < len(sizes), "the index of a clause", clause)
-        require(len(weights) == sizes[clause], f"{sizes[clause]} weights", len(weights))
-        require(min(weights) >= 0, "nonnegative weights", texts)
-        multipliers = None
-        if supplied:
-            kind, line = supplied
-            stored = kind in KINDS and _integer(line, "a line of multipliers") < lines[kind]
-            require(stored, "a kind and a line of the multipliers that are stored", supplied)
-            multipliers = (kind, line)
-        claims.append(Claim(clause, weights, multipliers))
-    return tuple(claims)

@@ -25,6 +25,7 @@ class Form:
         exact, constant: coefficients and offset.
         C: the coefficients rounded down, shape ``(outputs,)``; ``error``: by how much at most.
         offset: the constant rounded down.
+        total: the sum of the weights.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Form:
     C: Array
     error: Array
     offset: float
+    total: Fraction
 
     @classmethod
     def of(cls, clause: Clause, weights: tuple[float, ...]) -> Self:
@@ -49,7 +51,18 @@ class Form:
             low, high = enclose(coefficients)
         except ValueError:  # beyond float64, which then claims nothing
             low, high = np.zeros(clause.outputs), np.full(clause.outputs, np.inf)
-        return cls(clause.label, coefficients, constant, low, high - low, rounded_down(constant))
+        return cls(
+            clause.label, coefficients, constant, low, high - low, rounded_down(constant), sum(scale, Fraction(0))
+        )
+
+    def of_unit_weight(self, bound: float) -> float:
+        """What a bound of the form comes to, rounded down, with weights that sum to 1.
+
+        So it is a bound of the largest row, too, and no certificate makes it greater by greater weights.
+        """
+        if self.total in (0, 1) or not np.isfinite(bound):
+            return bound
+        return rounded_down(Fraction(bound) / self.total)
 
 
 def rounded_down(value: Fraction) -> float:

@@ -16,7 +16,7 @@ from multiprocessing import connection
 from typing import Any
 
 from certificates.checker import check
-from certificates.document import MAX_FILE
+from certificates.reading import MAX_FILE
 from networks.errors import InputError
 from networks.graph import Network
 from networks.onnx_reader import load_bytes

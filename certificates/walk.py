@@ -18,7 +18,10 @@ from certificates.errors import CertificateError
 from networks.graph import Network, ReluNode
 from networks.region import Region
 
-__all__ = ["Clip", "Frame", "covered", "frames"]
+__all__ = ["MAX_DEPTH", "Clip", "Frame", "covered", "frames"]
+
+#: Splits on the way to a cell. Every cell knows all of them, so a chain of n takes n² memory, however small its file.
+MAX_DEPTH = 2048
 
 Array = NDArray[np.float64]
 
@@ -60,13 +63,19 @@ def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[
     """Walks the tree in preorder; yields each frame that has claims once all of them are known."""
     supplied = _Supplied(tree, network, name)
     root = Frame(region.lower, region.upper, open=1)
-    # Cells still to come, the next one last: box, frame, the signs chosen and the last clip of each clause on the way.
-    pending: list[tuple[Array, Array, Frame, Phases, dict[int, Clip]]] = [(root.lower, root.upper, root, (), {})]
+    # Cells still to come, the next one last: box, frame, and from the way there the signs chosen, the last clip of each
+    # clause and the number of splits.
+    pending: list[tuple[Array, Array, Frame, Phases, dict[int, Clip], int]] = [
+        (root.lower, root.upper, root, (), {}, 0)
+    ]
     for i, node in enumerate(tree.nodes):
         if not pending:
             msg = f"{name} has nodes after its last leaf"
             raise CertificateError(msg)
-        lower, upper, frame, phases, clipped = pending.pop()
+        lower, upper, frame, phases, clipped, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            msg = f"{name} has more than {MAX_DEPTH} splits on the way to a cell, more than are read"
+            raise CertificateError(msg)
         frame.open -= 1
         for claim in node.clips:
             last = clipped.get(claim.clause)
@@ -87,7 +96,7 @@ def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[
                 chosen = (*phases, (split.node, split.neuron, sign))
                 child = frame if split.keep else Frame(lower, upper, chosen)
                 child.open += 1
-                pending.append((lower, upper, child, chosen, clipped if split.keep else {}))
+                pending.append((lower, upper, child, chosen, clipped if split.keep else {}, depth + 1))
         elif isinstance(split, BoxSplit):
             j = split.entry
             if j >= network.inputs or not lower[j] <= split.at <= upper[j]:
@@ -98,7 +107,7 @@ def frames(tree: Tree, name: str, network: Network, region: Region) -> Iterator[
             for low, high in ((above, upper), (lower, below)):
                 child = frame if split.keep else Frame(low, high, phases)
                 child.open += 1
-                pending.append((low, high, child, phases, clipped if split.keep else {}))
+                pending.append((low, high, child, phases, clipped if split.keep else {}, depth + 1))
         if not frame.open and frame.tasks:
             yield frame
     if pending:

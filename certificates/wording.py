@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from networks.exact import shown
 from networks.property import Clause, Property, Query
@@ -27,12 +28,12 @@ def worded(query: Query) -> list[str]:
 def _region(region: Region) -> str:
     widths = [high - low for low, high in zip(region.exact_lower, region.exact_upper, strict=True)]
     fixed = sum(width == 0 for width in widths)
-    said = f"{len(widths)} inputs between {shown(min(region.exact_lower))} and {shown(max(region.exact_upper))}, "
-    said += f"each in an interval at most {shown(max(widths))} wide"
+    said = f"{len(widths)} inputs between {_number(min(region.exact_lower))} and {_number(max(region.exact_upper))}, "
+    said += f"each in an interval at most {_number(max(widths))} wide"
     if fixed:
         said += f", {fixed} of them fixed"
     if region.ball is not None:
-        said += f", within {region.ball.norm} distance {shown(region.ball.radius)} of a center"
+        said += f", within {region.ball.norm} distance {_number(region.ball.radius)} of a center"
     if region.constraints:
         said += f", with {len(region.constraints)} linear constraints"
     return said
@@ -42,7 +43,7 @@ def _property(prop: Property) -> str:
     rivals = [_rival(clause) for clause in prop.clauses]
     winners = {winner for winner, _ in filter(None, rivals)}
     if None not in rivals and len(winners) == 1:
-        others = sorted(rival for _, rival in filter(None, rivals))
+        others = sorted({rival for _, rival in filter(None, rivals)})
         return f"output {winners.pop()} stays above {_listed(others)}"
     more = len(prop.clauses) - _MOST
     said = ", or ".join(map(_clause, prop.clauses[:_MOST]))
@@ -62,14 +63,20 @@ def _clause(clause: Clause) -> str:
     rows = []
     for row in clause.rows[:_MOST]:
         terms = [
-            f"{'-' if c < 0 else '+'} {'' if abs(c) == 1 else shown(abs(c)) + ' '}y{i}" for i, c in row.coefficients
+            f"{'-' if c < 0 else '+'} {'' if abs(c) == 1 else _number(abs(c)) + ' '}y{i}" for i, c in row.coefficients
         ]
         if row.offset:
-            terms.append(f"{'-' if row.offset < 0 else '+'} {shown(abs(row.offset))}")
+            terms.append(f"{'-' if row.offset < 0 else '+'} {_number(abs(row.offset))}")
         rows.append(" ".join(terms).removeprefix("+ ") + " ≤ 0")
     if len(clause.rows) > _MOST:
         rows.append(f"{len(clause.rows) - _MOST} more rows")
     return " and ".join(rows) if len(rows) == 1 else f"({' and '.join(rows)})"
+
+
+def _number(value: Fraction) -> str:
+    """The value to six digits, marked where it has more: what is shown must not be more than what is proven."""
+    said = shown(value)
+    return said if Fraction(said) == value else f"≈ {said}"
 
 
 def _listed(outputs: Sequence[int]) -> str:

@@ -57,6 +57,11 @@ class Ball:
         if self.norm == "l0" and self.radius.denominator != 1:
             msg = f"epsilon counts the entries that may change in norm l0, so it is a whole number; got {self.radius}"
             raise RegionError(msg)
+        try:
+            enclose((self.radius, self.budget))
+        except ValueError as error:
+            msg = f"epsilon must be at most 1e308, in norm l2 at most 1e154; got {shown(self.radius)}"
+            raise RegionError(msg) from error
         if not np.isfinite(self.center).all():
             msg = "a ball's center must be finite numbers"
             raise RegionError(msg)

@@ -24,7 +24,7 @@ __all__ = ["check", "main"]
 async def check(
     readers: Readers, certificate: Path, network: Path, *, exact: bool, seconds: float, memory_mb: int
 ) -> dict[str, Any]:
-    """What the checker finds, as `certificates.Report.to_json` writes it.
+    """What the checker finds, as `certificates.Report.to_json` writes it, and what the certificate is about, in words.
 
     Args:
         readers: have it checked.
@@ -74,8 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     confine(memory_mb=options.memory_mb, seconds=options.seconds, reads=[options.certificate, options.network])
     try:
-        report = check_files(options.certificate, options.network, semantics="strongest", exact=options.exact)
-        reply = report.to_json() | {"summary": str(report)}
+        report, question = check_files(options.certificate, options.network, semantics="strongest", exact=options.exact)
+        reply = report.to_json() | {"summary": str(report), "question": question}
     except InputError as error:
         reply = {"refused": str(error)}
     except (MemoryError, RuntimeError) as error:

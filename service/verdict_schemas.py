@@ -142,9 +142,12 @@ class CheckDocument(AnswerModel):
     reason: str = Field(description="why not, else empty")
     semantics: Semantics = Field(description="the strongest claim that is proven; `float32` includes `real`")
     summary: str = Field(description="the result and what it is about, in words")
+    question: list[str] = Field(description="what the certificate is about: regions and what must hold there, in words")
     leaves: int = Field(description="claims that were checked: one for each clause and leaf of the proof")
     exact: int = Field(description="how many of them in exact arithmetic")
-    weakest: float | None = Field(description="the smallest lower bound among the claims; null: none")
+    weakest: float | None = Field(
+        description="the smallest lower bound among the claims, for weights that sum to 1; null: none"
+    )
     clauses: int = Field(description="violations that the query names")
     regions: int = Field(description="regions that the query is about")
     inputs: int = Field(description="input entries of the network")

@@ -14,7 +14,7 @@ from typing import Self
 
 from bounds.child import Child
 from certificates import Report
-from certificates.document import MAX_FILE
+from certificates.reading import MAX_FILE
 from networks.graph import Network
 
 __all__ = ["Checker"]

@@ -29,8 +29,8 @@ def check(*, certificate: Path, network: Path, float32: bool, exact: bool) -> in
         msg = "--exact decides over the reals; give either --float32 or --exact"
         raise click.UsageError(msg)
 
-    from certificates.command import check_files, question
+    from certificates.command import check_files
 
-    report = check_files(certificate, network, semantics="float32" if float32 else "real", exact=exact)
-    click.echo("\n  ".join([str(report), *question(certificate)]))
+    report, question = check_files(certificate, network, semantics="float32" if float32 else "real", exact=exact)
+    click.echo("\n  ".join([str(report), *question]))
     return 0 if report.proven else 1

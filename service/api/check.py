@@ -73,7 +73,7 @@ async def check_certificate(
     The certificate is the body, with `?network=` naming the network by its SHA-256; or both are parts of a form. A
     process of its own reads both files and computes every bound anew; it trusts neither the prover nor a solver, and
     nothing in the certificate. `accepted: false` with a `reason` means that the file proves nothing. That the query in
-    the certificate is the one that you mean is yours to see: `summary` counts its clauses, regions and inputs.
+    the certificate is the one that you mean is yours to see: `question` says it in words.
     """
     given = media_type(request)
     if given in _BINARY:
@@ -130,6 +130,7 @@ async def _checked(
         reason=found["reason"],
         semantics=found["semantics"],
         summary=found["summary"],
+        question=found["question"],
         leaves=found["claims"],
         exact=found["exact"],
         weakest=found["weakest"],

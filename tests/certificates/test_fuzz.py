@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -15,16 +14,9 @@ import pytest
 from certificates import CertificateError, check
 from networks import Network
 from tests.certificates.proofs import pack, proven, unpack
+from tests.certificates.tampering import POOL, parent_of, places
 
 KINDS = ["root", "boxes", "phases"]
-#: What a manifest may hold instead.
-POOL: list[Any] = [
-    None, True, False, 0, 1, -1, 2**70, 10**300, 1.5, 1e308, "", "x", "0x1.0p+0", "-0x1.0p+0",
-    "0x1.fffffffffffffp+1023", "0x0.0000000000001p-1022", "-0x0.0p+0", "1/3", "1/0",
-    "-7/2", "9" * 4000, "1/" + "9" * 4000, "0x1.8p+5000", "nan",
-    [], [[]], [0], {}, {"a": 1}, ["relu", 2, 0], ["anew", 2, 0], ["box", 0, "0x0.0p+0"], ["cut", 1, "0x1.0p-3"],
-    [[0, ["0x1.0p+0"], []]], [[1, ["0x1.fffffffffffffp+1023"], ["slopes", 0]]], ["rows", 0], "slopes", "linf",
-]  # fmt: skip
 
 
 def answer(data: bytes, network: Network, **options: Any) -> bool:
@@ -37,20 +29,6 @@ def answer(data: bytes, network: Network, **options: Any) -> bool:
         proves, reason = report.proven, report.reason
     assert proves == (reason == "")
     return proves
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Paths of everything inside a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield (*path, key)
-        yield from places(inner, (*path, key))
-
-
-def parent_of(value: Any, path: tuple[Any, ...]) -> Any:
-    for key in path[:-1]:
-        value = value[key]
-    return value
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -255,7 +255,7 @@ MUTANTS: dict[str, tuple[str, str, str, str, Callable[[], tuple[Network, bytes]]
         lambda: steep(Node((), PhaseSplit(2, 0)), ROOT_CLAIM, ROOT_CLAIM),
     ),
     "weights may be negative": (
-        "document.py",
+        "reading.py",
         "min(weights) >= 0",
         "min(weights) >= -9",
         "",
@@ -268,7 +268,7 @@ MUTANTS: dict[str, tuple[str, str, str, str, Callable[[], tuple[Network, bytes]]
         "--exact",
         lambda: constructed("no width, bad"),
     ),
-    "neurons' slopes may be any": ("document.py", "(alpha >= 0) & (alpha <= 1)", "alpha >= 0", "", too_steep),
+    "neurons' slopes may be any": ("reading.py", "(alpha >= 0) & (alpha <= 1)", "alpha >= 0", "", too_steep),
     "a ball has no radius": ("balls.py", ".sum(-1) - spent", ".sum(-1)", "", lambda: beyond("l2", "0.6")),
     "a ball has no radius, exactly": (
         "exact_balls.py",

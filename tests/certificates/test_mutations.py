@@ -240,8 +240,8 @@ def test_flipped_bytes_never_help(case) -> None:
 @pytest.mark.parametrize("name", ["manifest.json", "multipliers.npz"])
 def test_zip_bombs_stay_small(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, data = proven("root")
-    monkeypatch.setattr("certificates.document.MAX_MANIFEST", 2**20)
-    monkeypatch.setattr("certificates.document.MAX_ARRAYS", 2**20)
+    monkeypatch.setattr("certificates.reading.MAX_MANIFEST", 2**20)
+    monkeypatch.setattr("certificates.reading.MAX_ARRAYS", 2**20)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         if name != "manifest.json":

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from certificates import read
 from certificates.errors import CertificateError
+from certificates.wording import worded
 from networks import Network
 from service.checking import check
 from service.problems import ProblemError
@@ -31,6 +33,7 @@ def test_a_certificate_and_its_network_in_a_form(web: Service, proof: tuple[Netw
     assert document["network"] == network.sha256
     assert document["certificate"]["bytes"] == len(data)
     assert document["summary"].startswith("proven (float32): no violation of ")
+    assert document["question"] == worded(read(data).query)
     assert not list(web.settings.artifact_dir.glob("upload-*")), "nothing is left behind"
 
 
