@@ -51,7 +51,7 @@ class Limits:
         ball: None for none.
         halfspaces: G, each entry off by at most 2⁻⁵³ of itself, and h, rounded up; None for none.
         center: exact, shape ``(1, inputs)``.
-        radius: ε, rounded up.
+        radius: ε, rounded up; for l0 at most the number of entries.
     """
 
     ball: Ball | None
@@ -66,6 +66,8 @@ class Limits:
             return None
         center = np.zeros(region.inputs) if region.ball is None else region.ball.center.astype(np.float64)
         radius = 0.0 if region.ball is None else float(enclose([region.ball.radius])[1][0])
+        if region.ball is not None and region.ball.norm == "l0":
+            radius = min(radius, float(region.inputs))
         return cls(region.ball, region.halfspaces, center[None], radius)
 
     @np.errstate(all="ignore")

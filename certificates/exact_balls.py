@@ -94,8 +94,9 @@ class ExactLimits:
             return box
         p, q, norm = low - center, high - center, self.region.ball.norm
         if norm == "l0":
-            (count,) = self.radius.integers // power(self.radius.shift)
-            price = price_l0(b, p, q, int(count))
+            # No more than all entries can move.
+            count = min(int(self.region.ball.radius), self.region.inputs)
+            price = price_l0(b, p, q, count)
             inside = (low <= center) & (center <= high)
             value = counted(b * center, ends, inside, price).sum(-1) - price * count
             return _greater(box, Numbers(value, shift + t))

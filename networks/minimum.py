@@ -223,11 +223,12 @@ def multipliers(
     return lam, mu, x
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def minimise(
     A: Array, lower: Array, upper: Array, ball: Ball | None = None, halfspaces: Halfspaces | None = None
 ) -> tuple[Array, Array]:
     """Proven lower bounds of ``A x`` over the region, shape ``(R,)``, and points ``(R, inputs)`` near which they are
-    attained; these may miss a constraint.
+    attained; these may miss a constraint. Where numbers overflow, NaN or −∞.
     """
     lam, mu, x = multipliers(A, lower, upper, ball, halfspaces)
     return dual_bound(A, lower, upper, ball, lam, halfspaces, mu), x

@@ -337,6 +337,7 @@ class Region:
         low, high = self.near_lower.astype(np.float64), self.near_upper.astype(np.float64)
         return np.clip(x, low, high) if self.ball is None else self.ball.project(x, low, high)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _constrained_points(self, x: NDArray[np.float64], anchor: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """`project` for points of shape ``(R, inputs)`` and a point of the region, if one is known."""
         assert self.halfspaces is not None

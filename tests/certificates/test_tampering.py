@@ -374,3 +374,12 @@ def test_values_are_of_their_type(path: tuple[Any, ...], value: Any) -> None:
     manifest, arrays = unpack(data)
     parent_of(manifest, path)[path[-1]] = value
     refused(network, pack(manifest, arrays), "malformed")
+
+
+@pytest.mark.parametrize("radius", ["3", str(2**70), str(10**300)])
+def test_an_l0_ball_moves_no_more_entries_than_there_are(radius: str) -> None:
+    network, data = certificate("l0")
+    manifest, arrays = unpack(data)
+    manifest["cases"][0]["region"]["radius"] = radius
+    for exact in (False, True):
+        assert check(pack(manifest, arrays), network, exact=exact).proven

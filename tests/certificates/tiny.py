@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import math
 import zipfile
 from collections.abc import Callable
 from fractions import Fraction
@@ -193,6 +194,9 @@ def claims(data: bytes) -> Claims:
     return manifest["network"], tuple(cases)
 
 
+#: Beyond this the linear programs of brute force are not to be relied on.
+_FAR = Fraction(10**6)
+
 _known: dict[tuple[Network, Any], list[Any]] = {}
 
 
@@ -234,9 +238,18 @@ def _within(case: Any, other: Any) -> bool:
     return inside and (ball is None or (ball[:2] == around[:2] and ball[2] <= around[2]))
 
 
+def _tame(form: Any, offset: Fraction) -> Row:
+    """A multiple of a row with coefficients of at most about 10⁶; an offset that is huge decides as it did."""
+    size = max((abs(c) for _, c in form), default=Fraction(1))
+    scale = min(Fraction(1), Fraction(2) ** (20 - math.frexp(size)[1]))
+    limit = _FAR**2
+    return Row(tuple((i, c * scale) for i, c in form), max(-limit, min(offset * scale, limit)))
+
+
 def _margin_of(network: Network, case: Any) -> float:
-    """The least margin of a case's clauses; infinite where its region is empty."""
+    """The least margin of a case's clauses, of entries within ±10⁶ of zero; infinite where that region is empty."""
     lower, upper, ball, limits, outputs, clauses = case
+    lower, upper = (tuple(max(-_FAR, min(v, _FAR)) for v in ends) for ends in (lower, upper))
     assert outputs == network.outputs
     known = None
     if ball is not None:
@@ -244,5 +257,5 @@ def _margin_of(network: Network, case: Any) -> float:
         known = Ball(norm, np.array([float(v) for v in center], np.float32), radius)
     constraints = tuple(Constraint.of(dict(pairs), bound) for pairs, bound in limits)
     region = Region(lower, upper, ball=known, constraints=constraints)
-    rows = [tuple(Row(*row) for row in clause) for clause in clauses]
+    rows = [tuple(_tame(*row) for row in clause) for clause in clauses]
     return min(minimum_margin(network, region, Clause(each, outputs)) for each in rows)

@@ -190,7 +190,7 @@ def test_auto_says_which_solver_was_used_and_why():
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("net", "prop"), [("1_5", 3), ("3_2", 4)])
+@pytest.mark.parametrize(("net", "prop"), [pytest.param("1_5", 3, marks=pytest.mark.slow), ("3_2", 4)])
 def test_acas_xu_is_proven_by_highs_alone(data_folder, net, prop):
     import networks
 
