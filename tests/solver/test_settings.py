@@ -39,6 +39,7 @@ NUMBERS = {
     "BAB_BATCH": (1,),
     "BAB_CANDIDATES": (1,),
     "BAB_CLIPS": (0, 4),
+    "BAB_FIRST_SECONDS": ((0.0, 0.0), (0.0, 1e-3)),
     "BAB_LP_AFTER": (0.0,),
     "BAB_MEMORY": (1,),
     "BAB_ROOT_STEPS": (0,),
@@ -90,7 +91,7 @@ def choose(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     if rng.random() < 0.6:
         order = [(BEFORE[i], 0.01) for i in rng.permutation(len(BEFORE))[: int(rng.integers(0, 3))]]
         order.append((LAST[int(rng.integers(len(LAST)))], 1.0))
-        monkeypatch.setattr(rungs, "_rungs", lambda climb, case: order)
+        monkeypatch.setattr(rungs, "_rungs", lambda climb, case, seconds: order)
     if rng.random() < 0.6:
         bound = root.bound
         monkeypatch.setattr(root, "bound", lambda climb, *, prove: bound(climb, prove=False))
@@ -131,7 +132,7 @@ def test_many_settings_agree_with_brute_force(first: int) -> None:
 @pytest.mark.parametrize("norm", ["l2", "l1", "halfspace"])
 def test_input_splits_of_every_region_are_certified(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their boxes lie anywhere in the region, also where little of it is left."""
-    monkeypatch.setattr(rungs, "_rungs", lambda climb, case: [(rungs.split_inputs, 1.0)])
+    monkeypatch.setattr(rungs, "_rungs", lambda climb, case, seconds: [(rungs.split_inputs, 1.0)])
     network = random_dense(7, (2, 6, 4, 2))
     around = region(norm, 2, np.random.default_rng(7))
     asked = Query.single(around, Property((raised(0.02 - minimum_margin(network, around, raised(0))),)))
