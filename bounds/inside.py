@@ -186,9 +186,10 @@ class Inside:
             least, most = torch.where(inner, t, least), torch.where(inner, most, t)
             # Clipped entries hold what they have; the others share what is left.
             root = ((self.budget - spent + t * t * free).clamp(min=0) / free).sqrt()
-            good = (root >= least) & (root <= most)
+            done = slack | ((root - t).abs() <= _CLOSE * t)
+            # An end of the bracket was tried already; where no entry is free, the root is infinite.
+            good = done | ((root > least) & (root < most))
             after = torch.where(good, root, torch.where(torch.isinf(most), 2 * t, (least + most) / 2))
-            done = slack | ((after - t).abs() <= _CLOSE * t)
             t = torch.where(slack, t, after)
             if bool(done.all()):
                 break

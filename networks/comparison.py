@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from networks.errors import NetworkError
 from networks.evaluation import apply, evaluate
-from networks.graph import AffineNode, Conv, ConvTranspose, Dense, InputNode, LinearMap, Network
+from networks.graph import AffineNode, Conv, ConvTranspose, Dense, InputNode, LinearMap, Network, ReluNode
 from networks.runtime import onnx_runtime
 
 __all__ = ["compare_with_runtime"]
@@ -124,8 +124,9 @@ def _tolerance(network: Network, x: NDArray[np.float32], ours: Array, rng: np.ra
     overflow = np.zeros(len(x), dtype=bool)
     entries = sum(node.features for node in network.nodes)
     for direction in _DIRECTIONS if _FEWEST * entries <= _BATCH_ENTRIES else _DIRECTIONS[-2:]:
-        displaced, largest = _displaced(network, x, direction, rng)
-        moved = np.maximum(moved, np.abs(displaced - ours))
+        displaced, largest, own = _displaced(network, x, direction, rng)
+        # Displacements of two layers may cancel in every direction; the output's own is always possible.
+        moved = np.maximum(moved, np.maximum(np.abs(displaced - ours), own))
         overflow |= ~(largest < float(np.finfo(np.float32).max) / 4)
     allowed = _SLACK * moved
     # Where float32 overflows, its outputs say nothing about our reading.
@@ -135,11 +136,16 @@ def _tolerance(network: Network, x: NDArray[np.float32], ours: Array, rng: np.ra
 
 def _displaced(
     network: Network, x: NDArray[np.float32], direction: float | None, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Outputs with every affine node displaced by its float32 rounding bound; and each sample's largest magnitude."""
+) -> tuple[Array, Array, Array]:
+    """Outputs with every affine node displaced by its float32 rounding bound; each sample's largest magnitude; and the
+    outputs' own rounding bound.
+    """
     values: list[Array] = []
     largest = np.zeros(len(x))
-    for node in network.nodes:
+    output = network.nodes[-1]
+    last = output.parent if isinstance(output, ReluNode) else len(network.nodes) - 1
+    own = np.zeros((len(x), output.features))
+    for index, node in enumerate(network.nodes):
         if isinstance(node, InputNode):
             values.append(x.astype(np.float64))
         elif isinstance(node, AffineNode):
@@ -150,11 +156,13 @@ def _displaced(
                 size = size + apply(linear, np.abs(values[parent]), absolute=True)
             summands = sum(_fan_in(linear) for _, linear in node.terms) + 2
             signs = 1 - 2 * rng.integers(0, 2, value.shape, np.int8) if direction is None else direction
-            values.append(value + signs * (summands * (_UNIT * size + _TINY)))
+            bound = summands * (_UNIT * size + _TINY)
+            own = bound if index == last else own
+            values.append(value + signs * bound)
             largest = np.maximum(largest, size.max(axis=1, initial=0.0))
         else:
             values.append(np.maximum(values[node.parent], 0.0))
-    return values[-1], largest
+    return values[-1], largest, own
 
 
 def _fan_in(linear: LinearMap) -> int:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from bounds.backward import LinearBound
 from bounds.reduced import Reduced
-from bounds.relaxation import RelaxationTooLargeError
 from networks.property import Clause
 from solver import policy
 from solver.cell_frontier import CellFrontier
@@ -166,8 +165,5 @@ class CellProver:
 
     @cached_property
     def _lp(self) -> CellProgram | None:
-        over = self._over
-        try:
-            return CellProgram(over.network, over.region, over.enclosure, self._clause, self._cells)
-        except RelaxationTooLargeError:
-            return None
+        relaxation = self._over.relaxation
+        return None if relaxation is None else CellProgram(self._over, relaxation, self._clause)

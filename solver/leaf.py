@@ -20,14 +20,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bounds.enclosure import Enclosure
 from bounds.lp import loaded, throttled
-from bounds.phases import Cells
-from bounds.relaxation import objectives, relax
-from networks.graph import Network
+from bounds.relaxation import Relaxation, objectives
 from networks.property import Clause
-from networks.region import Region
 from solver.leaf_inputs import InputRows, Rows
+from solver.split_region import SplitRegion
 
 __all__ = ["CellProgram", "Leaf"]
 
@@ -79,46 +76,45 @@ class CellProgram:
     has the multipliers that prove the cell empty.
     """
 
-    def __init__(self, network: Network, region: Region, enclosure: Enclosure, clause: Clause, cells: Cells) -> None:
+    def __init__(self, over: SplitRegion, relaxation: Relaxation, clause: Clause) -> None:
+        """``relaxation`` is that of ``over``."""
         import highspy
 
         self._highspy = highspy
-        self._relaxation = r = relax(network, region, enclosure, -1)
+        self._relaxation = r = relaxation
         m, k = r.m, r.k
         order = [(node, int(j)) for node, neurons in zip(r.nodes, r.neurons, strict=True) for j in neurons]
         place = {neuron: position for position, neuron in enumerate(order)}
         #: For each of the K columns its position among the k neurons of the LP, -1 if the output ignores it.
-        self._position = np.array([place.get(cells.neuron(c), -1) for c in range(cells.columns)], dtype=np.int64)
-        costs, constants = objectives(network, enclosure, r, -1, np.arange(network.outputs))
+        self._position = np.array(
+            [place.get(over.cells.neuron(c), -1) for c in range(over.cells.columns)], dtype=np.int64
+        )
+        costs, constants = objectives(over.network, over.enclosure, r, -1, np.arange(over.network.outputs))
         rows, offsets = clause.matrix @ costs, clause.matrix @ constants + clause.offsets
         self._count = len(offsets)
         #: μ is in units of this power of two.
         self._unit = float(np.ldexp(1.0, np.frexp(np.abs(rows).max(initial=2.0**-40))[1]))
         margin = m + 2 * k
-        self._inputs = InputRows(region, r)
+        self._inputs = InputRows(over.region, r)
         self._solver = solver = loaded(r)
         self._columns = np.arange(m, margin, dtype=np.int32)
         self._interrupted: Callable[[], bool] = bool
         solver.cbSimplexInterrupt += self._on_iteration
         solver.cbIpmInterrupt += self._on_iteration
-        extra, nothing = self._inputs.extra, np.zeros(0)
-        ends = np.full(extra + 1, highspy.kHighsInf)
-        solver.addCols(
-            1 + extra,
-            np.append(1.0, np.zeros(extra)),
-            np.append(-highspy.kHighsInf, np.zeros(extra)),
-            ends,
-            0,
-            np.zeros(1 + extra, np.int32),
-            nothing.astype(np.int32),
-            nothing,
-        )
+        self._add_columns()
         margins = np.hstack([rows / self._unit, np.zeros((self._count, k)), -np.ones((self._count, 1))])
         self._add(Rows.dense(margins, -offsets / self._unit))
-        #: t and e among all columns.
-        self._places = np.concatenate([np.arange(m), np.arange(margin + 1, margin + 1 + extra)])
-        fixed, self._scale = self._inputs.fixed.moved(self._places).scaled()
+        fixed = self._inputs.fixed.moved(np.append(np.arange(m), np.arange(self._inputs.extra) + margin + 1))
+        fixed, self._scale = fixed.scaled()
         self._add(fixed)
+
+    def _add_columns(self) -> None:
+        """μ, whose cost is 1, and e, without any coefficients yet."""
+        extra, infinite = self._inputs.extra, self._highspy.kHighsInf
+        zeros, no_index, no_value = np.zeros(extra), np.zeros(0, np.int32), np.zeros(0)
+        lower, upper = np.append(-infinite, zeros), np.full(extra + 1, infinite)
+        starts = np.zeros(extra + 1, np.int32)
+        self._solver.addCols(extra + 1, np.append(1.0, zeros), lower, upper, 0, starts, no_index, no_value)
 
     def solve(self, phases: NDArray[np.int8], stop: Callable[[], bool] = bool) -> Leaf | None:
         """Minimises the clause's margin over the cell ``phases``, shape ``(K,)``; None if ``stop`` ended that."""

@@ -15,6 +15,7 @@ __all__ = [
     "BAB_CANDIDATES",
     "BAB_CLIPS",
     "BAB_COEFFICIENTS",
+    "BAB_FIRST_SECONDS",
     "BAB_FIRST_SHARE",
     "BAB_LP_AFTER",
     "BAB_LP_PAUSE",
@@ -199,9 +200,12 @@ BAB_SHARE = 0.4
 #: The same for networks with one hidden layer, where little is left to the others.
 BAB_SHALLOW_SHARE = 0.8
 
-#: With more than two hidden layers, the share that they may take before tightening; `BAB_SHARE` is what they get after
-#: it. On mnist_fc 256x2 prop_3 they close in 6 CPU seconds what bounding neurons anew does not close in 12.
+#: With more than two hidden layers, the share that they may take before tightening, at least and at most so many
+#: seconds; `BAB_SHARE` is what they get after it. On mnist_fc 256x2 prop_3 they close in 6 CPU seconds what bounding
+#: neurons anew does not close in 12, on WK17a just below a minimum distortion in 2 what that does not close in 15; on
+#: mnist_fc 256x4 they close nothing in 15 seconds that bounding neurons anew closes in 1.
 BAB_FIRST_SHARE = 0.05
+BAB_FIRST_SECONDS = (2.0, 10.0)
 
 #: Adam steps on the multipliers of each new cell; networks with one hidden layer do without, as nearly all that steps
 #: could gain there is gained by the next split, at a fraction of the cost. With 8 steps several targets of mnist_fc

@@ -14,13 +14,14 @@ Nothing here proves anything: points count only after a replay.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 
 from solver import policy
 
@@ -30,6 +31,7 @@ Array: TypeAlias = NDArray[np.float64]
 
 # Rows may be broken by this share of their scale where the l2 dual ends.
 _BROKEN = 1e-7
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +141,9 @@ class Euclidean:
         self._rows, self._radius = rows, radius
         self._A, self._b = np.zeros((0, len(rows.low))), np.zeros(0)
         self._start = np.zeros(len(rows.m))
+        # No dual exceeds this where a point of the box, and of the ball, keeps all rows.
+        longest = float(np.linalg.norm(np.maximum(-rows.low, rows.high)))
+        self._highest = (1 + _ROUNDING) * min(longest, math.inf if radius is None else radius) ** 2 / 2
 
     def add(self, A: Array, b: Array) -> None:
         norms = np.maximum(np.linalg.norm(A, axis=1), 1e-30)
@@ -163,7 +168,7 @@ class Euclidean:
         return best
 
     def _shortest(self, most: float) -> Solution | None:
-        """The shortest d with ``G d + m ≤ most``."""
+        """The shortest d with ``G d + m ≤ most``; None where the ball has none."""
         rows = self._rows
         norms = np.maximum(np.linalg.norm(rows.G, axis=1), 1e-30)
         A = np.concatenate([rows.G / norms[:, None], self._A])
@@ -174,16 +179,28 @@ class Euclidean:
             broken = A @ d - b
             return -float(d @ d / 2 + multipliers @ broken), -broken
 
+        def enough(intermediate_result: OptimizeResult) -> None:
+            # Without a point in reach the dual grows without end.
+            if -intermediate_result.fun > self._highest:
+                raise StopIteration
+
         found = minimize(
             dual,
             self._start,
             jac=True,
             method="L-BFGS-B",
+            callback=enough,
             bounds=[(0.0, None)] * len(b),
-            options={"maxiter": policy.POLISH_DUAL_STEPS, "ftol": 0.0, "gtol": 1e-10, "maxcor": 30},
+            options={
+                "maxiter": policy.POLISH_DUAL_STEPS,
+                "maxfun": 2 * policy.POLISH_DUAL_STEPS,
+                "ftol": 0.0,
+                "gtol": 1e-10,
+                "maxcor": 30,
+            },
         )
         d = np.clip(-found.x @ A, rows.low, rows.high)
-        if (A @ d - b > _BROKEN * (1 + np.abs(b))).any():
+        if -found.fun > self._highest or (A @ d - b > _BROKEN * (1 + np.abs(b))).any():
             return None
         self._start = found.x
         return Solution(float(np.linalg.norm(d)), d, found.x[len(rows.m) :])

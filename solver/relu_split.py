@@ -41,9 +41,8 @@ from solver.cell_pool import Batch, CellPool
 from solver.cell_prover import CellProver
 from solver.certify import Record
 from solver.helpers import Helpers, Part, Sharing, replayed
-from solver.leaf import Leaf
 from solver.parcel import Parcel
-from solver.split_region import Asks, CellSearch, SplitRegion
+from solver.split_region import CellSearch, SplitRegion
 from solver.travelling import enclosure_arrays
 from solver.verdict import Counterexample, Reason
 
@@ -108,7 +107,6 @@ class ReluSplit:
         self._planted = False
         self._turn = 0
         self._seconds = 0.0
-        self._asks = Asks()
 
     @property
     def _lower(self) -> float:
@@ -327,23 +325,24 @@ class ReluSplit:
 
     def _ask(self, batch: Batch, columns: Tensor, stop: Callable[[], Reason | None]) -> None:
         """Lets the LP close some of the weakest cells of a batch; their columns become `_CLOSED`."""
-        asked = self._asks.next(len(batch))
+        asked, until = self._over.asks.next(len(batch))
         if not asked:
             return
         begin = time.monotonic()
-        for i in range(asked):
-            if stop() is not None:
-                break
-            if columns[i] != _NONE and self._lp(batch.select(torch.tensor([i])), stop)[1] > 0:
-                columns[i] = _CLOSED
-        self._asks.took(time.monotonic() - begin, closed=bool((columns[:asked] == _CLOSED).any()))
 
-    def _lp(self, cell: Batch, stop: Callable[[], Reason | None]) -> tuple[Leaf | None, float]:
-        return self._prover.by_lp(cell, lambda: stop() is not None)
+        def enough() -> bool:
+            return time.monotonic() > until or stop() is not None
+
+        for i in range(asked):
+            if enough():
+                break
+            if columns[i] != _NONE and self._prover.by_lp(batch.select(torch.tensor([i])), enough)[1] > 0:
+                columns[i] = _CLOSED
+        self._over.asks.took(time.monotonic() - begin, closed=bool((columns[:asked] == _CLOSED).any()))
 
     def _leaf(self, cell: Batch, stop: Callable[[], Reason | None]) -> Counterexample | None:
         """Lets the LP decide a cell, or choose what to split; what floating point cannot decide is stuck."""
-        leaf, proven = self._lp(cell, stop)
+        leaf, proven = self._prover.by_lp(cell, lambda: stop() is not None)
         if leaf is None:
             self._open.put(cell)
             return None

@@ -49,15 +49,15 @@ def search(climb: Climb) -> None:
         if case.enclosure is not None and not case.enclosure.finite:
             climb.reason = Reason.NUMERICS  # float64 overflows; no engine is made for that
             continue
-        for rung, share in _rungs(climb, case):
+        for rung, share in _rungs(climb, case, end - time.monotonic()):
             if not climb.undecided:
                 return
             if case.open:
                 rung(climb, case, share * (end - time.monotonic()))
 
 
-def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
-    """The exact engines to run one after the other, each with its share of the time that is left then."""
+def _rungs(climb: Climb, case: Case, seconds: float) -> list[tuple[Rung, float]]:
+    """The exact engines to run one after the other within ``seconds``, each with its share of what is left then."""
     branch = split_inputs if climb.network.inputs <= policy.SPLIT_INPUTS else split_relus
     by_milp: list[tuple[Rung, float]] = [(tighten, policy.TIGHTEN_SHARE), (milp, 1.0)]
     if climb.options.engine is Engine.MILP:
@@ -81,7 +81,7 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         assert case.enclosure is not None
         # Most queries that bounds leave open end soon; what does not, profits from new bounds for the deeper layers,
         # where there are some.
-        first_share = policy.BAB_SHARE if len(climb.network.relu_nodes) == 2 else policy.BAB_FIRST_SHARE
+        first_share = policy.BAB_SHARE if len(climb.network.relu_nodes) == 2 else _first_share(seconds)
         if climb.near:
             first_share = policy.BAB_NEAR_SHARE
         anew: list[tuple[Rung, float]] = [(deep, policy.DEEP_SHARE), (branch, policy.BAB_SHARE), *by_milp]
@@ -97,6 +97,13 @@ def _rungs(climb: Climb, case: Case) -> list[tuple[Rung, float]]:
         return [*before, (branch, first_share), *early, *anew]
     first: list[tuple[Rung, float]] = [(branch, policy.BAB_FIRST_SHARE), *early] if small else []
     return [*first, (branch, policy.BAB_SHALLOW_SHARE), *by_milp]
+
+
+def _first_share(seconds: float) -> float:
+    """The share of ``seconds`` that ReLU splits have before all neurons are bounded anew on every cell."""
+    least, most = policy.BAB_FIRST_SECONDS
+    wanted = min(max(policy.BAB_FIRST_SHARE * seconds, least), most)
+    return min(policy.BAB_SHARE, wanted / max(seconds, 1e-3))
 
 
 def _hopeless(climb: Climb, case: Case) -> bool:

@@ -9,8 +9,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 import networks
+from bounds.inside import Inside
 from certificates import Certificate, CertificateError, Claim, Node, Tree, check, enclosure, exact, read, write
 from certificates.balls import Limits
 from certificates.dyadic import Ends, Numbers
@@ -87,6 +89,29 @@ def test_bounds_of_balls_are_tight() -> None:
     half = Region.box([-1, -1], [1, 1]).constrained([Constraint.of([-1, -1], "1/2")])
     (value,) = exactly(half, A, half.lower, half.upper)
     assert -2.5 - 1e-12 < value <= -2.5  # at (1/2, −1)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_prover_and_checker_find_the_best_bounds_on_small_parts_beside_the_center(seed: int) -> None:
+    """As boxes of an input split are: far from the center, and where the ball leaves little of them."""
+    rng = np.random.default_rng(seed)
+    inputs = int(rng.integers(2, 6))
+    center = rng.normal(size=inputs).astype(np.float32)
+    region = Region.norm_ball(center, "0.5", "l2")
+    way = rng.normal(size=inputs)
+    at = center + way * (0.5 - 10.0 ** -int(rng.integers(1, 6))) / np.linalg.norm(way)
+    width = rng.choice([0.2, 0.05, 0.003], inputs)
+    lower, upper = at - width * rng.random(inputs), at + width * rng.random(inputs)
+    A = rng.normal(size=(20, inputs))
+    limits, inside = Limits.of(region), Inside.of(region)
+    assert limits is not None
+    assert inside is not None
+    (checker,) = limits.least(Rows(A[None]), lower[None], upper[None], 2.0**-52)
+    box = np.minimum(A * lower, A * upper).sum(1)
+    prover = np.maximum(inside.bound(*map(torch.as_tensor, (A, lower, upper))).numpy(), box)
+    best, _ = minimise(A, lower, upper, region.ball, None)
+    np.testing.assert_allclose(checker, best, atol=1e-9)
+    np.testing.assert_allclose(prover, best, atol=1e-4)
 
 
 @pytest.mark.parametrize("norm", NORMS)

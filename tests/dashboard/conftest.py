@@ -26,7 +26,7 @@ DESKTOP = {"width": 1280, "height": 900}
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with one worker."""
     service = Service(tmp_path_factory.mktemp("site"))
-    service.start_worker()
+    service.ready_worker()
     yield service
     service.close()
 

@@ -111,6 +111,13 @@ class Deployment:
         self.workers.append(worker)
         return worker
 
+    def ready_worker(self) -> None:
+        """Start a worker, and wait until it takes jobs: before that it loads what they need."""
+        worker = self.start_worker()
+        while not self.dispatcher.workers():
+            assert worker.poll() is None, "the worker ended while it started"
+            time.sleep(0.05)
+
     def submit(
         self,
         network: bytes,

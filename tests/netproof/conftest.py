@@ -40,7 +40,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with one worker, which has answered nothing yet."""
     running = Service(tmp_path_factory.mktemp("service"))
-    running.start_worker()
+    running.ready_worker()
     yield running
     running.close()
 

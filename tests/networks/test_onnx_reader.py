@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import networks
 from networks.comparison import compare_with_runtime
 from networks.graph import AffineNode, Dense
+from tests.constructed import gemms
 from tests.random_networks import conv_model, dense_model, model, random_dense, residual_model
 
 
@@ -224,6 +225,14 @@ def test_misreading_is_noticed(widths):
     for change in (np.negative, lambda w: w * 1.05, lambda w: w[::-1], lambda w: np.roll(w, 1, axis=1)):
         with pytest.raises(networks.NetworkError, match="read differently"):
             compare_with_runtime(spoiled(network, change))
+
+
+@pytest.mark.parametrize(
+    "numbers", [(0.995, 0.405, -1.362, 0.013), (1.34, 0.992, -0.795, 0.011), (1.058, 0.682, -1.278, -0.163)]
+)
+def test_rounding_of_two_layers_that_cancels_in_every_sampled_direction_refuses_nothing(numbers):
+    weight, bias, further, last = numbers
+    networks.load_bytes(gemms([([[weight]], [bias]), ([[further]], [last])]))
 
 
 def test_misreading_under_a_softmax_is_noticed():

@@ -49,7 +49,7 @@ def web(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with one worker."""
     service = Service(tmp_path_factory.mktemp("live"), log_format="json", **_database(request))
-    service.start_worker()
+    service.ready_worker()
     yield service
     service.close()
 

@@ -28,7 +28,7 @@ DATA = EXAMPLES / "digits.npz"
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with one worker, which may be killed."""
     service = Service(tmp_path_factory.mktemp("batches"), lease_seconds=2.0)
-    service.start_worker()
+    service.ready_worker()
     yield service
     service.close()
 

@@ -67,7 +67,7 @@ def proofs(network: Network, query: Query) -> list[bytes]:
 def searched(network: Network, query: Query) -> list[bytes]:
     """What branch and bound finds."""
     options = Options(Engine.BAB, certificate=True)
-    certificate = verify(network, query, options=options, budget=Budget(2, 1)).certificate
+    certificate = verify(network, query, options=options, budget=Budget(60, 1)).certificate
     return [certificate] if certificate is not None else []
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, linprog
 
 from bounds import backward_bounds
-from bounds.relaxation import objectives, relax
+from bounds.relaxation import objectives
 from networks import Constraint, Network, Region, evaluate
 from networks.exact import exact
 from solver import leaf
@@ -35,7 +35,7 @@ REGIONS |= {f"{norm} constrained": region(norm, constrained=True) for norm in ("
 
 def reference(network: Network, region: Region, over: SplitRegion, phases: NDArray[np.int8]) -> OptimizeResult:
     """The same LP by SciPy, in the units of the network; of an ℓ2 ball the box alone."""
-    r = relax(network, region, over.enclosure, -1)
+    r = over.relaxation
     m, k = r.m, r.k
     G = np.zeros((k, m + k))
     for j in range(k):
@@ -84,7 +84,7 @@ def proven(found: Leaf, over: SplitRegion, phases: NDArray[np.int8]) -> float:
 def instance(seed: int, region: Region) -> tuple[Network, SplitRegion, CellProgram]:
     network = random_dense(seed, (INPUTS, 8, 6, 3))
     over = SplitRegion(network, region, backward_bounds(network, region))
-    return network, over, CellProgram(network, region, over.enclosure, CLAUSE, over.cells)
+    return network, over, CellProgram(over, over.relaxation, CLAUSE)
 
 
 @pytest.mark.parametrize("kind", REGIONS)
@@ -121,12 +121,12 @@ def test_duals_prove_what_each_lp_says(kind: str) -> None:
 
 def test_every_method_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
-    network, over, program = instance(0, REGIONS["linf"])
+    _, over, program = instance(0, REGIONS["linf"])
     cells = [rng.choice([-1, 0, 1], over.cells.columns, p=[0.2, 0.6, 0.2]).astype(np.int8) for _ in range(8)]
     first = [program.solve(phases) for phases in cells]
     for method in leaf._METHODS[1:]:
         monkeypatch.setattr(leaf, "_METHODS", ({}, method))
-        program = CellProgram(network, REGIONS["linf"], over.enclosure, CLAUSE, over.cells)
+        program = CellProgram(over, over.relaxation, CLAUSE)
         for phases, before in zip(cells, first, strict=True):
             unknown, status = iter([highspy.HighsModelStatus.kUnknown]), highspy.Highs.getModelStatus
             with monkeypatch.context() as patch:
