@@ -202,10 +202,10 @@ BAB_SHALLOW_SHARE = 0.8
 
 #: With more than two hidden layers, the share that they may take before tightening, at least and at most so many
 #: seconds; `BAB_SHARE` is what they get after it. On mnist_fc 256x2 prop_3 they close in 6 CPU seconds what bounding
-#: neurons anew does not close in 12, on WK17a just below a minimum distortion in 2 what that does not close in 15; on
-#: mnist_fc 256x4 they close nothing in 15 seconds that bounding neurons anew closes in 1.
+#: neurons anew does not close in 12, on WK17a just below a minimum distortion in 2 what that does not close in 15, on
+#: oval21 img4631 in 10 what that hardly closes; on mnist_fc 256x4 they close nothing in 15 that it closes in 1.
 BAB_FIRST_SHARE = 0.05
-BAB_FIRST_SECONDS = (2.0, 10.0)
+BAB_FIRST_SECONDS = (2.0, 15.0)
 
 #: Adam steps on the multipliers of each new cell; networks with one hidden layer do without, as nearly all that steps
 #: could gain there is gained by the next split, at a fraction of the cost. With 8 steps several targets of mnist_fc
