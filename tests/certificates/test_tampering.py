@@ -144,11 +144,13 @@ def same(text: str, value: Fraction) -> None:
 
 def property_agrees(text: str, violations: Any) -> None:
     if text.startswith("output "):
-        winner, rivals = re.fullmatch(r"output (\d+) stays above outputs? (.+)", text).groups()  # type: ignore[union-attr]
+        found = re.fullmatch(r"output (\d+) stays above outputs? (.+)", text)
+        assert found is not None, text
+        winner, rivals = found.groups()
         runs = [list(map(int, run.split("-"))) for run in re.split(", | and ", rivals)]
         shown = {rival for run in runs for rival in range(run[0], run[-1] + 1)}
-        row = lambda rival: tuple(sorted(((int(winner), Fraction(1)), (rival, Fraction(-1)))))  # noqa: E731
-        assert {((row(rival), Fraction(0)),) for rival in shown} == set(violations)
+        rows = {tuple(sorted([(int(winner), Fraction(1)), (rival, Fraction(-1))])) for rival in shown}
+        assert {((row, Fraction(0)),) for row in rows} == set(violations)
         return
     told = text.removeprefix("never ").split(", or ")
     if told[-1].endswith(" more") and len(violations) > 3:
